@@ -1,0 +1,251 @@
+"""One Settings object: every setting has one name, in the environment, in files and as a flag.
+
+``gateway_port`` is ``STREAMAPP_GATEWAY_PORT`` in the environment and in ``.env``, ``gateway_port``
+in ``streamapp.toml`` and ``--gateway-port`` on the command line.  The first that says something
+wins: flag, environment, ``.env``, ``streamapp.toml``, default.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from streamapp.core.errors import Refuse
+
+PREFIX = "STREAMAPP_"
+PROJECT_FILE = "streamapp.toml"
+
+
+def _setting(default: Any, about: str, *, secret: bool = False, least: int = 0) -> Any:
+    return field(default=default, metadata={"about": about, "secret": secret, "least": least})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, its default and what it means.  Paths given relative are relative to their file."""
+
+    home: Path = _setting(Path("~/.streamapp"), "where this project keeps its log, store and state")
+    broker: str = _setting(
+        "", "log URL: local:///path or kafka+batch://host:9092 (default: HOME/log)"
+    )
+    topics_dir: Path | None = _setting(None, "topic catalogue and workflow (default: as installed)")
+    models_dir: Path | None = _setting(None, "model manifests and routes (default: as installed)")
+    models_cache: Path = _setting(Path("~/.cache/streamapp"), "where pulled model files are kept")
+    db_path: str = _setting(
+        "", "DuckDB file of the store, or :memory: (default: HOME/store.duckdb)"
+    )
+    ring_path: Path | None = _setting(None, "shared-memory ring (default: under /dev/shm)")
+    ring_frames: int = _setting(8192, "frames the ring holds; a power of two", least=2)
+    token: str = _setting("", "bearer token asked of clients; empty: none asked", secret=True)
+
+    gateway_host: str = _setting("127.0.0.1", "address the gateway binds")
+    gateway_port: int = _setting(9382, "REST port of the gateway")
+    flight_host: str = _setting("127.0.0.1", "address the Flight server binds")
+    flight_port: int = _setting(9383, "Arrow Flight port of the store")
+    worker_port: int = _setting(9384, "web port of the worker (health, metrics)")
+    store_port: int = _setting(9385, "web port of the store (health, metrics)")
+    terminal_port: int = _setting(9386, "web port of the terminal agent (health, metrics)")
+
+    body_bytes_max: int = _setting(16 << 20, "largest request body, after decompression", least=1)
+    event_bytes_max: int = _setting(1 << 20, "largest event that is enriched", least=1)
+    inflight_events_max: int = _setting(20_000, "events the gateway holds for the log", least=1)
+    batch_events_max: int = _setting(512, "events enriched as one batch", least=1)
+    batch_bytes_max: int = _setting(8 << 20, "bytes fetched as one batch", least=1024)
+    snapshot_records: int = _setting(1000, "enriched records between state snapshots", least=1)
+    snapshot_s: int = _setting(60, "seconds between state snapshots", least=1)
+    conversations_max: int = _setting(10_000, "conversations remembered per partition", least=1)
+    flush_rows: int = _setting(2048, "rows the store writes as one transaction", least=1)
+    flush_ms_max: int = _setting(200, "longest a row waits for its transaction")
+    dedup_window_s: int = _setting(86_400, "how long a stored (source, id) is remembered")
+    dedup_window_events: int = _setting(1_000_000, "how many stored (source, id) are remembered")
+    query_rows_max: int = _setting(1_000_000, "rows one query may return", least=1)
+    query_s_max: int = _setting(60, "seconds one query may take", least=1)
+    drain_s: int = _setting(20, "seconds a stopping process may take to finish its work", least=1)
+    threads: int = _setting(0, "threads for inference; 0: one per core")
+
+    embedding_model: Path | None = _setting(None, "an ONNX embedder of your own")
+    tokenizer_model: Path | None = _setting(None, "its tokenizer.json")
+    ring_engine: str = _setting("c", "ring implementation: c or twin (pure Python, slow)")
+    log_level: str = _setting("warning", "debug, info, warning or error")
+
+    @property
+    def broker_url(self) -> str:
+        """The log's URL, the embedded one under ``home`` when none is set."""
+        return self.broker or f"local://{self.home / 'log'}"
+
+    @property
+    def store_path(self) -> str:
+        """The DuckDB file, or ``:memory:``."""
+        return self.db_path or str(self.home / "store.duckdb")
+
+    @property
+    def ring_file(self) -> Path:
+        """The ring's file: in shared memory where the system has it, else under ``home``."""
+        if self.ring_path is not None:
+            return self.ring_path
+        shared = Path("/dev/shm")  # noqa: S108  # a directory of our own below it, 0750
+        name = re.sub(r"[^A-Za-z0-9]+", "-", str(self.home)).strip("-")
+        return (
+            shared / "streamapp" / f"{name}.ring" if shared.is_dir() else self.home / "events.ring"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value came from: ``flag``, ``environment``, a file, or ``default``."""
+
+    value: Any
+    where: str
+
+
+def describe() -> list[Field[Any]]:
+    """The declared settings, in order; ``field.metadata`` holds ``about``, ``secret`` and ``least``."""
+    return list(fields(Settings))
+
+
+def env_name(name: str) -> str:
+    """``gateway_port`` to ``STREAMAPP_GATEWAY_PORT``."""
+    return PREFIX + name.upper()
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> tuple[Settings, dict[str, Origin]]:
+    """Read all sources; returns the settings and where each value came from.
+
+    Args:
+        flags: values given on the command line; None means not given.
+        environ: instead of the process's environment.
+        folder: instead of the working directory, where ``.env`` and ``streamapp.toml`` are looked
+        for (the
+            latter also in the folders above).
+
+    Raises:
+        Refuse: unknown name, wrong type, value out of range, or a file that cannot be parsed.
+    """
+    folder = folder or Path.cwd()
+    environ = os.environ if environ is None else environ  # noqa: TID251  # the one reader
+    sources = [
+        ("flag", {k: v for k, v in (flags or {}).items() if v is not None}, folder),
+        ("environment", _from_environment(environ), folder),
+        (str(folder / ".env"), _from_dotenv(folder / ".env"), folder),
+    ]
+    if project := find_project(folder):
+        sources.append((str(project), _from_toml(project), project.parent))
+    origins = {}
+    for declared in describe():
+        for where, values, base in sources:
+            if declared.name in values:
+                value = _convert(declared, values[declared.name], where, base)
+                break
+        else:
+            where, value = "default", _absolute(declared.default, folder)
+        origins[declared.name] = Origin(value, where)
+    return Settings(**{name: origin.value for name, origin in origins.items()}), origins
+
+
+def find_project(folder: Path) -> Path | None:
+    """The ``streamapp.toml`` of this folder or of the nearest folder above."""
+    for parent in (folder, *folder.parents):
+        if (parent / PROJECT_FILE).is_file():
+            return parent / PROJECT_FILE
+    return None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's content.
+
+    Raises:
+        Refuse: not readable, not UTF-8, or not TOML; the message starts with file:line:column.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise Refuse(
+            "file.read", f"{path}: {error.strerror}", "check the path and its mode"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise Refuse(
+            "file.utf8", f"{path}: byte {error.start} is not UTF-8", "save it as UTF-8"
+        ) from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        what, _, at = str(error).partition(" (at ")
+        place = re.match(r"line (\d+), column (\d+)", at)
+        line, column = place.groups() if place else (str(text.count("\n") + 1), "1")
+        raise Refuse(
+            "file.toml", f"{path}:{line}:{column}: {what}", "see https://toml.io"
+        ) from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    known = {env_name(declared.name): declared.name for declared in describe()}
+    return {known[name]: value for name, value in environ.items() if name in known}
+
+
+def _from_dotenv(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    values = {k: v for k, v in dotenv_values(path).items() if v is not None}
+    _refuse_unknown(
+        [name for name in values if name.startswith(PREFIX)],
+        [env_name(declared.name) for declared in describe()],
+        str(path),
+    )
+    return _from_environment(values)
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    content = read_toml(path)
+    values = {name: value for name, value in content.items() if not isinstance(value, dict)}
+    _refuse_unknown(values, [declared.name for declared in describe()], str(path))
+    return values
+
+
+def _refuse_unknown(names: Any, known: list[str], where: str) -> None:
+    from difflib import get_close_matches
+
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "see `streamapp config show`"
+            raise Refuse("config.unknown", f"{where}: no setting is called {name!r}", hint)
+
+
+def _convert(declared: Field[Any], value: Any, where: str, base: Path) -> Any:
+    """The declared type's value of what a source said."""
+    label = f"{declared.name} = {value!r} ({where})"
+    if "Path" in str(declared.type):
+        return _absolute(Path(str(value)), base) if str(value) else declared.default
+    if declared.type is not int and declared.type != "int":
+        return str(value)
+    try:
+        if isinstance(value, bool | float):
+            raise ValueError  # noqa: TRY301  # one way to refuse
+        number = int(value)
+    except ValueError:
+        raise Refuse(
+            "config.number", f"{label} is not a whole number", "give digits only"
+        ) from None
+    least = declared.metadata["least"]
+    if declared.name.endswith("_port") and not 0 <= number <= 65535:  # 0: any free port
+        raise Refuse("config.port", f"{label} is not a port", "give 1 to 65535")
+    if number < least:
+        raise Refuse("config.range", f"{label} is too small", f"give at least {least}")
+    return number
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    return (base / value.expanduser()).absolute() if isinstance(value, Path) else value
+
+
+assert all(f.default is not MISSING for f in fields(Settings))  # noqa: S101  # every setting has a default

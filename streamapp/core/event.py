@@ -1,0 +1,202 @@
+"""An Event: one thing that happened, and what we accept as one.
+
+The value of a raw record is a JSON object.  Its known keys become columns, every other key is kept
+as it was written, in ``payload``.  Attributes in ``ce_*`` headers (CloudEvents 1.0, Kafka binding,
+binary mode) win over the body.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from streamapp.core.errors import Reject
+
+#: Deeper JSON is refused: nobody means it, and recursive readers downstream break on it.
+DEPTH_MAX = 64
+#: Ids, types, sources and conversations are keys in tables and maps; text has its own limit.
+KEY_CHARS_MAX = 512
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened.
+
+    ``time_us`` is event time, Unix microseconds; ``duration_ms`` how long it took to say or do;
+    ``payload`` a JSON object text of every key that is not a field; ``attachments`` a JSON text or
+    None.
+    """
+
+    id: str | None = None
+    type: str | None = None
+    source: str | None = None
+    conversation: str | None = None
+    actor: str | None = None
+    time_us: int | None = None
+    text: str | None = None
+    duration_ms: float = 0.0
+    payload: str = "{}"
+    attachments: str | None = None
+
+
+#: JSON key to Event field; the first of two spellings that is present wins.
+_FIELDS = {
+    "id": "id",
+    "type": "type",
+    "source": "source",
+    "conversation_id": "conversation",
+    "conversation": "conversation",
+    "actor": "actor",
+    "message": "text",
+    "text": "text",
+}
+_OTHERS = frozenset({"time", "duration_ms", "attachments"})
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_string = msgspec.json.Decoder(str | int | None)
+_number = msgspec.json.Decoder(float | None)
+_anything = msgspec.json.Decoder()
+
+
+def parse_event(value: bytes) -> Event:
+    """An Event out of a JSON object's bytes.
+
+    Raises:
+        Reject: ``event.empty``, ``event.utf8``, ``event.json``, ``event.shape``,
+        ``event.duplicate_key``,
+            ``event.depth``, ``event.field``, ``event.time``; the message says where.
+    """
+    members = _parse_members(value)
+    fields: dict[str, Any] = {}
+    rest: list[str] = []
+    for key, raw in members.items():
+        field = _FIELDS.get(key)
+        if field is not None and field not in fields:
+            fields[field] = _text(key, raw)
+        elif key == "time":
+            fields["time_us"] = parse_time(_decode(key, _string, raw))
+        elif key == "duration_ms":
+            fields["duration_ms"] = _duration(raw)
+        elif key == "attachments":
+            fields["attachments"] = None if bytes(raw) == b"null" else str(raw, "utf-8")
+        else:
+            rest.append(f"{json.dumps(key, ensure_ascii=False)}:{str(raw, 'utf-8')}")
+    return Event(**fields, payload="{" + ",".join(rest) + "}")
+
+
+def merge_attributes(event: Event, attributes: Mapping[str, str]) -> Event:
+    """The event with CloudEvents attributes (names without ``ce_``) in place of what the body said."""
+    changes: dict[str, Any] = {
+        name: checked_key(name, attributes[name])
+        for name in ("id", "type", "source")
+        if attributes.get(name)
+    }
+    if "time" in attributes:
+        changes["time_us"] = parse_time(attributes["time"])
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def parse_time(value: str | int | None) -> int | None:
+    """RFC 3339 text, or Unix milliseconds, to Unix microseconds; None stays None.
+
+    Raises:
+        Reject: ``event.time``.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, int):
+            moment = datetime.fromtimestamp(value / 1000, UTC)
+        else:
+            moment = datetime.fromisoformat(value)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (moment - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, OverflowError, OSError):
+        raise Reject(
+            "event.time",
+            f"time {str(value)[:40]!r} is neither RFC 3339 nor Unix milliseconds",
+            'write it like "2026-11-22T09:30:00Z"',
+        ) from None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _parse_members(value: bytes) -> dict[str, msgspec.Raw]:
+    if not value.strip():
+        raise Reject("event.empty", "the value is empty", "send a JSON object")
+    try:
+        value.decode()
+        whole = _anything.decode(value)
+        if not isinstance(whole, dict):
+            raise Reject(
+                "event.shape", "the value is JSON but not an object", 'send {"message": ...}'
+            )
+        # Every member has one colon: when there are no more colons than members no key came twice.
+        if value.count(b":") != _count_members(whole, DEPTH_MAX):
+            json.loads(value, object_pairs_hook=_refuse_duplicates)
+        return _members.decode(value)
+    except UnicodeDecodeError as error:
+        raise Reject("event.utf8", f"byte {error.start} is not UTF-8", "encode as UTF-8") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.DecodeError as error:
+        raise Reject("event.json", f"not JSON: {error}", "send a JSON object") from None
+
+
+def _count_members(value: Any, depth: int) -> int:
+    if depth < 0:
+        raise _too_deep()
+    if isinstance(value, dict):
+        total = len(value)
+        for child in value.values():
+            if isinstance(child, dict | list):
+                total += _count_members(child, depth - 1)
+        return total
+    return sum(
+        _count_members(child, depth - 1) for child in value if isinstance(child, dict | list)
+    )
+
+
+def _too_deep() -> Reject:
+    return Reject("event.depth", f"JSON is nested deeper than {DEPTH_MAX}", "send flatter JSON")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise Reject(
+                "event.duplicate_key", f"key {key[:60]!r} comes twice", "send each key once"
+            )
+        seen.add(key)
+
+
+def _decode(key: str, decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> Any:
+    try:
+        return decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        raise Reject("event.field", f"{key}: {error}", "see topics/schemas/event.v1.json") from None
+
+
+def _text(key: str, raw: msgspec.Raw) -> str | None:
+    value = _decode(key, _string, raw)
+    if value is None:
+        return None
+    return str(value) if key in {"message", "text"} else checked_key(key, str(value))
+
+
+def checked_key(name: str, value: str) -> str:
+    """A value that serves as a key somewhere, or Reject when it is longer than ``KEY_CHARS_MAX``."""
+    if len(value) > KEY_CHARS_MAX:
+        raise Reject(
+            "event.field", f"{name} has {len(value)} characters", f"use {KEY_CHARS_MAX} at most"
+        )
+    return value
+
+
+def _duration(raw: msgspec.Raw) -> float:
+    value = _decode("duration_ms", _number, raw)
+    if value is not None and value < 0:
+        raise Reject("event.field", f"duration_ms is {value}", "give milliseconds, 0 or more")
+    return float(value or 0.0)

@@ -1,0 +1,58 @@
+"""Every metric we export, declared once.  Names: ``streamapp_<noun>_<unit>[_total]``; seconds and bytes.
+
+A process makes one :class:`Metrics` with a registry of its own; nothing touches prometheus_client's
+default one.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The metrics of one process; unused ones cost nothing and export nothing until they are labelled."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, about: str, *labels: str) -> Counter:
+            return Counter(f"streamapp_{name}", about, labels, registry=self.registry)
+
+        def gauge(name: str, about: str, *labels: str) -> Gauge:
+            return Gauge(f"streamapp_{name}", about, labels, registry=self.registry)
+
+        def histogram(name: str, about: str, *labels: str) -> Histogram:
+            return Histogram(
+                f"streamapp_{name}", about, labels, registry=self.registry, buckets=LATENCY_S
+            )
+
+        self.http_requests = counter(
+            "http_requests_total", "Requests answered", "route", "method", "code"
+        )
+        self.http_seconds = histogram("http_request_duration_seconds", "Time to answer", "route")
+        self.ingest_events = counter("ingest_events_total", "Events taken or refused", "result")
+        self.inflight_events = gauge("inflight_events", "Events that wait for the log")
+        self.batch_events = counter("enrich_events_total", "Events enriched")
+        self.batches = counter("enrich_batches_total", "Batches enriched")
+        self.rejected = counter("dead_events_total", "Events dead-lettered", "stage", "code")
+        self.lost = counter(
+            "lost_events_total", "Source events the log dropped before we read them"
+        )
+        self.stage_seconds = histogram(
+            "stage_duration_seconds", "Time a stage took a batch", "stage"
+        )
+        self.retries = counter("retries_total", "Waits for something outside", "what")
+        self.lag = gauge(
+            "consumer_lag_records", "Records behind the log's end", "topic", "partition"
+        )
+        self.event_age_seconds = histogram("event_age_seconds", "From log append to here", "at")
+        self.stored_rows = counter("stored_rows_total", "Rows inserted into the store")
+        self.duplicates = counter("duplicate_events_total", "Rows skipped", "reason")
+        self.commit_seconds = histogram("store_commit_duration_seconds", "Time of one transaction")
+        self.ledger_holes = gauge("ledger_holes", "Source ranges not yet filled")
+        self.frames = counter("ring_frames_total", "Frames written to the ring")
+        self.queries = counter("queries_total", "Flight statements", "result")
+
+    def text(self) -> bytes:
+        """The exposition in Prometheus's text format."""
+        return generate_latest(self.registry)

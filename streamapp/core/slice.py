@@ -1,0 +1,62 @@
+"""A Slice: the raw records that one fetch returned for one partition, and what may be acknowledged for them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from streamapp.core.ranges import OffsetRange
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class RecordLike(Protocol):
+    """What we read of a log record; ``aiokafka.ConsumerRecord`` and :class:`Record` both fit."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class Record(NamedTuple):
+    """One record of a log.
+
+    ``timestamp`` is Unix time in milliseconds (Kafka's unit); a ``value`` of None is a tombstone.
+    """
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Slice:
+    """Records of one partition in offset order, with the range they stand for.
+
+    ``range.first`` is the position that was asked for and ``range.next`` the position after the
+    last record, so the range covers offsets that the log skips (compaction, transaction markers).
+    It is the unit that a transport delivers and the unit that is acknowledged.
+    """
+
+    __slots__ = ("range", "records")
+
+    def __init__(self, range_: OffsetRange, records: Sequence[RecordLike]) -> None:
+        self.range = range_
+        self.records = records
+
+    @property
+    def offset(self) -> int:
+        """First offset of the range; Faust names the message by it."""
+        return self.range.first
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"Slice({self.range}, {len(self.records)} records)"

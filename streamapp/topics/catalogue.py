@@ -1,0 +1,109 @@
+"""The catalogue: one TOML file per topic, one entry per file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamapp.core.config import read_toml
+from streamapp.core.errors import Refuse
+
+RAW = "events.raw"
+ENRICHED = "events.enriched"
+DEAD = "events.dead"
+#: What a source checkout and an installed wheel bring along.
+_IN_WHEEL = Path(__file__).parent.parent / "_defaults"
+_IN_CHECKOUT = Path(__file__).parent.parent.parent
+
+
+class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One topic as declared.  Retention None: kept for ever."""
+
+    name: str
+    about: str
+    partitions: int
+    record_bytes_max: int
+    retention_days: float | None = None
+    retention_bytes: int | None = None
+    compacted: bool = False
+    schema: str | None = None
+    dead_letter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All declared topics by name."""
+
+    folder: Path
+    topics: dict[str, Topic]
+
+    def __getitem__(self, name: str) -> Topic:
+        """The topic, or Refuse with the names there are."""
+        if name not in self.topics:
+            raise Refuse(
+                "topic.unknown",
+                f"no topic is called {name!r}",
+                f"declared in {self.folder}: {', '.join(sorted(self.topics))}",
+            )
+        return self.topics[name]
+
+    def __iter__(self) -> Any:
+        return iter(self.topics.values())
+
+
+def defaults(kind: str) -> Path:
+    """The folder ``topics`` or ``models`` that came with the installation."""
+    wheel = _IN_WHEEL / kind
+    return wheel if wheel.is_dir() else _IN_CHECKOUT / kind
+
+
+def load(folder: Path | None = None) -> Catalogue:
+    """Read ``*.toml`` of a folder (``workflow.toml`` is not a topic).
+
+    Raises:
+        Refuse: a file that is not TOML, a missing or unknown key, a value out of range, a topic
+        declared twice, or
+            one of the three topics that the path needs is missing.
+    """
+    folder = folder or defaults("topics")
+    topics: dict[str, Topic] = {}
+    for path in sorted(folder.glob("*.toml")):
+        if path.name == "workflow.toml":
+            continue
+        topic = _read(path)
+        if topic.name in topics:
+            raise Refuse(
+                "topic.twice", f"{path}: topic {topic.name!r} is declared twice", "remove one"
+            )
+        topics[topic.name] = topic
+    catalogue = Catalogue(folder, topics)
+    if catalogue[RAW].partitions != catalogue[ENRICHED].partitions:
+        raise Refuse(
+            "topic.partitions",
+            f"{folder}: {ENRICHED} has {topics[ENRICHED].partitions} partitions and {RAW} "
+            f"has {topics[RAW].partitions}",
+            "give them the same number: enriched partition p holds source partition p",
+        )
+    catalogue[DEAD]  # noqa: B018  # Refuse when it is missing
+    return catalogue
+
+
+def _read(path: Path) -> Topic:
+    try:
+        topic = msgspec.convert(read_toml(path), Topic)
+    except msgspec.ValidationError as error:
+        raise Refuse(
+            "topic.declaration", f"{path}: {error}", "see topics/events.raw.toml"
+        ) from None
+    if not 1 <= topic.partitions <= 1024:
+        raise Refuse(
+            "topic.partitions", f"{path}: partitions = {topic.partitions}", "give 1 to 1024"
+        )
+    if not 1024 <= topic.record_bytes_max <= 64 << 20:
+        raise Refuse(
+            "topic.record_bytes_max",
+            f"{path}: record_bytes_max = {topic.record_bytes_max}",
+            "give 1 KiB to 64 MiB",
+        )
+    return topic

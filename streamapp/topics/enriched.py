@@ -1,0 +1,215 @@
+"""An enriched record: rows, rejects and state changes of one source range, as one atomic log record.
+
+The value is three Arrow IPC streams (lz4), one after the other: rows, states, rejects.  A reader
+that knows only Arrow opens the value and gets the rows.  The header ``streamapp`` is a JSON object
+(:class:`Cover`) that says which source range the record covers, so that a position can be found
+without reading values.  Zero rows are fine: a range whose events were all rejected, a snapshot of
+the partition's state, or a range that the source log lost.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+from pyarrow import ipc
+
+from streamapp.core.batch import EVENT_SCHEMA, Rejected
+from streamapp.core.errors import Halt
+from streamapp.core.ranges import OffsetRange
+from streamapp.core.slice import Headers, RecordLike
+from streamapp.core.state import StateEntry
+
+HEADER = "streamapp"
+CONTENT_TYPE = ("content-type", b"application/vnd.apache.arrow.stream")
+#: Raised when the value's layout changes; a reader refuses what it does not know.
+FORMAT = 1
+
+STATE_SCHEMA = pa.schema(
+    [
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("source_offset", pa.int64(), nullable=False),
+        pa.field("value", pa.binary(), nullable=False),  # msgpack
+    ]
+)
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("source_offset", pa.int64(), nullable=False),
+        pa.field("timestamp", pa.int64(), nullable=False),  # Unix ms, as on the source log
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        pa.field("headers", pa.binary(), nullable=False),  # msgpack list of [name, bytes]
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+_LZ4 = ipc.IpcWriteOptions(compression="lz4")
+_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+
+
+class Cover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The header: which source range this record answers for.
+
+    ``lost`` counts offsets of the range that the source log dropped before we read them.
+    ``snapshot`` is the offset, in this enriched partition, of the newest record with a full state
+    snapshot; ``is_snapshot`` marks one.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    next: int
+    rows: int = 0
+    lost: int = 0
+    snapshot: int | None = None
+    is_snapshot: bool = False
+    format: int = FORMAT
+
+    @property
+    def range(self) -> OffsetRange:
+        """The covered source range."""
+        return OffsetRange(self.topic, self.partition, self.first, self.next)
+
+
+@dataclass(frozen=True, slots=True)
+class Enriched:
+    """The decoded record.  ``rows`` has at least the columns of EVENT_SCHEMA."""
+
+    cover: Cover
+    rows: pa.RecordBatch
+    states: tuple[StateEntry, ...] = ()
+    rejects: tuple[Rejected, ...] = ()
+    provenance: str = "[]"
+
+
+def no_rows() -> pa.RecordBatch:
+    """Zero events."""
+    return pa.RecordBatch.from_pylist([], schema=EVENT_SCHEMA)
+
+
+def encode(record: Enriched) -> tuple[bytes, Headers]:
+    """Value and headers of the log record."""
+    sink = io.BytesIO()
+    rows = record.rows.replace_schema_metadata({"streamapp.provenance": record.provenance})
+    _write(sink, rows)
+    _write(sink, _states(record.states))
+    _write(sink, _rejects(record.rejects))
+    return sink.getvalue(), [(HEADER, msgspec.json.encode(record.cover)), CONTENT_TYPE]
+
+
+def cover_of(record: RecordLike) -> Cover:
+    """The header alone.
+
+    Raises:
+        Halt: the record was not written by us, or by a newer format.
+    """
+    for name, value in record.headers:
+        if name == HEADER:
+            try:
+                cover = msgspec.json.decode(value, type=Cover)
+            except msgspec.DecodeError as error:
+                raise _foreign(record, str(error)) from None
+            if cover.format != FORMAT:
+                raise _foreign(record, f"format {cover.format}, this version reads {FORMAT}")
+            return cover
+    raise _foreign(record, f"no {HEADER!r} header")
+
+
+def decode(record: RecordLike) -> Enriched:
+    """The whole record.
+
+    Raises:
+        Halt: as ``cover_of``; or the value is not what ``encode`` wrote.
+    """
+    cover = cover_of(record)
+    try:
+        source = pa.BufferReader(record.value or b"")
+        rows = _read(source)
+        states = _read(source)
+        rejects = _read(source)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _foreign(record, str(error)) from None
+    metadata = rows.schema.metadata or {}
+    return Enriched(
+        cover,
+        rows.replace_schema_metadata(None),
+        tuple(_state_entries(states)),
+        tuple(_reject_entries(rejects)),
+        metadata.get(b"streamapp.provenance", b"[]").decode(),
+    )
+
+
+def _foreign(record: RecordLike, why: str) -> Halt:
+    return Halt(
+        "enriched.foreign",
+        f"the record at offset {record.offset} of the enriched topic is not ours: {why}",
+        "only streamapp may produce to that topic; point it at a topic of its own",
+    )
+
+
+def _write(sink: io.BytesIO, batch: pa.RecordBatch) -> None:
+    with ipc.new_stream(sink, batch.schema, options=_LZ4) as writer:
+        if batch.num_rows:
+            writer.write_batch(batch)
+
+
+def _read(source: pa.NativeFile) -> pa.RecordBatch:
+    with ipc.open_stream(source) as reader:
+        batches = list(reader)
+        schema = reader.schema
+    if not batches:
+        return pa.RecordBatch.from_pylist([], schema=schema)
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _states(entries: Sequence[StateEntry]) -> pa.RecordBatch:
+    values = [msgspec.msgpack.encode(entry.value) for entry in entries]
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([entry.stage for entry in entries], pa.string()),
+            pa.array([entry.kind for entry in entries], pa.string()),
+            pa.array([entry.key for entry in entries], pa.string()),
+            pa.array([entry.source_offset for entry in entries], pa.int64()),
+            pa.array(values, pa.binary()),
+        ],
+        schema=STATE_SCHEMA,
+    )
+
+
+def _state_entries(batch: pa.RecordBatch) -> Iterable[StateEntry]:
+    columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
+    for stage, kind, key, source_offset, value in zip(*columns, strict=True):
+        yield StateEntry(stage, kind, key, source_offset, msgspec.msgpack.decode(value))
+
+
+def _rejects(rejects: Sequence[Rejected]) -> pa.RecordBatch:
+    rows = [
+        (
+            reject.source_offset,
+            reject.timestamp,
+            reject.key,
+            reject.value,
+            msgspec.msgpack.encode([list(header) for header in reject.headers]),
+            reject.stage,
+            reject.code,
+            reject.reason,
+        )
+        for reject in rejects
+    ]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(REJECT_SCHEMA)
+    arrays = [
+        pa.array(column, field.type) for column, field in zip(columns, REJECT_SCHEMA, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=REJECT_SCHEMA)
+
+
+def _reject_entries(batch: pa.RecordBatch) -> Iterable[Rejected]:
+    columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
+    for offset, timestamp, key, value, headers, stage, code, reason in zip(*columns, strict=True):
+        decoded = tuple(_headers.decode(headers))
+        yield Rejected(offset, timestamp, key, value, decoded, stage, code, reason)

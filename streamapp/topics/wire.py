@@ -1,0 +1,125 @@
+"""A Slice of raw records to a Batch: CloudEvents headers or bare JSON, in, Arrow columns out.
+
+A record that is no event becomes a reject with its address; it never costs its neighbours.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from streamapp.core.batch import EVENT_SCHEMA, Batch, Rejected
+from streamapp.core.errors import Reject
+from streamapp.core.event import Event, checked_key, merge_attributes, parse_event
+from streamapp.core.ranges import OffsetRange
+from streamapp.core.slice import Headers, RecordLike, Slice
+
+#: CloudEvents 1.0 Kafka protocol binding, section 3.2: attributes in binary mode are headers with
+#: this prefix.
+CE_PREFIX = "ce_"
+#: The stage named in rejects of records that never became events.
+STAGE = "wire"
+
+
+def decode_slice(
+    slice_: Slice, range_: OffsetRange | None = None, *, event_bytes_max: int
+) -> Batch:
+    """Rows for every event of the slice, rejects for every other record.
+
+    Args:
+        slice_: what the transport delivered.
+        range_: the range to answer for when it is not the slice's own (it then begins where the
+        last one ended).
+        event_bytes_max: a larger value is rejected as ``event.too_large``.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in EVENT_SCHEMA.names}
+    rejects: list[Rejected] = []
+    topic, partition = slice_.range.topic, slice_.range.partition
+    for record in slice_.records:
+        try:
+            event = decode_record(record, event_bytes_max=event_bytes_max)
+        except Reject as error:
+            rejects.append(rejected(record, STAGE, error.code, error.message))
+            continue
+        _append(columns, record, event, topic, partition)
+    arrays = [pa.array(columns[field.name], field.type) for field in EVENT_SCHEMA]
+    rows = pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
+    return Batch(rows, range_ or slice_.range, tuple(rejects))
+
+
+def decode_record(record: RecordLike, *, event_bytes_max: int) -> Event:
+    """The Event of one record.
+
+    Raises:
+        Reject: it is none; codes as in ``core.event.parse_event`` and ``event.too_large``.
+    """
+    value = record.value
+    if not value:
+        raise Reject("event.empty", "the record has no value (a tombstone)")
+    if len(value) > event_bytes_max:
+        raise Reject(
+            "event.too_large",
+            f"the record has {len(value):,} bytes, {event_bytes_max:,} are enriched at most",
+            "raise STREAMAPP_EVENT_BYTES_MAX or send less",
+        )
+    event = parse_event(value)
+    attributes = cloudevent_attributes(record.headers)
+    return merge_attributes(event, attributes) if attributes else event
+
+
+def cloudevent_attributes(headers: Headers) -> dict[str, str]:
+    """The ``ce_*`` headers without their prefix.
+
+    Raises:
+        Reject: ``event.header`` when one is not UTF-8.
+    """
+    try:
+        return {
+            name[len(CE_PREFIX) :]: value.decode()
+            for name, value in headers
+            if name.startswith(CE_PREFIX)
+        }
+    except UnicodeDecodeError:
+        raise Reject("event.header", "a ce_ header is not UTF-8", "encode as UTF-8") from None
+
+
+def rejected(record: RecordLike, stage: str, code: str, reason: str) -> Rejected:
+    """The dead letter of a record: its address, its original bytes, and why."""
+    return Rejected(
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        record.headers,
+        stage,
+        code,
+        reason,
+    )
+
+
+def _append(
+    columns: dict[str, list[Any]], record: RecordLike, event: Event, topic: str, partition: int
+) -> None:
+    ingest_us = record.timestamp * 1000
+    columns["source_offset"].append(record.offset)
+    columns["id"].append(event.id or f"{topic}-{partition}-{record.offset}")
+    columns["type"].append(event.type or "event")
+    columns["source"].append(event.source or topic)
+    columns["conversation"].append(event.conversation or _conversation_of_key(record.key, event.id))
+    columns["actor"].append(event.actor)
+    columns["time"].append(ingest_us if event.time_us is None else event.time_us)
+    columns["ingest_time"].append(ingest_us)
+    columns["text"].append(event.text)
+    columns["duration_ms"].append(event.duration_ms)
+    columns["payload"].append(event.payload)
+    columns["attachments"].append(event.attachments)
+
+
+def _conversation_of_key(key: bytes | None, event_id: str | None) -> str | None:
+    """The record's key names the conversation, unless the producer had none and spread by id."""
+    if not key:
+        return None
+    try:
+        text = checked_key("key", key.decode())
+    except (UnicodeDecodeError, Reject):
+        return None
+    return None if text == event_id else text

@@ -1,0 +1,73 @@
+"""One name everywhere, the nearest source wins, and every bad value is named with its place."""
+
+import pytest
+
+from streamapp.core.config import describe, env_name, load
+from streamapp.core.errors import Refuse
+
+
+def test_flag_beats_environment_beats_dotenv_beats_project_beats_default(tmp_path):
+    (tmp_path / "streamapp.toml").write_text(
+        "gateway_port = 1\nflight_port = 1\nworker_port = 1\nstore_port = 1\n"
+    )
+    (tmp_path / ".env").write_text(
+        "STREAMAPP_GATEWAY_PORT=2\nSTREAMAPP_FLIGHT_PORT=2\nSTREAMAPP_WORKER_PORT=2\nOTHER=x\n"
+    )
+    environ = {"STREAMAPP_GATEWAY_PORT": "3", "STREAMAPP_FLIGHT_PORT": "3"}
+    settings, origins = load({"gateway_port": 4}, environ=environ, folder=tmp_path)
+    ports = [settings.gateway_port, settings.flight_port, settings.worker_port, settings.store_port]
+    assert ports == [4, 3, 2, 1]
+    assert settings.terminal_port == 9386
+    assert origins["gateway_port"].where == "flag"
+    assert origins["flight_port"].where == "environment"
+    assert origins["worker_port"].where == str(tmp_path / ".env")
+    assert origins["store_port"].where == str(tmp_path / "streamapp.toml")
+    assert origins["terminal_port"].where == "default"
+
+
+def test_paths_are_relative_to_the_file_that_says_them(tmp_path):
+    (tmp_path / "streamapp.toml").write_text('home = ".streamapp"\n')
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    settings, _ = load(environ={}, folder=below)
+    assert settings.home == tmp_path / ".streamapp"
+    assert settings.broker_url == f"local://{tmp_path}/.streamapp/log"
+    assert settings.store_path == f"{tmp_path}/.streamapp/store.duckdb"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gateway_port = [", "streamapp.toml:1:"),
+        ("gateway_prot = 1", "no setting is called 'gateway_prot'"),
+        ('gateway_port = "abc"', "'abc'"),
+        ("gateway_port = 99999", "not a port"),
+        ("gateway_port = true", "not a whole number"),
+        ("flush_rows = 0", "too small"),
+    ],
+)
+def test_a_bad_project_file_names_file_and_reason(tmp_path, text, message):
+    (tmp_path / "streamapp.toml").write_text(text)
+    with pytest.raises(Refuse) as caught:
+        load(environ={}, folder=tmp_path)
+    assert message in caught.value.message
+    assert "streamapp.toml" in caught.value.message
+    assert caught.value.fix
+
+
+def test_a_toml_error_gives_line_and_column(tmp_path):
+    (tmp_path / "streamapp.toml").write_text("a = 1\nb = = 2\n")
+    with pytest.raises(Refuse, match=r"streamapp\.toml:2:5: "):
+        load(environ={}, folder=tmp_path)
+
+
+def test_a_misspelt_name_in_dotenv_gets_a_suggestion(tmp_path):
+    (tmp_path / ".env").write_text("STREAMAPP_TOKN=x\n")
+    with pytest.raises(Refuse) as caught:
+        load(environ={}, folder=tmp_path)
+    assert "STREAMAPP_TOKEN" in caught.value.fix
+
+
+def test_every_setting_says_what_it_is_for():
+    assert all(declared.metadata["about"] for declared in describe())
+    assert env_name("gateway_port") == "STREAMAPP_GATEWAY_PORT"

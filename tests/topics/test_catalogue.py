@@ -1,0 +1,58 @@
+"""The shipped catalogue loads; every bad declaration names its file and reason."""
+
+import shutil
+
+import pytest
+
+from streamapp.core.errors import Refuse
+from streamapp.topics import catalogue
+from streamapp.topics.catalogue import DEAD, ENRICHED, RAW
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(catalogue.defaults("topics"), tmp_path / "topics")
+
+
+def test_the_shipped_topics_load():
+    topics = catalogue.load()
+    assert {RAW, ENRICHED, DEAD} <= set(topics.topics)
+    assert topics[ENRICHED].record_bytes_max > 2 * topics[RAW].record_bytes_max
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name = "x"', "missing required field"),
+        ('name = "x"\nabout = ""\npartitions = 0\nrecord_bytes_max = 2000', "partitions = 0"),
+        ('name = "x"\nabout = ""\npartitions = 1\nrecord_bytes_max = 1', "record_bytes_max = 1"),
+        ('name = "x"\nabout = ""\npartitions = "4"\nrecord_bytes_max = 2000', "partitions"),
+        ('name = "x"\nabout = ""\npartitions = 1\nrecord_bytes_max = 2000\ncolour = 1', "colour"),
+        (
+            'name = "events.raw"\nabout = ""\npartitions = 4\nrecord_bytes_max = 2000',
+            "declared twice",
+        ),
+        ("name = ", "zz.toml:1:"),
+    ],
+)
+def test_a_bad_declaration_names_file_and_reason(folder, text, message):
+    (folder / "zz.toml").write_text(text)
+    with pytest.raises(Refuse) as caught:
+        catalogue.load(folder)
+    assert message in caught.value.message
+    assert "zz.toml" in caught.value.message
+
+
+def test_a_missing_topic_names_those_there_are(folder):
+    (folder / "events.dead.toml").unlink()
+    with pytest.raises(Refuse) as caught:
+        catalogue.load(folder)
+    assert "events.dead" in caught.value.message
+    assert "events.raw" in caught.value.fix
+
+
+def test_raw_and_enriched_have_the_same_partitions(folder):
+    path = folder / "events.raw.toml"
+    path.write_text(path.read_text().replace("partitions = 4", "partitions = 8"))
+    with pytest.raises(Refuse, match="events.enriched has 4 partitions and events.raw has 8"):
+        catalogue.load(folder)
