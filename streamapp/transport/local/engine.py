@@ -1,0 +1,232 @@
+"""The local log for one event loop: one thread writes, one reads, the loop waits for neither."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from streamapp.core.errors import Halt, Refuse
+from streamapp.core.slice import Record
+from streamapp.transport.clients import TopicSpec
+from streamapp.transport.local import groups, wake
+from streamapp.transport.local.groups import Commits, Membership
+from streamapp.transport.local.log import Row, TopicLog, create_topic, path_of
+from streamapp.transport.local.wake import Ear
+from streamapp.transport.local.writer import OpenTopics, Writer, unknown_topic
+
+#: Bytes that may wait for the writer; more wait at the caller.
+QUEUE_BYTES_MAX = 64 << 20
+
+#: What a row costs in the queue beside its key and value.
+ROW_BYTES = 256
+
+
+def folder_of(url: str) -> Path:
+    """The folder that ``local:///path`` names.
+
+    Raises:
+        Refuse: another form of URL.
+    """
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if (
+        parts.scheme != "local"
+        or parts.netloc
+        or parts.query
+        or parts.fragment
+        or path in {"", "/"}
+    ):
+        raise Refuse(
+            "broker.url", f"not the URL of a local log: {url!r}", "write local:///absolute/path"
+        )
+    return Path(path)
+
+
+class Wanted(NamedTuple):
+    """What to fetch of one partition, and how much at most."""
+
+    topic: str
+    partition: int
+    offset: int
+    records_max: int
+    bytes_max: int
+
+
+class Fetched(NamedTuple):
+    """Records of each partition that had any, and one past the last offset of all asked."""
+
+    records: dict[tuple[str, int], list[Record]]
+    ends: dict[tuple[str, int], int]
+
+
+class LocalLog:
+    """A log folder: topics, groups and wake-ups.  Start it on the event loop that uses it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._specs: dict[str, TopicSpec] = {}
+        self._ear = Ear(folder)
+        self._writer: Writer | None = None
+        self._reads: ThreadPoolExecutor | None = None
+        self._open: OpenTopics | None = None
+        self._queued_bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def start(self) -> None:
+        """Make the folder if need be and start the threads.
+
+        Raises:
+            Refuse: the folder cannot be made or written.
+        """
+        try:
+            for folder in (self.folder, self.folder / groups.FOLDER, self.folder / wake.FOLDER):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refuse(
+                "log.folder",
+                f"cannot use {self.folder} as a log: {error.strerror}",
+                "name a folder that this user may write",
+            ) from error
+        self._ear.start()
+        self._writer = Writer(self.folder)
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="log-reader")
+        self._open = OpenTopics(self.folder)
+
+    async def stop(self) -> None:
+        """Finish accepted appends and end the threads; more than once does nothing."""
+        writer, self._writer = self._writer, None
+        reads, self._reads = self._reads, None
+        if writer is None or reads is None:
+            return
+        self._ear.stop()
+        await writer.stop()
+        if self._open is not None:
+            await asyncio.get_running_loop().run_in_executor(reads, self._open.close)
+        reads.shutdown()
+
+    def spec(self, topic: str) -> TopicSpec | None:
+        """What the topic was created with; None when there is no such topic."""
+        spec = self._specs.get(topic)
+        if spec is None:
+            try:
+                log = TopicLog(self.folder, topic)
+            except FileNotFoundError:
+                return None
+            spec = self._specs[topic] = log.spec
+            log.close()
+        return spec
+
+    def require(self, topic: str, partition: int = 0) -> TopicSpec:
+        """As :meth:`spec`, but an unknown topic or partition is refused."""
+        spec = self.spec(topic)
+        if spec is None:
+            raise unknown_topic(topic, self.folder)
+        if not 0 <= partition < spec.partitions:
+            raise Refuse(
+                "topic.partition",
+                f"topic {topic!r} has partitions 0 to {spec.partitions - 1}, not {partition}",
+            )
+        return spec
+
+    def topics(self) -> dict[str, TopicSpec]:
+        """Every topic of the log."""
+        names = sorted(path.name.removesuffix(".db") for path in self.folder.glob("*.db"))
+        return {name: spec for name in names if (spec := self.spec(name)) is not None}
+
+    async def create(self, spec: TopicSpec) -> bool:
+        """Create a topic; False when it exists, however it was made."""
+        path_of(self.folder, spec.name)
+        made: bool = await self._writing.call(lambda: create_topic(self.folder, spec))
+        return made
+
+    async def append(self, topic: str, rows: Sequence[Row]) -> list[int]:
+        """Append rows in one durable transaction; see :meth:`TopicLog.append`."""
+        size = sum(ROW_BYTES + len(row.value or b"") + len(row.key or b"") for row in rows)
+        while self._queued_bytes >= QUEUE_BYTES_MAX:
+            self._room.clear()
+            await self._room.wait()
+        self._queued_bytes += size
+        try:
+            return await self._writing.append(topic, rows)
+        finally:
+            self._queued_bytes -= size
+            self._room.set()
+
+    async def fetch(self, wanted: Sequence[Wanted]) -> Fetched:
+        """Read several partitions in one visit to the reading thread."""
+        return await self._read(_fetch, wanted)  # type: ignore[no-any-return]
+
+    async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """First offset still kept, and one past the last."""
+        return await self._read(  # type: ignore[no-any-return]
+            lambda topics: topics.get(topic).bounds(partition)
+        )
+
+    async def ends(self, topics: Collection[str]) -> dict[tuple[str, int], int]:
+        """One past the last offset of every partition of the topics."""
+        return await self._read(  # type: ignore[no-any-return]
+            lambda open_: {
+                (topic, partition): end
+                for topic in topics
+                for partition, end in open_.get(topic).ends().items()
+            }
+        )
+
+    async def commit(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Record durably what a group is done with."""
+        await self._writing.call(lambda: self._with_commits(lambda file: file.put(group, offsets)))
+
+    async def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """What a group committed."""
+        offsets: dict[tuple[str, int], int] = await self._writing.call(
+            lambda: self._with_commits(lambda file: file.of(group))
+        )
+        return offsets
+
+    def join(self, group: str) -> Membership:
+        """Become a group's only member; see :meth:`Membership.join`."""
+        return Membership.join(self.folder, group)
+
+    def listening(self, topics: Collection[str]) -> AbstractContextManager[asyncio.Event]:
+        """An event that new records of one of the topics set; see :meth:`Ear.listening`."""
+        return self._ear.listening(topics)
+
+    @property
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise Halt("log.closed", f"the log {self.folder} is not open", "start the client first")
+        return self._writer
+
+    async def _read(self, work: Any, *arguments: Any) -> Any:
+        if self._reads is None:
+            raise Halt("log.closed", f"the log {self.folder} is not open", "start the client first")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reads, work, self._open, *arguments)
+
+    def _with_commits(self, work: Any) -> Any:
+        commits = Commits(self.folder)
+        try:
+            return work(commits)
+        finally:
+            commits.close()
+
+
+def _fetch(topics: OpenTopics, wanted: Sequence[Wanted]) -> Fetched:
+    fetched = Fetched({}, {})
+    for topic in dict.fromkeys(want.topic for want in wanted):
+        log = topics.get(topic)
+        ends = log.ends()
+        for want in wanted:
+            if want.topic != topic:
+                continue
+            key = topic, want.partition
+            fetched.ends[key] = ends[want.partition]
+            if want.offset < ends[want.partition]:
+                records = log.read(want.partition, want.offset, want.records_max, want.bytes_max)
+                if records:
+                    fetched.records[key] = records
+    return fetched
