@@ -1,0 +1,52 @@
+# Every target sets up what it needs in .venv; nothing else on the machine is changed but the
+# model cache (~/.cache/streamapp).
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= python3
+RING   := $(wildcard streamapp/ring/*.c streamapp/ring/*.h include/*.h)
+
+.PHONY: setup demo up test check bench bench-footprint soak clean help
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.run: pyproject.toml setup.py docker/constraints.txt $(RING)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c docker/constraints.txt --group dev
+	@touch $@
+
+setup: $(VENV)/.dev  ## everything for development, models included
+	@$(BIN)/streamapp models pull
+
+demo: $(VENV)/.run  ## send messages through all four processes and show what comes out
+	@$(BIN)/streamapp demo
+
+up: $(VENV)/.run  ## run all four processes and show a live summary
+	@$(BIN)/streamapp up
+
+check: $(VENV)/.dev  ## linters, types and floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+test: setup check  ## all tests; closes with what is not proven here
+	@$(BIN)/python -m pytest -m "not soak"
+
+soak: setup  ## the long forms of the fault tests
+	@$(BIN)/python -m pytest -m soak --timeout 7200
+
+bench: setup  ## every benchmark; tables here, figures in bench/results/
+	@for file in bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+bench-footprint: setup  ## memory of the four processes, idle and loaded
+	@$(BIN)/python bench/bench_footprint.py
+
+clean:  ## remove what was built
+	rm -rf $(VENV) build dist *.egg-info streamapp/ring/*.so

@@ -1,0 +1,68 @@
+"""What pyproject.toml cannot say: the ring's C extension, and the data folders a wheel carries."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+RING = "streamapp/ring"
+DATA = ("topics", "models")  # data at the root, `streamapp/_defaults/` in a wheel
+
+
+class BuildExt(build_ext):
+    """Says in one line what to install when there is no C compiler."""
+
+    def build_extensions(self) -> None:
+        compiler = str(self.compiler.compiler[0])
+        if shutil.which(compiler) is None:
+            raise SystemExit(
+                f"streamapp.ring needs a C compiler and {compiler!r} is not on PATH:"
+                " install one (Debian, Ubuntu: apt-get install gcc libc6-dev python3-dev)"
+            )
+        super().build_extensions()
+
+
+class BuildPy(build_py):
+    """Copies the data folders into the wheel; in the source tree they stay where they are."""
+
+    def _data(self) -> list[Path]:
+        files = (path for folder in DATA for path in (HERE / folder).rglob("*") if path.is_file())
+        return sorted(path.relative_to(HERE) for path in files)
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for path in self._data():
+            target = Path(self.build_lib, "streamapp", "_defaults", path)
+            self.mkpath(str(target.parent))
+            self.copy_file(str(HERE / path), str(target))
+
+    def get_source_files(
+        self,
+    ) -> list[str]:  # what an sdist must hold for the wheel to be built from it
+        return [*super().get_source_files(), *map(str, self._data())]
+
+
+setup(
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
+    ext_modules=[
+        Extension(
+            "streamapp.ring._ring",
+            [f"{RING}/_ring.c", f"{RING}/_protocol.c"],
+            depends=[
+                "include/streamapp_ring.h",
+                f"{RING}/_protocol.h",
+                f"{RING}/_layout_table.h",
+            ],
+            include_dirs=["include"],
+            define_macros=[("Py_LIMITED_API", "0x030B0000")],
+            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra"],
+            py_limited_api=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
