@@ -38,7 +38,7 @@ EVENT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A source record that failed for good: where it was, what it was, and why (original bytes kept)."""
+    """A source record that failed for good: where and what it was (original bytes), and why."""
 
     source_offset: int
     timestamp: int
@@ -52,7 +52,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one source partition in offset order, the range they cover, and the rejects of that range."""
+    """Rows of one source partition in offset order, the range they cover, and its rejects."""
 
     rows: pa.RecordBatch
     range: OffsetRange
@@ -129,7 +129,10 @@ def join(parts: Sequence[Batch]) -> Batch:
 
 
 def vector_column(vectors: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:
-    """An (n, dim) float32 array as a FixedSizeList<float32>[dim] column; a row whose first value is NaN is null."""
+    """An (n, dim) array as a FixedSizeList<float32>[dim] column.
+
+    A row whose first value is NaN is null.
+    """
     dense = np.ascontiguousarray(vectors, np.float32)
     values = pa.array(dense.reshape(-1))
     missing = np.isnan(dense[:, 0]) if dense.shape[1] else np.zeros(len(dense), bool)

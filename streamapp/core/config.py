@@ -21,13 +21,16 @@ PREFIX = "STREAMAPP_"
 PROJECT_FILE = "streamapp.toml"
 
 
-def _setting(default: Any, about: str, *, secret: bool = False, least: int = 0) -> Any:
-    return field(default=default, metadata={"about": about, "secret": secret, "least": least})
+def _setting(
+    default: Any, about: str, *, secret: bool = False, least: int = 0, one_of: tuple[str, ...] = ()
+) -> Any:
+    metadata = {"about": about, "secret": secret, "least": least, "one_of": one_of}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, its default and what it means.  Paths given relative are relative to their file."""
+    """Every setting, its default and what it means; paths are relative to the file they are in."""
 
     home: Path = _setting(Path("~/.streamapp"), "where this project keeps its log, store and state")
     broker: str = _setting(
@@ -60,7 +63,7 @@ class Settings:
     snapshot_s: int = _setting(60, "seconds between state snapshots", least=1)
     conversations_max: int = _setting(10_000, "conversations remembered per partition", least=1)
     flush_rows: int = _setting(2048, "rows the store writes as one transaction", least=1)
-    flush_ms_max: int = _setting(200, "longest a row waits for its transaction")
+    flush_ms_max: int = _setting(20, "longest a row waits for its transaction")
     dedup_window_s: int = _setting(86_400, "how long a stored (source, id) is remembered")
     dedup_window_events: int = _setting(1_000_000, "how many stored (source, id) are remembered")
     query_rows_max: int = _setting(1_000_000, "rows one query may return", least=1)
@@ -70,8 +73,12 @@ class Settings:
 
     embedding_model: Path | None = _setting(None, "an ONNX embedder of your own")
     tokenizer_model: Path | None = _setting(None, "its tokenizer.json")
-    ring_engine: str = _setting("c", "ring implementation: c or twin (pure Python, slow)")
-    log_level: str = _setting("warning", "debug, info, warning or error")
+    ring_engine: str = _setting(
+        "c", "ring implementation: c, or twin (pure Python, slow)", one_of=("c", "twin")
+    )
+    log_level: str = _setting(
+        "warning", "debug, info, warning or error", one_of=("debug", "info", "warning", "error")
+    )
 
     @property
     def broker_url(self) -> str:
@@ -104,7 +111,10 @@ class Origin:
 
 
 def describe() -> list[Field[Any]]:
-    """The declared settings, in order; ``field.metadata`` holds ``about``, ``secret`` and ``least``."""
+    """The declared settings, in order.
+
+    ``field.metadata`` holds ``about``, ``secret``, ``least`` and ``one_of``.
+    """
     return list(fields(Settings))
 
 
@@ -150,6 +160,12 @@ def load(
             where, value = "default", _absolute(declared.default, folder)
         origins[declared.name] = Origin(value, where)
     return Settings(**{name: origin.value for name, origin in origins.items()}), origins
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The environment that makes another process load these settings."""
+    values = {declared.name: getattr(settings, declared.name) for declared in describe()}
+    return {env_name(name): str(value) for name, value in values.items() if value is not None}
 
 
 def find_project(folder: Path) -> Path | None:
@@ -227,10 +243,10 @@ def _convert(declared: Field[Any], value: Any, where: str, base: Path) -> Any:
     if "Path" in str(declared.type):
         return _absolute(Path(str(value)), base) if str(value) else declared.default
     if declared.type is not int and declared.type != "int":
-        return str(value)
+        return _one_of(declared, str(value), label)
     try:
         if isinstance(value, bool | float):
-            raise ValueError  # noqa: TRY301  # one way to refuse
+            raise ValueError  # noqa: TRY004, TRY301  # one way to refuse
         number = int(value)
     except ValueError:
         raise Refuse(
@@ -242,6 +258,13 @@ def _convert(declared: Field[Any], value: Any, where: str, base: Path) -> Any:
     if number < least:
         raise Refuse("config.range", f"{label} is too small", f"give at least {least}")
     return number
+
+
+def _one_of(declared: Field[Any], value: str, label: str) -> str:
+    allowed = declared.metadata["one_of"]
+    if allowed and value not in allowed:
+        raise Refuse("config.choice", f"{label} is not known", f"give one of {', '.join(allowed)}")
+    return value
 
 
 def _absolute(value: Any, base: Path) -> Any:

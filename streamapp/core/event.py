@@ -85,7 +85,7 @@ def parse_event(value: bytes) -> Event:
 
 
 def merge_attributes(event: Event, attributes: Mapping[str, str]) -> Event:
-    """The event with CloudEvents attributes (names without ``ce_``) in place of what the body said."""
+    """The event with CloudEvents attributes (names without ``ce_``) over what the body said."""
     changes: dict[str, Any] = {
         name: checked_key(name, attributes[name])
         for name in ("id", "type", "source")
@@ -187,7 +187,7 @@ def _text(key: str, raw: msgspec.Raw) -> str | None:
 
 
 def checked_key(name: str, value: str) -> str:
-    """A value that serves as a key somewhere, or Reject when it is longer than ``KEY_CHARS_MAX``."""
+    """A value that serves as a key; Reject when it is longer than ``KEY_CHARS_MAX``."""
     if len(value) > KEY_CHARS_MAX:
         raise Reject(
             "event.field", f"{name} has {len(value)} characters", f"use {KEY_CHARS_MAX} at most"

@@ -1,4 +1,4 @@
-"""Every metric we export, declared once.  Names: ``streamapp_<noun>_<unit>[_total]``; seconds and bytes.
+"""Every metric, declared once.  Names: ``streamapp_<noun>_<unit>[_total]``; seconds, bytes.
 
 A process makes one :class:`Metrics` with a registry of its own; nothing touches prometheus_client's
 default one.
@@ -10,7 +10,7 @@ LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 
 
 class Metrics:
-    """The metrics of one process; unused ones cost nothing and export nothing until they are labelled."""
+    """The metrics of one process; one with labels exports nothing until it is used."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -42,7 +42,7 @@ class RangeSet:
             self.add(first, next_)
 
     def add(self, first: int, next_: int) -> None:
-        """Add ``[first, next_)``; overlapping or touching ranges become one. Empty ranges are ignored."""
+        """Add ``[first, next_)``, joined with what it touches; an empty range is ignored."""
         if next_ <= first:
             return
         if not self._next or first > self._next[-1]:
@@ -122,7 +122,7 @@ class RangeSet:
 
 
 class Ledger:
-    """One RangeSet per (topic, partition): every source offset that is already stored or mirrored."""
+    """One RangeSet per (topic, partition): the source offsets already stored or mirrored."""
 
     __slots__ = ("_sets",)
 

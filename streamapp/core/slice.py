@@ -1,4 +1,4 @@
-"""A Slice: the raw records that one fetch returned for one partition, and what may be acknowledged for them."""
+"""A Slice: the raw records that one fetch returned for one partition, with their range."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol

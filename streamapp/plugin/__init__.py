@@ -16,11 +16,11 @@ Register either under the entry point group ``streamapp.stages`` and name it in
 
 from streamapp.core.batch import EVENT_SCHEMA, Batch, vector_column
 from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
+from streamapp.core.model import ModelRef
 from streamapp.plugin.stage import (
     BaseStage,
     Columns,
     Embedder,
-    ModelRef,
     Models,
     Stage,
     StageFactory,

@@ -1,7 +1,6 @@
 """Stage, the contract: what it reads, what it writes, and how it is called."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from streamapp.core.batch import Batch
 from streamapp.core.errors import Refuse
+from streamapp.core.model import ModelRef
 
 #: What ``enrich`` returns: one Arrow array per written column, each as long as the batch.
 Columns = Mapping[str, pa.Array]
@@ -24,19 +24,6 @@ int32 = pa.int32()
 def float32_vector(dim: int) -> pa.DataType:
     """The type of an embedding column: FixedSizeList<float32>[dim]."""
     return pa.list_(pa.float32(), dim)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRef:
-    """A model as the registry resolved it; ``sha256`` is that of its main file."""
-
-    task: str
-    name: str
-    version: int
-    sha256: str
-
-    def __str__(self) -> str:
-        return f"{self.task}/{self.name}@{self.version}+{self.sha256[:12]}"
 
 
 class Embedder(Protocol):
@@ -62,10 +49,20 @@ class Models(Protocol):
     """What the registry offers a stage at ``open``; models are loaded once and shared."""
 
     def embedder(self, name: str | None = None) -> Embedder:
-        """The embedder ``name`` (``embed/multilingual-e5-small``, with or without ``@version``), or the routed default.
+        """The embedder of a name or an alias, or the routed default.
+
+        ``name`` is like ``embed/multilingual-e5-small``, with or without ``@version``.
 
         Raises:
             Refuse: unknown, not pulled, or its files do not match the manifest.
+        """
+        ...
+
+    def embedding_dim(self, name: str | None = None) -> int:
+        """How many numbers a vector of that embedder has, without loading its weights.
+
+        Raises:
+            Refuse: unknown.
         """
         ...
 
@@ -91,29 +88,50 @@ class Stage(Protocol):
     writes: Writes
     models: tuple[ModelRef, ...]
 
+    def declare(self, models: Models) -> None:
+        """Make ``writes`` final (a vector's length depends on the model); loads nothing."""
+        ...
+
     def open(self, models: Models) -> None:
-        """Load what is needed; called once, before the first batch.  ``writes`` is final when it returns."""
+        """Load what is needed; called once, before the first batch."""
         ...
 
     def enrich(self, batch: Batch) -> Columns:
-        """Columns for every row.  Raise Reject to refuse the whole batch it was called with: it is then called again
-        with halves until the bad row is alone."""
+        """Columns for every row.
+
+        Raise Reject to refuse the batch it was called with: it is then called again with halves
+        until the bad row is alone.
+        """
         ...
 
     def close(self) -> None: ...
 
 
 class BaseStage:
-    """A convenient base: no models, nothing to open or close.  ``options`` come from ``[stages.NAME]`` of the workflow."""
+    """A convenient base: no models, nothing to open or close.
+
+    ``options`` come from ``[stages.NAME]`` of the workflow.  A class that
+    names its options and their types in ``accepts`` gets them checked; one that leaves it None
+    takes anything.
+
+    Raises:
+        Refuse: an option that ``accepts`` does not name, or of another type.
+    """
 
     name: str
     version: int = 1
     reads: Sequence[str] = ()
-    writes: Writes = {}
+    writes: Mapping[str, pa.DataType] = {}
     models: tuple[ModelRef, ...] = ()
+    accepts: Mapping[str, type] | None = None
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self.options = dict(options or {})
+        if self.accepts is not None:
+            _check_options(self.name, self.options, self.accepts)
+
+    def declare(self, models: Models) -> None:
+        """``writes`` is final as it stands."""
 
     def open(self, models: Models) -> None:
         """Nothing to load."""
@@ -126,8 +144,26 @@ class BaseStage:
         """Nothing to free."""
 
 
+def _check_options(stage: str, options: Mapping[str, Any], accepts: Mapping[str, type]) -> None:
+    for name, value in options.items():
+        kind = accepts.get(name)
+        if kind is None:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, accepts, 1)
+            fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(accepts) or 'none'}"
+            raise Refuse("stage.option", f"stage {stage!r} has no option {name!r}", fix)
+        whole_as_float = kind is float and type(value) is int
+        if type(value) is not kind and not whole_as_float:
+            raise Refuse(
+                "stage.option",
+                f"stage {stage!r}: option {name!r} is {value!r}",
+                f"give a {kind.__name__}",
+            )
+
+
 class StatefulStage(BaseStage):
-    """A stage whose columns depend on earlier events of the same source partition, in offset order."""
+    """A stage whose columns depend on earlier events of its partition, in offset order."""
 
     def enrich(self, batch: Batch, state: State | None = None) -> Columns:
         """Columns for every row; ``state`` is always given by the Plan."""
@@ -167,7 +203,7 @@ class _FunctionStage(BaseStage):
 def stage(
     name: str, *, version: int, reads: Iterable[str], writes: Mapping[str, str | pa.DataType]
 ) -> Callable[[Callable[..., Mapping[str, Any]]], StageFactory]:
-    """Make a stage factory out of a function that takes the ``reads`` of one event and returns its ``writes``.
+    """Make a stage factory out of a function from the ``reads`` of one event to its ``writes``.
 
     Args:
         name: ``lower_snake_case``, unique in a workflow.

@@ -30,6 +30,18 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     schema: str | None = None
     dead_letter: str | None = None
 
+    def log_spec(self) -> tuple[str, int, int, int | None, int | None, bool]:
+        """What a log must know to create the topic: the fields of ``transport.TopicSpec``."""
+        kept_ms = None if self.retention_days is None else round(self.retention_days * 86_400_000)
+        return (
+            self.name,
+            self.partitions,
+            self.record_bytes_max,
+            kept_ms,
+            self.retention_bytes,
+            self.compacted,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -85,7 +97,7 @@ def load(folder: Path | None = None) -> Catalogue:
             f"has {topics[RAW].partitions}",
             "give them the same number: enriched partition p holds source partition p",
         )
-    catalogue[DEAD]  # noqa: B018  # Refuse when it is missing
+    catalogue[DEAD]  # Refuse when it is missing
     return catalogue
 
 

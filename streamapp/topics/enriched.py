@@ -1,4 +1,4 @@
-"""An enriched record: rows, rejects and state changes of one source range, as one atomic log record.
+"""An enriched record: rows, rejects and state changes of one source range, all or none.
 
 The value is three Arrow IPC streams (lz4), one after the other: rows, states, rejects.  A reader
 that knows only Arrow opens the value and gets the rows.  The header ``streamapp`` is a JSON object

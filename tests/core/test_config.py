@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamapp.core.config import describe, env_name, load
+from streamapp.core.config import describe, env_name, load, to_environment
 from streamapp.core.errors import Refuse
 
 
@@ -44,6 +44,7 @@ def test_paths_are_relative_to_the_file_that_says_them(tmp_path):
         ("gateway_port = 99999", "not a port"),
         ("gateway_port = true", "not a whole number"),
         ("flush_rows = 0", "too small"),
+        ('log_level = "loud"', "'loud'"),
     ],
 )
 def test_a_bad_project_file_names_file_and_reason(tmp_path, text, message):
@@ -71,3 +72,11 @@ def test_a_misspelt_name_in_dotenv_gets_a_suggestion(tmp_path):
 def test_every_setting_says_what_it_is_for():
     assert all(declared.metadata["about"] for declared in describe())
     assert env_name("gateway_port") == "STREAMAPP_GATEWAY_PORT"
+
+
+def test_another_process_loads_the_same_settings_from_the_environment(tmp_path):
+    (tmp_path / "streamapp.toml").write_text('home = "here"\nring_path = "r"\ntoken = "t"\n')
+    settings, _ = load({"gateway_port": 4}, environ={}, folder=tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert load(environ=to_environment(settings), folder=elsewhere)[0] == settings

@@ -1,5 +1,7 @@
 """A RangeSet is a set of integers, whatever the order they come in."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_is_the_union_of_what_was_added(pairs):
 def test_ranges_are_sorted_disjoint_and_do_not_touch(pairs):
     done = list(RangeSet(pairs))
     assert all(first < next_ for first, next_ in done)
-    assert all(a[1] < b[0] for a, b in zip(done, done[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in pairwise(done))
 
 
 @given(st.lists(ranges), ranges)
