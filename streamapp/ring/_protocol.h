@@ -1,0 +1,58 @@
+/* What can be done with a mapped ring; see _protocol.c. */
+#ifndef STREAMAPP_RING_PROTOCOL_H
+#define STREAMAPP_RING_PROTOCOL_H
+
+#include "streamapp_ring.h"
+
+/* A mapping whose geometry was checked against the file (evring_fits). */
+struct evring {
+    unsigned char *map;
+    uint64_t map_bytes;
+    uint64_t capacity; /* a power of two */
+    uint64_t record_off;
+    uint64_t column_off;
+    uint64_t row_bytes;
+};
+
+/* What a commit says about one log. */
+struct evring_position {
+    uint64_t source; /* index into the sources page */
+    uint64_t next_source_offset;
+    uint64_t next_enriched_offset;
+};
+
+/* kept + lost + voids = next - want */
+struct evring_window {
+    uint64_t kept;  /* rows copied out */
+    uint64_t next;  /* seq to ask for next */
+    uint64_t lost;  /* rows overwritten before they could be copied */
+    uint64_t voids; /* rows that a killed writer never finished */
+};
+
+/* Does the geometry lie within a file of that many bytes? */
+int evring_fits(const struct evring *ring, uint64_t file_bytes);
+
+/* The most rows that one commit may have: readers keep at least the other half of the ring. */
+uint64_t evring_commit_max(const struct evring *ring);
+
+/* Writer: publish n rows and their positions, wake readers; returns the first seq. One thread only. */
+uint64_t evring_commit(const struct evring *ring, const struct evring_record *records, const unsigned char *rows,
+                       uint64_t n, const struct evring_position *positions, uint64_t n_positions);
+
+/* Writer's start, first half: new epoch, unfinished rows become void; returns how many. */
+uint64_t evring_salvage(const struct evring *ring);
+
+/* Writer's start, second half: publish what was salvaged. */
+void evring_go_live(const struct evring *ring, uint64_t voids);
+
+/* Writer: tell readers that another file is at this path now. */
+void evring_retire(const struct evring *ring);
+
+/* Reader: copy up to `limit` rows from seq `want` on. */
+struct evring_window evring_copy(const struct evring *ring, uint64_t want, uint64_t limit,
+                                 struct evring_record *records, unsigned char *rows);
+
+/* Reader: return head when head > want, the file is retired, a signal came or the time is over. */
+uint64_t evring_wait(const struct evring *ring, uint64_t want, int64_t spin_ns, int64_t timeout_ns);
+
+#endif

@@ -1,0 +1,119 @@
+"""The C engine and its NumPy twin do the same to the same bytes, and read each other's files."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import ring_content
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamapp.ring import RingReader, RingSpec, RingWriter, SourcePosition, layout
+
+CAPACITY = 8
+ENGINES = ("c", "twin")
+#: Header words that hold a time, a process or a random number.
+LOCAL = (
+    "ring_uuid",
+    "created_unix_ns",
+    "clock_offset_ns",
+    "writer_pid",
+    "writer_start_unix_ns",
+    "heartbeat_mono_ns",
+    "last_commit_unix_us",
+)
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 2 * CAPACITY + 1)),
+        st.tuples(st.just("place"), st.integers(0, 1)),
+        st.tuples(st.just("killed"), st.integers(1, CAPACITY // 2), st.integers(0, CAPACITY // 2)),
+        st.tuples(st.just("reshape"), st.sampled_from([3, 5])),
+        st.tuples(st.just("read"), st.integers(0, CAPACITY + 1)),
+        st.tuples(st.just("latest"), st.integers(0, CAPACITY + 1)),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+class Subject:
+    """One ring written by one engine, read by both."""
+
+    def __init__(self, path, engine):
+        self.path, self.engine = path, engine
+        self.keys = self.placed = 0
+        self.spec = RingSpec(3, CAPACITY)
+        self.writer = RingWriter.open(path, self.spec, engine=engine)
+        self.writer.source_index("events.raw", 0)
+        self.readers = [RingReader.open(path, engine=name) for name in ENGINES]
+
+    def rows(self, n):
+        keys = np.arange(self.keys, self.keys + n)
+        self.keys += n
+        return ring_content.records(keys), ring_content.vectors(keys, self.spec.dim)
+
+    def write(self, n):
+        records, semantic = self.rows(n)
+        position = SourcePosition("events.raw", 0, self.keys, self.keys + 1)
+        return self.writer.write(records, semantic, positions=[position])
+
+    def place(self, partition):
+        self.placed += 1
+        position = SourcePosition("other", partition, self.placed, self.placed)
+        return self.writer.write(*self.rows(0), positions=[position])
+
+    def killed(self, n, done):
+        """What a writer leaves behind that was killed with `done` of its n stamps complete."""
+        mapping, (records, semantic) = self.writer._map, self.rows(n)
+        first = mapping.word("head")
+        seqs = np.arange(first, first + n, dtype=np.uint64)
+        slots = seqs & np.uint64(CAPACITY - 1)
+        mapping.header["claim"] = first + n
+        records["stamp"], records["frame_id"] = 2 * seqs + 1, seqs
+        records["stamp"][:done] += 1
+        mapping.records[slots] = records
+        mapping.semantic[slots] = semantic
+        self.reopen()
+        return self.writer.sources(), list(self.writer.covered())
+
+    def reshape(self, dim):
+        self.spec = RingSpec(dim, CAPACITY)
+        self.reopen()
+
+    def reopen(self):
+        self.writer.close()
+        self.writer = RingWriter.open(self.path, self.spec, engine=self.engine)
+
+    def read(self, n):
+        return [self.seen(reader.read(n), reader) for reader in self.readers]
+
+    def latest(self, n):
+        return [self.seen(reader.latest(n), reader) for reader in self.readers]
+
+    @staticmethod
+    def seen(frames, reader):
+        where = (reader.position, reader.lost, reader.void, reader.lag)
+        return frames.records.tobytes(), frames.semantic.tobytes(), frames.lost, frames.void, where
+
+    def bytes(self):
+        raw = bytearray(self.path.read_bytes())
+        header = np.frombuffer(raw, layout.HEADER_DTYPE, 1)
+        for name in LOCAL:
+            header[name] = np.zeros(1, header[name].dtype)
+        return bytes(raw)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(operations)
+def test_both_engines_leave_the_same_bytes_and_read_the_same_rows(steps):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        subjects = [Subject(Path(folder, name), name) for name in ENGINES]
+        for operation, *arguments in steps:
+            results = [getattr(subject, operation)(*arguments) for subject in subjects]
+            assert results[0] == results[1]
+            if operation in {"read", "latest"}:
+                assert results[0][0] == results[0][1], "the readers of one file agree"
+            assert subjects[0].bytes() == subjects[1].bytes()
+        for subject in subjects:
+            subject.writer.close()
