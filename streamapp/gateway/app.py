@@ -1,0 +1,45 @@
+"""The aiohttp application, put together from the gateway's parts and its protocols."""
+
+from aiohttp import web
+
+from streamapp.core.clock import SYSTEM, Clock
+from streamapp.core.metrics import Metrics
+from streamapp.gateway import native, operations
+from streamapp.gateway.config import GatewayConfig
+from streamapp.gateway.edge import Edge
+from streamapp.gateway.gateway import Gateway, build
+from streamapp.topics.catalogue import Catalogue
+from streamapp.transport.clients import Admin, Producer
+
+#: Every module here has ``routes(gateway)``; a new protocol is a new module and a word here.
+PROTOCOLS = (native, operations)
+GATEWAY = web.AppKey("gateway", Gateway)
+
+
+def create_app(
+    config: GatewayConfig,
+    producer: Producer,
+    catalogue: Catalogue,
+    metrics: Metrics,
+    *,
+    admin: Admin | None = None,
+    clock: Clock = SYSTEM,
+) -> web.Application:
+    """The application; serve it by ``listen.runner``, which sets aiohttp's limits.
+
+    Args:
+        config: limits and token.
+        producer: started, and stopped later, by the caller.
+        catalogue: which topics there are; those with an event schema take events.
+        metrics: of this process, one application each.
+        admin: started; lets ``/readyz`` see whether the topics exist.
+        clock: for tests.
+    """
+    gateway = build(config, producer, catalogue, metrics, admin=admin, clock=clock)
+    edge = Edge(gateway)
+    app = web.Application(middlewares=[edge.run])
+    app[GATEWAY] = gateway
+    for protocol in PROTOCOLS:
+        app.router.add_routes(protocol.routes(gateway))
+    edge.learn(app)
+    return app

@@ -1,0 +1,116 @@
+"""Records to the log: a bad record costs no neighbour, and what was accepted is flushed."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from streamapp.core.clock import SYSTEM, Clock
+from streamapp.core.errors import Halt, Reject, Retry, StreamappError
+from streamapp.core.metrics import Metrics
+from streamapp.gateway.budget import Lease
+from streamapp.gateway.life import Life
+from streamapp.transport.clients import Address, Outgoing, Producer
+
+#: How long the log counts as silent after it last failed to answer.
+SILENT_S = 5.0
+_PAUSE_S_FIRST, _PAUSE_S_MAX = 0.1, 5.0
+_log = logging.getLogger("streamapp.gateway")
+
+
+class Delivery:
+    """The gateway's side of a Producer, which coalesces concurrent calls and bounds its waits."""
+
+    def __init__(
+        self, producer: Producer, metrics: Metrics, life: Life, *, clock: Clock = SYSTEM
+    ) -> None:
+        self._producer = producer
+        self._life = life
+        self._retries = metrics.retries.labels("gateway")
+        results = metrics.ingest_events
+        self._received = results.labels("received")
+        self._rejected = results.labels("rejected")
+        self._lost = results.labels("lost")
+        self._clock = clock
+        self._failed: tuple[float, str] | None = None
+        self._pending: dict[asyncio.Task[None], int] = {}
+
+    async def send(self, topic: str, records: Sequence[Outgoing]) -> list[Address | Reject]:
+        """Append all records; where each is now, or why the log refuses it.
+
+        Raises:
+            Retry: the log does not answer; some may have been appended.
+            Refuse: the log has no such topic.
+        """
+        try:
+            addresses = await self._producer.send(topic, records)
+        except Reject as error:
+            # Nothing of the call was appended: halve it until the bad record is alone.
+            if len(records) == 1:
+                self.rejected(1)
+                return [error]
+            middle = len(records) // 2
+            left = await self.send(topic, records[:middle])
+            return [*left, *await self.send(topic, records[middle:])]
+        except Retry as error:
+            self._failed = self._clock.monotonic_s(), error.message
+            self._retries.inc()
+            raise
+        self._failed = None
+        self._received.inc(len(addresses))
+        return list(addresses)
+
+    def accept(self, topic: str, records: Sequence[Outgoing], lease: Lease) -> None:
+        """Append in the background, trying until it is done; ``lease`` is held until then."""
+        task = asyncio.create_task(self._deliver(topic, records, lease))
+        self._pending[task] = len(records)
+        task.add_done_callback(self._pending.pop)
+
+    def rejected(self, events: int) -> None:
+        """Count events that were refused."""
+        self._rejected.inc(events)
+
+    @property
+    def pending(self) -> int:
+        """Accepted events that the log has not answered."""
+        return sum(self._pending.values())
+
+    async def flush(self) -> None:
+        """Wait until nothing is pending."""
+        while self._pending:
+            await asyncio.wait(self._pending)
+
+    async def abandon(self) -> int:
+        """Give up what is pending; how many events that cost."""
+        lost = self.pending
+        tasks = list(self._pending)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._lost.inc(lost)
+        return lost
+
+    def silence(self) -> str | None:
+        """Why the log counts as silent; None when it answered, or its failure is old enough."""
+        if self._failed is None or self._clock.monotonic_s() - self._failed[0] > SILENT_S:
+            return None
+        return self._failed[1]
+
+    async def _deliver(self, topic: str, records: Sequence[Outgoing], lease: Lease) -> None:
+        pause_s = _PAUSE_S_FIRST
+        with lease:
+            while True:
+                try:
+                    outcomes = await self.send(topic, records)
+                except Retry:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _PAUSE_S_MAX)
+                except StreamappError as error:
+                    self._lost.inc(len(records))
+                    _log.error("%d accepted events are lost: %s", len(records), error)
+                    if isinstance(error, Halt):
+                        self._life.fail(error)
+                    return
+                else:
+                    break
+        for refused in [outcome for outcome in outcomes if isinstance(outcome, Reject)]:
+            _log.error("an accepted event is lost: %s", refused)

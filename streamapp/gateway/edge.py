@@ -1,0 +1,139 @@
+"""The one middleware: who may come in, what an error looks like, and what is counted."""
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+from prometheus_client import Counter, Histogram
+
+from streamapp.core.errors import Halt, StreamappError
+from streamapp.gateway import operations
+from streamapp.gateway.gateway import Gateway
+from streamapp.gateway.problem import RETRY_AFTER, ProblemError, problem_of
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_CLIENT_LEFT = "499"  # nginx's code for it; nobody reads the answer
+_log = logging.getLogger("streamapp.gateway")
+
+
+class _Route(NamedTuple):
+    label: str
+    guarded: bool
+    seconds: Histogram
+
+
+class Edge:
+    """Runs round every handler; ``learn`` must be called when all routes are known."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._life = gateway.life
+        self._now_s = gateway.clock.monotonic_s
+        self._expected = f"Bearer {gateway.config.token}".encode() if gateway.config.token else b""
+        self._unmatched = self._route("unmatched", guarded=False)
+        self._routes: dict[web.AbstractRoute, _Route] = {}
+        self._counters: dict[tuple[str, str, str], Counter] = {}
+
+    def learn(self, app: web.Application) -> None:
+        """Name the app's routes for metrics, and mark those that ask for a token."""
+        for route in app.router.routes():
+            path = route.resource.canonical if route.resource else "unmatched"
+            self._routes[route] = self._route(path, guarded=path not in operations.PATHS)
+
+    def _route(self, label: str, *, guarded: bool) -> _Route:
+        return _Route(label, guarded, self._gateway.metrics.http_seconds.labels(label))
+
+    @web.middleware
+    async def run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The middleware."""
+        route = self._routes.get(request.match_info.route, self._unmatched)
+        started_s = self._now_s()
+        self._life.enter()
+        status = _CLIENT_LEFT
+        try:
+            response = await self._answer(request, handler, route)
+            if self._life.draining:
+                response.force_close()
+            status = str(response.status)
+            return response
+        finally:
+            self._life.leave()
+            route.seconds.observe(self._now_s() - started_s)
+            self._count(route.label, request.method, status)
+
+    async def _answer(
+        self, request: web.Request, handler: Handler, route: _Route
+    ) -> web.StreamResponse:
+        try:
+            if route.guarded:
+                self._admit(request)
+            return await handler(request)
+        except ProblemError as problem:
+            return problem.response()
+        except StreamappError as error:
+            if isinstance(error, Halt):
+                _log.critical("%s", error)
+                self._life.fail(error)
+            return problem_of(error).response()
+        except web.HTTPException as error:
+            return _unrouted(request, error).response()
+        except ConnectionError:  # the client left: there is nobody to tell
+            raise
+        except Exception:  # noqa: BLE001  # the last one: a client gets no traceback
+            _log.exception("unexpected: %s %s", request.method, route.label)
+            return ProblemError(
+                500, "gateway.internal", "the gateway made an error", "its log says which"
+            ).response()
+
+    def _admit(self, request: web.Request) -> None:
+        if self._life.draining:
+            raise ProblemError(
+                503, "gateway.draining", "the gateway is stopping", "send it again", RETRY_AFTER
+            )
+        if self._expected:
+            given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+            if not hmac.compare_digest(given, self._expected):
+                raise ProblemError(
+                    401,
+                    "request.token",
+                    "the bearer token is missing or wrong",
+                    "send Authorization: Bearer with the value of STREAMAPP_TOKEN",
+                    {"WWW-Authenticate": 'Bearer realm="streamapp"'},
+                )
+        # A page in the user's browser must not feed a gateway on the user's machine.
+        if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+            raise ProblemError(
+                403, "request.origin", "browsers may not send from other sites", "use a client"
+            )
+
+    def _count(self, label: str, method: str, status: str) -> None:
+        if method not in hdrs.METH_ALL:
+            method = "other"  # the client's word must not become a label
+        key = (label, method, status)
+        counter = self._counters.get(key)
+        if counter is None:
+            counter = self._counters[key] = self._gateway.metrics.http_requests.labels(*key)
+        counter.inc()
+
+
+def _unrouted(request: web.Request, error: web.HTTPException) -> ProblemError:
+    """The router's own answers in our words."""
+    if isinstance(error, web.HTTPNotFound):
+        return ProblemError(
+            404,
+            "request.path",
+            f"there is nothing at {request.path[:120]}",
+            "POST to /ingest or /v1/events",
+        )
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return ProblemError(
+            405,
+            "request.method",
+            f"{request.method[:20]} is not allowed at {request.path[:120]}",
+            f"use {allowed}",
+            {"Allow": allowed},
+        )
+    return ProblemError(error.status, "request.http", error.reason)

@@ -1,0 +1,103 @@
+import asyncio
+
+import pytest
+
+TOKEN = "s3cret-ä"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, bearer("wrong"), bearer(""), {"Authorization": TOKEN}, bearer(TOKEN + "x"), bearer("ö")],
+)
+@pytest.mark.parametrize("path", ["/ingest", "/v1/events", "/v1/events/nope"])
+async def test_without_the_token_nobody_sends(start, headers, path):
+    gate = await start(token=TOKEN)
+    async with gate.http.post(gate.url + path, json={"message": "x"}, headers=headers) as answer:
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        problem = await answer.json(content_type=None)
+    assert problem["code"] == "request.token"
+    assert TOKEN not in str(problem)
+    assert gate.producer.records == []
+
+
+async def test_with_the_token_events_are_taken(start):
+    gate = await start(token=TOKEN)
+    assert (await gate.post("/ingest", {"message": "x"}, headers=bearer(TOKEN)))[0] == 200
+
+
+async def test_a_wrong_token_is_told_before_the_body_is_read(start):
+    gate = await start(token=TOKEN)
+    request = b"POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"
+    assert (await gate.raw(request, until=b"request.token")).startswith(b"HTTP/1.1 401")
+
+
+async def test_health_and_metrics_ask_for_no_token(start):
+    gate = await start(token=TOKEN)
+    for path in ("/healthz", "/readyz", "/metrics"):
+        async with gate.http.get(gate.url + path) as answer:
+            assert answer.status == 200
+            assert answer.headers["Server"] == "streamapp"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "allow"),
+    [
+        ("GET", "/", 404, "request.path", None),
+        ("POST", "/ingest/", 404, "request.path", None),
+        ("GET", "/ingest", 405, "request.method", "POST"),
+        ("DELETE", "/v1/events/events.raw", 405, "request.method", "POST"),
+        ("POST", "/healthz", 405, "request.method", "GET, HEAD"),
+    ],
+)
+async def test_wrong_paths_and_methods_are_problems(gate, method, path, status, code, allow):
+    async with gate.http.request(method, gate.url + path) as answer:
+        assert answer.status == status
+        assert answer.content_type == "application/problem+json"
+        assert answer.headers.get("Allow") == allow
+        assert (await answer.json(content_type=None))["code"] == code
+
+
+async def test_headers_are_bounded_and_the_answer_tells_nothing_of_us(gate, caplog):
+    for request in (
+        b"GET /healthz HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (b"x" * 20_000),
+        b"GET /healthz HTTP/1.1\r\nHost: h\r\n" + b"X: x\r\n" * 200 + b"\r\n",
+        b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % (b"x" * 20_000),
+        b"\x16\x03\x01 this is not HTTP\r\n\r\n",
+    ):
+        answer = await gate.raw(request)
+        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+        assert b"Traceback" not in answer
+        assert b".py" not in answer
+    assert "Traceback" not in caplog.text
+
+
+async def test_requests_are_counted_by_route_and_never_by_a_clients_word(gate):
+    await gate.post("/ingest", {"message": "x"})
+    await gate.post("/v1/events/secret-name", [])
+    await gate.get("/no/such/path")
+    await gate.raw(b"BREW /ingest HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    async with gate.http.get(gate.url + "/metrics") as answer:
+        assert answer.content_type == "text/plain"
+        text = await answer.text()
+    total = "streamapp_http_requests_total"
+    assert f'{total}{{code="200",method="POST",route="/ingest"}} 1.0' in text
+    assert f'{total}{{code="404",method="POST",route="/v1/events/{{topic}}"}} 1.0' in text
+    assert f'{total}{{code="404",method="GET",route="unmatched"}} 1.0' in text
+    assert 'streamapp_ingest_events_total{result="received"} 1.0' in text
+    assert "streamapp_inflight_events 0.0" in text
+    assert "secret-name" not in text
+    assert "BREW" not in text
+
+
+async def test_many_clients_at_once_all_get_their_own_answer(gate):
+    async def one(n: int) -> None:
+        status, answer = await gate.post("/ingest", {"message": "x", "id": str(n)})
+        assert (status, answer["id"]) == (200, str(n))
+
+    await asyncio.gather(*(one(n) for n in range(200)))
+    assert len(gate.producer.records) == 200
