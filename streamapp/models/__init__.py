@@ -1,0 +1,10 @@
+"""Models as declared data.
+
+Manifests say what a model is; the registry fetches, proves and opens it.
+"""
+
+from streamapp.models.manifest import Manifest
+from streamapp.models.pull import Progress
+from streamapp.models.registry import ModelStatus, Registry
+
+__all__ = ["Manifest", "ModelStatus", "Progress", "Registry"]

@@ -1,0 +1,149 @@
+"""``topics/workflow.toml``: which stages run, with limits and options."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from streamapp.core.config import read_toml
+from streamapp.core.errors import Refuse, StreamappError
+from streamapp.plugin import Stage, StageFactory
+
+GROUP = "streamapp.stages"
+
+
+class _Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    stages: Annotated[list[str], Meta(min_length=1)]
+    stage_ms_max: Annotated[int, Meta(ge=1)] = 10_000
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    workflow: _Limits
+    stages: dict[str, dict[str, Any]] = {}
+
+
+class Workflow(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared workflow.
+
+    ``stages`` names what runs, in any order; ``options`` what each is given.  A stage that takes a
+    batch longer than ``stage_ms_max`` is reported as slow (native code cannot be interrupted).
+    """
+
+    path: str
+    stages: tuple[str, ...]
+    options: Mapping[str, Mapping[str, Any]] = {}
+    stage_ms_max: int = 10_000
+
+
+def load_workflow(path: Path) -> Workflow:
+    """Read a workflow.
+
+    Raises:
+        Refuse: not TOML (file:line:column), a key is missing, unknown or of a wrong type, a stage
+            is named twice, or options are given for a stage that does not run.
+    """
+    try:
+        file = msgspec.convert(read_toml(path), _File)
+    except msgspec.ValidationError as error:
+        why = str(error).replace("`", "'").replace("Object", "table", 1).replace("$.", "")
+        raise Refuse(
+            "workflow.declaration", f"{path}: {why}", "see the default topics/workflow.toml"
+        ) from None
+    names = file.workflow.stages
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise Refuse("workflow.twice", f"{path}: stage {twice!r} is named twice", "remove one")
+    for name in file.stages:
+        if name not in names:
+            raise Refuse(
+                "workflow.options",
+                f"{path}: [stages.{name}] has options, but no such stage runs",
+                _hint(name, names) or f"add {name!r} to [workflow] stages or remove its options",
+            )
+    return Workflow(
+        path=str(path),
+        stages=tuple(names),
+        options=file.stages,
+        stage_ms_max=file.workflow.stage_ms_max,
+    )
+
+
+def installed_stages() -> dict[str, Any]:
+    """Entry points of the group ``streamapp.stages`` by name; nothing is imported.
+
+    Raises:
+        Refuse: two distributions register the same name.
+    """
+    found: dict[str, Any] = {}
+    for point in entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise Refuse(
+                "stage.twice",
+                f"stage {point.name!r} is registered as {other.value} and as {point.value}",
+                "uninstall one of the packages, or rename its stage",
+            )
+    return found
+
+
+def make_stages(
+    workflow: Workflow, factories: Mapping[str, StageFactory] | None = None
+) -> list[Stage]:
+    """The workflow's stages, not yet opened, in the file's order.
+
+    Args:
+        workflow: names and options.
+        factories: instead of (or before) what is installed.
+
+    Raises:
+        Refuse: a stage is not installed, cannot be imported, or refuses its options.
+    """
+    offered: dict[str, StageFactory] = dict(factories or {})
+    installed = installed_stages() if set(workflow.stages) - set(offered) else {}
+    made = []
+    for name in workflow.stages:
+        if name not in offered and name not in installed:
+            known = sorted({*offered, *installed})
+            raise Refuse(
+                "workflow.unknown_stage",
+                f"{workflow.path}: no stage is called {name!r}",
+                _hint(name, known) or f"installed are {', '.join(known)}",
+            )
+        factory = offered.get(name) or _import(installed[name])
+        made.append(_make(workflow, name, factory))
+    return made
+
+
+def _import(point: Any) -> StageFactory:
+    try:
+        factory: StageFactory = point.load()
+    except Exception as error:  # a plugin's import may raise anything
+        raise Refuse(
+            "stage.import",
+            f"stage {point.name!r} ({point.value}) cannot be imported: {error!r}",
+            "mend the package that registers it, or reinstall it",
+        ) from error
+    return factory
+
+
+def _make(workflow: Workflow, name: str, factory: StageFactory) -> Stage:
+    try:
+        stage = factory(workflow.options.get(name, {}))
+    except StreamappError as error:
+        raise Refuse(error.code, f"{workflow.path}: {error.message}", error.fix) from None
+    if stage.name != name:
+        raise Refuse(
+            "stage.name",
+            f"the stage registered as {name!r} calls itself {stage.name!r}",
+            "give both the same name",
+        )
+    return stage
+
+
+def _hint(name: str, known: "list[str]") -> str:
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else ""
