@@ -1,0 +1,117 @@
+"""Prepared statements: a handle, its SQL, and the parameters bound last."""
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from streamapp.core.errors import Refuse
+from streamapp.flight.statements import Parameters
+
+_PARAMETER_BYTES_MAX = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """``names`` are the parameters' names in order; "1", "2" for question marks."""
+
+    sql: str
+    names: tuple[str, ...]
+    parameters: Parameters = None
+
+    def schema(self) -> pa.Schema:
+        """One field per parameter.  DuckDB takes any type for a parameter and casts what it can."""
+        return pa.schema([pa.field(name, pa.string()) for name in self.names])
+
+
+class PreparedStatements:
+    """The last ``statements_max`` that were used; a forgotten one must be prepared again."""
+
+    def __init__(self, statements_max: int = 1000) -> None:
+        self._statements_max = statements_max
+        self._by_handle: OrderedDict[bytes, Prepared] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, sql: str, names: set[str]) -> tuple[bytes, Prepared]:
+        """Keep a statement under a new handle."""
+        ordered = sorted(
+            names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+        )
+        handle, prepared = secrets.token_bytes(16), Prepared(sql, tuple(ordered))
+        self._put(handle, prepared)
+        return handle, prepared
+
+    def get(self, handle: bytes) -> Prepared:
+        """The statement.
+
+        Raises:
+            Refuse: the handle is unknown, closed, or has been forgotten.
+        """
+        with self._lock:
+            if handle not in self._by_handle:
+                raise Refuse("sql.handle", "the prepared statement is gone", "prepare it again")
+            self._by_handle.move_to_end(handle)
+            return self._by_handle[handle]
+
+    def bind(
+        self, handle: bytes, schema: pa.Schema, read: Callable[[], pa.RecordBatch | None]
+    ) -> None:
+        """Take one row of parameters; ``read`` gives batch after batch, then None.
+
+        Raises:
+            Refuse: not exactly one row, too large a one, or not the parameters the statement has.
+        """
+        prepared = self.get(handle)
+        values: dict[str, Any] | None = None
+        while (batch := read()) is not None:
+            if batch.num_rows + (values is not None) > 1 or batch.nbytes > _PARAMETER_BYTES_MAX:
+                raise Refuse(
+                    "sql.parameters",
+                    "a query takes one row of parameters, 8 MiB at most",
+                    "send one",
+                )
+            if batch.num_rows:
+                columns = zip(schema.names, batch.columns, strict=True)
+                values = {f"{i}.{name}": c[0].as_py() for i, (name, c) in enumerate(columns)}
+        if len(values or {}) != len(prepared.names):
+            raise Refuse(
+                "sql.parameters",
+                f"the statement has {len(prepared.names)} parameters, {len(values or {})} came",
+                "bind one row with a column for each",
+            )
+        self._put(
+            handle, Prepared(prepared.sql, prepared.names, _parameters(prepared, values, schema))
+        )
+
+    def drop(self, handle: bytes) -> None:
+        """Forget a statement, if it is known."""
+        with self._lock:
+            self._by_handle.pop(handle, None)
+
+    def _put(self, handle: bytes, prepared: Prepared) -> None:
+        with self._lock:
+            self._by_handle[handle] = prepared
+            self._by_handle.move_to_end(handle)
+            while len(self._by_handle) > self._statements_max:
+                self._by_handle.popitem(last=False)
+
+
+def _parameters(prepared: Prepared, values: dict[str, Any] | None, schema: pa.Schema) -> Parameters:
+    """By position for question marks; by name where the statement and the columns have the same."""
+    given = list((values or {}).values())
+    if not prepared.names:
+        return None
+    if all(name.isdigit() for name in prepared.names):
+        return given
+    if set(schema.names) == set(prepared.names):
+        return dict(zip(schema.names, given, strict=True))
+    raise Refuse(
+        "sql.parameters",
+        f"the statement's parameters are {', '.join(prepared.names)}, the columns are "
+        f"{', '.join(schema.names)}",
+        "name the columns like the parameters, or use ?",
+    )

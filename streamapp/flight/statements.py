@@ -1,0 +1,339 @@
+"""Statements that run: each on a cursor of its own, in a read-only transaction, within limits.
+
+One watcher thread looks at all of them 20 times a second, since a blocking query yields nothing
+that could notice a deadline or a client that went away.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from streamapp.core.clock import monotonic_s
+from streamapp.core.errors import Refuse, Retry, StreamappError
+from streamapp.flight import guard
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.05
+_BATCH_ROWS = 8192
+#: How long statements that are interrupted may take to end when the server stops.
+_CLOSE_S_MAX = 5.0
+#: DuckDB's message is shown up to here; what follows repeats the statement.
+_MESSAGE_CHARS_MAX = 1000
+
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client statement, and all of them together, may take.
+
+    ``batch_bytes_max`` stays below the 16 MiB that ADBC's driver takes as one message.
+    ``seconds_max`` counts from the start until the client has the last row, because a statement
+    that is open keeps old rows alive.
+    """
+
+    rows_max: int = 10_000_000
+    seconds_max: float = 60.0
+    batch_bytes_max: int = 8 << 20
+    statements_max: int = 8
+    wait_seconds_max: float = 5.0
+
+
+class Statement:
+    """One statement on its cursor: what its answer reads from and what the watcher looks at."""
+
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        limits: Limits,
+        is_cancelled: Callable[[], bool],
+        on_close: Callable[["Statement"], None],
+    ) -> None:
+        self._cursor = cursor
+        self._limits = limits
+        self._deadline_s = monotonic_s() + limits.seconds_max
+        self._is_cancelled: Callable[[], bool] | None = is_cancelled
+        self._on_close = on_close
+        self._work = threading.Lock()  # held while DuckDB works for this statement
+        self._look = threading.Lock()  # held while the watcher asks about the call
+        self._stopped: StreamappError | None = None
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._rows = 0
+        self.schema: pa.Schema = pa.schema([])
+
+    def start(self, sql: str, parameters: Parameters, *, execute: bool) -> None:
+        """Check and bind; and begin to execute unless only the schema is wanted.
+
+        Raises:
+            Refuse: the statement is not allowed, or DuckDB refuses it, or it needs too much.
+            Retry: the client has cancelled.
+        """
+        with self._work:
+            try:
+                guard.check(self._cursor, sql)
+                self._cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
+                relation = self._cursor.sql(sql, params=parameters)
+                if execute:
+                    reader = relation.to_arrow_reader(_BATCH_ROWS)
+                else:
+                    reader = relation.limit(0).to_arrow_reader(_BATCH_ROWS)
+                self.schema = _plain_schema(reader.schema)
+                self._batches = self._cut(reader)
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._stopped or refusal(error) from None
+
+    def next(self) -> pa.RecordBatch:
+        """The next batch; StopIteration after the last.
+
+        Raises:
+            Refuse: as ``start``; or the answer has too many rows, or takes too long.
+            Retry: the client has cancelled.
+        """
+        with self._work:
+            if self._stopped:
+                raise self._stopped
+            try:
+                return next(self._batches)
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._stopped or refusal(error) from None
+
+    def close(self) -> None:
+        """Let go of the cursor; its transaction ends."""
+        with self._look:
+            self._is_cancelled = None
+        with self._work:
+            self._let_go()
+
+    def look(self) -> None:
+        """The watcher's visit: stop what is late, or whose client is gone."""
+        with self._look:  # the call outlives this statement only while it is held
+            cancelled = self._is_cancelled is not None and self._is_cancelled()
+        if cancelled:
+            self.stop(Retry("sql.cancelled", "the client has cancelled"))
+        elif monotonic_s() > self._deadline_s:
+            self.stop(
+                Refuse(
+                    "sql.time",
+                    f"the statement took longer than {self._limits.seconds_max:g} s",
+                    "ask for less: a time range, an aggregate, a LIMIT",
+                )
+            )
+
+    def stop(self, reason: StreamappError) -> None:
+        """Interrupt DuckDB; or, when it is the client that does not read, let go of the cursor."""
+        self._stopped = self._stopped or reason
+        try:
+            self._cursor.interrupt()
+        except duckdb.ConnectionException:
+            return  # it has been closed meanwhile
+        if self._work.acquire(blocking=False):
+            try:
+                self._let_go()
+            finally:
+                self._work.release()
+
+    def _let_go(self) -> None:
+        self._batches = iter(())
+        self._cursor.close()
+        self._on_close(self)
+
+    def _cut(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        """Batches small enough for one message, until there are too many rows."""
+        try:
+            for batch in reader:
+                self._rows += batch.num_rows
+                if self._rows > self._limits.rows_max:
+                    raise Refuse(
+                        "sql.rows",
+                        f"the answer has more than {self._limits.rows_max:,} rows",
+                        "add a LIMIT, or read a time range at a time",
+                    )
+                yield from _sliced(_plain(batch, self.schema), self._limits.batch_bytes_max)
+        finally:
+            reader.close()
+
+
+class Answer(Iterator[pa.RecordBatch]):
+    """The batches of one statement's answer.
+
+    Flight lets go of it without a word when it was sent, or when the client is gone, and the call's
+    context dies next.  So nobody else may keep a reference, and the statement is closed with it.
+    """
+
+    def __init__(self, statement: Statement) -> None:
+        self._statement = statement
+        self.schema = statement.schema
+
+    def __next__(self) -> pa.RecordBatch:
+        """The next batch; raises as :meth:`Statement.next` does."""
+        return self._statement.next()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._statement.close()
+
+    def __del__(self) -> None:
+        self._statement.close()
+
+
+class Statements:
+    """Everything that runs for clients.
+
+    Args:
+        reader: a new cursor on the store; may raise Retry.
+        limits: for one statement and for all.
+    """
+
+    def __init__(self, reader: Callable[[], duckdb.DuckDBPyConnection], limits: Limits) -> None:
+        self._reader = reader
+        self.limits = limits
+        self._places = threading.BoundedSemaphore(limits.statements_max)
+        self._running: set[Statement] = set()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._emptied = threading.Event()
+        self._watcher = threading.Thread(
+            target=self._watch, name="streamapp-flight-watcher", daemon=True
+        )
+        self._watcher.start()
+
+    def schema(
+        self, sql: str, parameters: Parameters = None, is_cancelled: Callable[[], bool] = bool
+    ) -> pa.Schema:
+        """What a statement would answer; nothing is executed."""
+        statement = self._open(is_cancelled)
+        try:
+            statement.start(sql, parameters, execute=False)
+            return statement.schema
+        finally:
+            statement.close()
+
+    def run(
+        self, sql: str, parameters: Parameters = None, is_cancelled: Callable[[], bool] = bool
+    ) -> Answer:
+        """Begin a statement; close what is returned, or let go of it.
+
+        Raises:
+            Refuse: the statement is not allowed, wrong, or needs too much.
+            Retry: too many run already, or the store is closed.
+        """
+        statement = self._open(is_cancelled)
+        try:
+            statement.start(sql, parameters, execute=True)
+        except BaseException:
+            statement.close()
+            raise
+        return Answer(statement)
+
+    def __len__(self) -> int:
+        """How many run now."""
+        return len(self._running)
+
+    def close(self) -> None:
+        """Stop all of them, and take no more."""
+        self._closing.set()
+        self._watcher.join()
+        deadline_s = monotonic_s() + _CLOSE_S_MAX
+        while (running := self._snapshot()) and monotonic_s() < deadline_s:
+            for statement in running:
+                statement.stop(Retry("flight.closing", "the server is stopping", "try again"))
+            self._emptied.wait(_LOOK_EVERY_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, is_cancelled: Callable[[], bool]) -> Statement:
+        if self._closing.is_set():
+            raise Retry("flight.closing", "the server is stopping", "try again")
+        if not self._places.acquire(timeout=self.limits.wait_seconds_max):
+            raise Retry(
+                "flight.busy",
+                f"{self.limits.statements_max} statements are running already",
+                "try again when one has ended",
+            )
+        try:
+            statement = Statement(self._reader(), self.limits, is_cancelled, self._closed)
+        except BaseException:
+            self._places.release()
+            raise
+        with self._lock:
+            self._running.add(statement)
+            self._emptied.clear()
+        return statement
+
+    def _closed(self, statement: Statement) -> None:
+        with self._lock:
+            if statement in self._running:
+                self._running.remove(statement)
+                self._places.release()
+                if not self._running:
+                    self._emptied.set()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_LOOK_EVERY_S):
+            for statement in self._snapshot():
+                statement.look()
+
+    def _snapshot(self) -> list[Statement]:
+        with self._lock:
+            return list(self._running)
+
+
+def refusal(error: Exception) -> StreamappError:
+    """DuckDB's or Arrow's complaint in our words: no path, no stack, no more than it takes."""
+    text = str(error).partition("\n\nStack Trace")[0][:_MESSAGE_CHARS_MAX].strip()
+    if "INTERRUPT" in text:
+        return Retry("sql.cancelled", "the statement was interrupted", "try again")
+    if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory"):
+        return Refuse(
+            "sql.memory",
+            "the statement needs more memory than the store gives",
+            "ask for less: fewer columns in an ORDER BY, a time range, a LIMIT",
+        )
+    if isinstance(error, duckdb.PermissionException) or "read-only mode" in text:
+        return Refuse("sql.not_allowed", "the statement reaches outside the store")
+    known = isinstance(error, (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError))
+    if known or text.startswith(("Conversion Error", "Invalid Input Error", "Out of Range Error")):
+        return Refuse("sql.invalid", text)
+    _log.error("a statement failed: %s", text)
+    return Retry("flight.store", "the store cannot answer", "its log says why")
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Enums as strings: Flight's stream cannot send dictionaries (apache/arrow#38480)."""
+    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_nested(kind) and "dictionary<" in str(kind):
+        raise Refuse("sql.invalid", "an ENUM inside a list or struct cannot be sent", "cast it")
+    return kind
+
+
+def _plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    if batch.schema.equals(schema):
+        return batch
+    arrays = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _sliced(batch: pa.RecordBatch, bytes_max: int) -> Iterator[pa.RecordBatch]:
+    """Slices of at most ``bytes_max``, or of one row when that alone is larger."""
+    pieces = -(-batch.nbytes // bytes_max)
+    if pieces <= 1 or batch.num_rows <= 1:
+        yield batch
+        return
+    middle = batch.num_rows // 2
+    yield from _sliced(batch.slice(0, middle), bytes_max)
+    yield from _sliced(batch.slice(middle), bytes_max)

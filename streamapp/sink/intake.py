@@ -1,0 +1,292 @@
+"""What one transaction will insert: enriched records against the ledger and the dedup window.
+
+Nothing here touches the database, and nothing it is given changes: an :class:`Intake` is first
+built, then inserted, and only after the commit adopted by the store.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamapp.core.batch import TIME, Rejected
+from streamapp.core.errors import Halt
+from streamapp.core.ranges import Ledger, OffsetRange, RangeSet
+from streamapp.sink import schema
+from streamapp.sink.window import DedupWindow
+from streamapp.topics.enriched import Cover, Enriched
+
+#: Dead letters whose reason only the database could find.
+STAGE = "store"
+#: Why an event cannot be stored, by source address.
+Unfit = Mapping[tuple[str, int, int], str]
+
+
+class StoredRecord(NamedTuple):
+    """A decoded enriched record, its enriched topic and partition, and the offset after it."""
+
+    enriched: Enriched
+    topic: str
+    partition: int
+    next: int
+
+
+class Covered(NamedTuple):
+    """Rows of one record that the ledger had already: what must be found at those offsets."""
+
+    topic: str
+    partition: int
+    rows: pa.RecordBatch
+
+
+class Part(NamedTuple):
+    """A newly covered range, as the ledger keeps it."""
+
+    range: OffsetRange
+    lost: int
+    rows: int
+
+
+@dataclass(slots=True)
+class Intake:
+    """Everything one transaction inserts, and what it leaves out with the reason."""
+
+    rows: list[pa.RecordBatch] = field(default_factory=list)
+    dead: list[tuple[Cover, Rejected]] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    positions: dict[tuple[str, int], int] = field(default_factory=dict)
+    provenance: dict[int, str] = field(default_factory=dict)
+    ids: dict[bytes, int] = field(default_factory=dict)
+    covered: list[Covered] = field(default_factory=list)
+    duplicates_by_range: int = 0
+    duplicates_by_id: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def row_count(self) -> int:
+        """Rows to insert."""
+        return sum(rows.num_rows for rows in self.rows)
+
+
+class Reader:
+    """Builds one Intake, record by record, in the order they are given.
+
+    Args:
+        row_schema: the columns of table ``events``.
+        ledger: what is stored.
+        window: ids that were stored lately.
+        positions: where each enriched partition is.
+        unfit: events to send to ``dead`` instead, with the reason.
+    """
+
+    def __init__(
+        self,
+        row_schema: pa.Schema,
+        ledger: Ledger,
+        window: DedupWindow,
+        positions: Mapping[tuple[str, int], int],
+        unfit: Unfit,
+    ) -> None:
+        self._schema = row_schema
+        self._names = {name.lower() for name in row_schema.names}
+        self._ledger = ledger
+        self._draft = window.draft()
+        self._positions = positions
+        self._unfit = unfit
+        self._done: dict[tuple[str, int], RangeSet] = {}
+        self._intake = Intake()
+
+    def read(self, records: Sequence[StoredRecord]) -> Intake:
+        """The Intake of all records.
+
+        Raises:
+            Halt: a record's rows are not in its range, or not in offset order.
+        """
+        for record in records:
+            self._read(record.enriched)
+            key = (record.topic, record.partition)
+            known = max(self._positions.get(key, 0), self._intake.positions.get(key, 0))
+            if record.next > known:
+                self._intake.positions[key] = record.next
+        self._intake.ids = self._draft.added
+        return self._intake
+
+    def _read(self, enriched: Enriched) -> None:
+        cover, intake = enriched.cover, self._intake
+        done = self._done_of(cover)
+        offsets = _checked_offsets(enriched)
+        old = done.mask(offsets)
+        if old.any():
+            intake.duplicates_by_range += int(old.sum())
+            columns = enriched.rows.select(["source_offset", "id", "ingest_time"])
+            intake.covered.append(
+                Covered(cover.topic, cover.partition, columns.filter(pa.array(old)))
+            )
+        keep = self._kept(enriched, offsets, ~old)
+        if keep.any():
+            self._take_rows(enriched, keep)
+        for reject in enriched.rejects:
+            if reject.source_offset not in done:
+                intake.dead.append((cover, reject))
+        kept_offsets = offsets[keep]
+        lost = cover.lost
+        for first, next_ in done.missing(cover.first, cover.next):
+            part_lost = min(lost, next_ - first)
+            lost -= part_lost
+            low, high = np.searchsorted(kept_offsets, (first, next_))
+            range_ = OffsetRange(cover.topic, cover.partition, first, next_)
+            intake.parts.append(Part(range_, part_lost, int(high - low)))
+        done.add(cover.first, cover.next)
+
+    def _done_of(self, cover: Cover) -> RangeSet:
+        key = (cover.topic, cover.partition)
+        if key not in self._done:
+            self._done[key] = RangeSet(self._ledger.of(*key))
+        return self._done[key]
+
+    def _kept(
+        self, enriched: Enriched, offsets: npt.NDArray[np.int64], new: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Which rows to insert: new ones, without duplicates by id and without unfit ones."""
+        cover, rows, keep = enriched.cover, enriched.rows, new.copy()
+        sources = rows.column("source").to_pylist()
+        ids = rows.column("id").to_pylist()
+        times_us = rows.column("ingest_time").cast(pa.int64()).to_numpy()
+        for index in np.flatnonzero(new).tolist():
+            address = (cover.topic, cover.partition, int(offsets[index]))
+            if address in self._unfit:
+                keep[index] = False
+                reject = _unfit_event(rows, index, self._unfit[address])
+                self._intake.dead.append((cover, reject))
+            elif not self._draft.take(sources[index], ids[index], int(times_us[index])):
+                keep[index] = False
+                self._intake.duplicates_by_id += 1
+        return keep
+
+    def _take_rows(self, enriched: Enriched, keep: npt.NDArray[np.bool_]) -> None:
+        rows = enriched.rows if keep.all() else enriched.rows.filter(pa.array(keep))
+        identity = provenance_id(enriched.provenance)
+        self._intake.provenance[identity] = enriched.provenance
+        constants = {
+            "source_topic": enriched.cover.topic,
+            "source_partition": enriched.cover.partition,
+            "provenance": identity,
+        }
+        given = {name.lower(): index for index, name in enumerate(rows.schema.names)}
+        for name in given.keys() - self._names:
+            self._intake.left_out[name] += rows.num_rows
+        arrays = []
+        for target in self._schema:
+            if target.name in constants:
+                value = pa.scalar(constants[target.name], target.type)
+                arrays.append(pa.repeat(value, rows.num_rows))
+            elif target.name.lower() in given:
+                arrays.append(self._cast(rows.column(given[target.name.lower()]), target))
+            else:
+                arrays.append(pa.nulls(rows.num_rows, target.type))
+        self._intake.rows.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+
+    def _cast(self, column: pa.Array, target: pa.Field) -> pa.Array:
+        """The column as the table has it; counted NULLs when an older stage wrote another type."""
+        if column.type.equals(target.type):
+            return column
+        try:
+            return column.cast(target.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            self._intake.left_out[target.name] += len(column)
+            return pa.nulls(len(column), target.type)
+
+
+def provenance_id(detail: str) -> int:
+    """The key of table ``provenance``: the first 8 bytes of BLAKE2b, big endian."""
+    return int.from_bytes(blake2b(detail.encode(), digest_size=8).digest(), "big")
+
+
+def dead_table(intake: Intake, now_us: int) -> pa.Table:
+    """The intake's rejects as rows of table ``dead``."""
+    rows = [
+        {
+            "source_topic": cover.topic,
+            "source_partition": cover.partition,
+            "source_offset": reject.source_offset,
+            "timestamp": reject.timestamp * 1000,
+            "key": reject.key,
+            "value": reject.value,
+            "headers": [{"name": name, "value": value} for name, value in reject.headers],
+            "stage": reject.stage,
+            "code": reject.code,
+            "reason": reject.reason,
+            "stored_at": now_us,
+        }
+        for cover, reject in intake.dead
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.DEAD)
+
+
+def ledger_table(intake: Intake, now_us: int) -> pa.Table:
+    """The newly covered ranges, neighbours as one, as rows of table ``ledger``."""
+    rows = [
+        {**part.range._asdict(), "lost": part.lost, "rows": part.rows, "stored_at": now_us}
+        for part in _joined(intake.parts)
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.LEDGER)
+
+
+def position_table(intake: Intake, now_us: int) -> pa.Table:
+    """The positions that moved, as rows of table ``position``."""
+    rows = [
+        {"topic": topic, "partition": partition, "next": next_, "stored_at": now_us}
+        for (topic, partition), next_ in intake.positions.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.POSITION)
+
+
+def provenance_table(new: Mapping[int, str], now_us: int) -> pa.Table:
+    """Provenance not seen before, as rows of table ``provenance``."""
+    arrays = [list(new), list(new.values()), pa.array([now_us] * len(new), TIME)]
+    return pa.table(arrays, schema=schema.PROVENANCE)
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    joined: list[Part] = []
+    for part in sorted(parts):
+        topic, partition, first, next_ = part.range
+        if joined and joined[-1].range[:2] == (topic, partition):
+            before = joined[-1]
+            if before.range.next == first:
+                range_ = OffsetRange(topic, partition, before.range.first, next_)
+                joined[-1] = Part(range_, before.lost + part.lost, before.rows + part.rows)
+                continue
+        joined.append(part)
+    return joined
+
+
+def _checked_offsets(enriched: Enriched) -> npt.NDArray[np.int64]:
+    """The rows' source offsets, strictly rising and inside the covered range."""
+    cover = enriched.cover
+    offsets: npt.NDArray[np.int64] = enriched.rows.column("source_offset").to_numpy()
+    inside = len(offsets) == 0 or (offsets[0] >= cover.first and offsets[-1] < cover.next)
+    if inside and bool((np.diff(offsets) > 0).all()):
+        return offsets
+    raise Halt(
+        "store.record",
+        f"an enriched record says it covers {cover.range} but has rows of offsets "
+        f"{offsets.min()} to {offsets.max()}, or not in order",
+        "this is a bug of what wrote it; the store has kept nothing of it",
+    )
+
+
+def _unfit_event(rows: pa.RecordBatch, index: int, reason: str) -> Rejected:
+    event = rows.slice(index, 1)
+    timestamp_us = event.column("ingest_time").cast(pa.int64())[0].as_py()
+    value = pc.fill_null(event.column("payload"), "")[0].as_py()
+    offset = event.column("source_offset")[0].as_py()
+    return Rejected(
+        offset, timestamp_us // 1000, None, value.encode(), (), STAGE, "store.json", reason
+    )
