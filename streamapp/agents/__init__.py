@@ -1,0 +1,1 @@
+"""The Faust agents: enrich, store, mirror.  ARCHITECTURE.md draws one event's way."""

@@ -1,0 +1,100 @@
+"""Where a partition stands: what its enriched topic already covers, and the state after it.
+
+The enriched topic is the truth, so a worker that takes a partition over loads the newest state
+snapshot that the last record's header names, replays the records after it first-wins by source
+offset, and starts the raw log at the end of the covered range.  Records that a zombie wrote after
+us cover nothing new and so change nothing.
+"""
+
+from dataclasses import dataclass
+
+from streamapp.core.ranges import RangeSet
+from streamapp.core.slice import Slice
+from streamapp.topics.enriched import Cover, Enriched, cover_of, decode
+from streamapp.transport.clients import Reader
+from streamapp.workflow import PartitionState
+
+READ_BYTES_MAX = 32 << 20
+
+
+@dataclass(slots=True)
+class Standing:
+    """What is known of one source partition when it is taken over.
+
+    ``next`` is the first source offset not yet enriched, None when the enriched topic says nothing
+    of it; ``snapshot`` the enriched offset of the newest state snapshot; ``since_snapshot`` records
+    written after it.
+    """
+
+    state: PartitionState
+    next: int | None = None
+    snapshot: int | None = None
+    since_snapshot: int = 0
+
+
+async def recover(reader: Reader, enriched: str, partition: int, state: PartitionState) -> Standing:
+    """Rebuild the standing of one partition from its enriched topic.
+
+    Raises:
+        Halt: the enriched topic holds records that are not ours.
+        Retry: the log does not answer.
+    """
+    begin, end = await reader.bounds(enriched, partition)
+    standing = Standing(state)
+    last = await _last_cover(reader, enriched, partition, begin, end)
+    if last is None:
+        return standing
+    last_offset, cover = last
+    snapshot = last_offset if cover.is_snapshot else cover.snapshot
+    at = max(begin, snapshot if snapshot is not None else begin)
+    done = RangeSet()
+    while at < end:
+        slice_ = await reader.read(enriched, partition, at, bytes_max=READ_BYTES_MAX)
+        for record in slice_.records:
+            _apply(standing, done, record.offset, decode(record))
+        at = max(slice_.range.next, at + 1)
+    return standing
+
+
+async def _last_cover(
+    reader: Reader, topic: str, partition: int, begin: int, end: int
+) -> tuple[int, Cover] | None:
+    """The last record's header; the log may skip offsets, so look back in growing steps."""
+    step = 1
+    while end > begin:
+        at = max(begin, end - step)
+        slice_: Slice = await reader.read(topic, partition, at)
+        if slice_.records:
+            while slice_.range.next < end and slice_.records:
+                following = await reader.read(topic, partition, slice_.range.next)
+                if not following.records:
+                    break
+                slice_ = following
+            record = slice_.records[-1]
+            return record.offset, cover_of(record)
+        if at == begin:
+            break
+        step *= 8
+    return None
+
+
+def _apply(standing: Standing, done: RangeSet, offset: int, record: Enriched) -> None:
+    """One enriched record: its states where its source offsets are new, then its range."""
+    cover = record.cover
+    if cover.is_snapshot:
+        # The first record read is the snapshot that everything after it builds on.  A later one
+        # says nothing that the records before it did not say.
+        if standing.next is None:
+            standing.state.restore(record.states)
+            done.add(0, cover.next)
+            standing.next = cover.next
+        if cover.next == standing.next:
+            standing.snapshot = offset
+            standing.since_snapshot = 0
+        return
+    fresh = [entry for entry in record.states if entry.source_offset not in done]
+    standing.state.apply(fresh)
+    done.add(cover.first, cover.next)
+    start = cover.first if standing.next is None else standing.next
+    standing.next = max(start, done.prefix_end(start))
+    standing.since_snapshot += 1

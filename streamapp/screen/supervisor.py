@@ -1,0 +1,182 @@
+"""Runs the processes of one machine: starts them, restarts one that dies, stops them in order.
+
+Not honcho's manager: it ends everything when one process ends, and it keeps a Python process per
+child.  The Procfile still runs under honcho, overmind or foreman.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from streamapp.core.clock import monotonic_s
+from streamapp.core.errors import Refuse
+
+#: A process that refuses its declaration (exit code 2) this often in a row is not started again.
+REFUSALS_MAX = 3
+RESTART_S_FIRST = 0.5
+RESTART_S_MAX = 10.0
+#: A process that lived this long had started; the next restart is quick again.
+SETTLED_S = 30.0
+LOG_BYTES_MAX = 16 << 20
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h: the kernel signals a child whose parent has died
+
+Printer = Callable[[str, str], None]
+
+
+@dataclass(slots=True)
+class Child:
+    """One supervised process.  ``state``: starting, running, waiting, refused or stopped."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    state: str = "starting"
+    pid: int = 0
+    restarts: int = 0
+    started_s: float = 0.0
+    exit_code: int | None = None
+    process: asyncio.subprocess.Process | None = None
+
+
+class Supervisor:
+    """Keeps children alive until told to stop.
+
+    Args:
+        children: stopped in this order, one after the other, so that each drains into the next.
+        logs: folder for ``NAME.log``, each child's output (started anew when it exceeds 16 MiB).
+        printer: also told every line as (name, line).
+        drain_s: what a child may take to stop before it is killed.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        logs: Path,
+        *,
+        drain_s: float,
+        printer: Printer | None = None,
+    ) -> None:
+        self.children = {child.name: child for child in children}
+        self._logs = logs
+        self._drain_s = drain_s
+        self._printer = printer
+        self._stopping = asyncio.Event()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start all children."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for child in self.children.values():
+            self._keepers.append(asyncio.create_task(self._keep(child), name=child.name))
+
+    async def stop(self) -> bool:
+        """SIGTERM each in order, SIGKILL one that takes too long; True when all ended cleanly."""
+        self._stopping.set()
+        clean = True
+        for child in self.children.values():
+            if child.process is None or child.process.returncode is not None:
+                continue
+            child.process.terminate()
+            try:
+                async with asyncio.timeout(self._drain_s + 2):
+                    await child.process.wait()
+            except TimeoutError:
+                clean = False
+                child.process.kill()
+            clean &= child.process.returncode in {0, None}
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        return clean
+
+    def refused(self) -> Child | None:
+        """A child that will not be started again because its declaration is wrong."""
+        return next((c for c in self.children.values() if c.state == "refused"), None)
+
+    async def _keep(self, child: Child) -> None:
+        wait_s, refusals = RESTART_S_FIRST, 0
+        while not self._stopping.is_set():
+            child.exit_code = await self._run(child)
+            if self._stopping.is_set():
+                break
+            refusals = refusals + 1 if child.exit_code == Refuse.exit_code else 0
+            if refusals >= REFUSALS_MAX:
+                child.state = "refused"
+                return
+            if monotonic_s() - child.started_s > SETTLED_S:
+                wait_s = RESTART_S_FIRST
+            child.state = "waiting"
+            self._say(child, f"ended with {_ending(child.exit_code)}, starts again in {wait_s:g} s")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
+            child.restarts += 1
+            wait_s = min(wait_s * 2, RESTART_S_MAX)
+        child.state = "stopped"
+
+    async def _run(self, child: Child) -> int:
+        child.state, child.started_s = "starting", monotonic_s()
+        child.process = await asyncio.create_subprocess_exec(
+            *child.argv,
+            env=dict(child.env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=1 << 20,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
+        )
+        child.pid, child.state = child.process.pid, "running"
+        await self._copy_output(child)
+        return await child.process.wait()
+
+    async def _copy_output(self, child: Child) -> None:
+        assert child.process is not None  # noqa: S101  # set by _run
+        output = child.process.stdout
+        assert output is not None  # noqa: S101  # stdout=PIPE
+        path = self._logs / f"{child.name}.log"
+        with path.open("ab") as log:
+            while line := await _next_line(output):
+                if log.tell() > LOG_BYTES_MAX:
+                    log.truncate(0)
+                _write(log, line)
+                if self._printer is not None:
+                    self._printer(child.name, line.decode(errors="replace").rstrip("\n"))
+
+    def _say(self, child: Child, text: str) -> None:
+        with (self._logs / f"{child.name}.log").open("ab") as log:
+            _write(log, f"-- {child.name} {text}\n".encode())
+        if self._printer is not None:
+            self._printer(child.name, text)
+
+
+async def _next_line(output: asyncio.StreamReader) -> bytes:
+    """A line, or what there is of one longer than the limit."""
+    try:
+        return await output.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except asyncio.LimitOverrunError as error:
+        return await output.read(error.consumed)
+
+
+def _write(log: IO[bytes], line: bytes) -> None:
+    log.write(line)
+    log.flush()
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: be told to stop when the supervisor is killed."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,150 @@
+"""A worker that takes over stands where the enriched topic ends, with the state that belongs there."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamapp.agents.publish import Standpoint, enriched_records, lost_record, snapshot_record
+from streamapp.agents.recovery import recover
+from streamapp.agents.repeats import remember, without_repeats
+from streamapp.core.errors import Halt
+from streamapp.core.ranges import OffsetRange
+from streamapp.core.slice import Record, Slice
+from streamapp.stages.kinetics import Kinetics
+from streamapp.topics.wire import decode_slice
+from streamapp.workflow import PartitionState
+
+CAP = 5  # small, so that eviction is at work
+
+
+class MemoryReader:
+    """A log of one partition that skips offsets like a compacted one."""
+
+    def __init__(self, records, skip=1):
+        self.records = [
+            Record(i * skip, 0, None, r.value, r.headers) for i, r in enumerate(records)
+        ]
+        self.end = len(records) * skip
+
+    async def bounds(self, topic, partition):
+        return 0, self.end
+
+    async def read(self, topic, partition, offset, **_limits):
+        found = [r for r in self.records if r.offset >= offset][:3]
+        next_ = found[-1].offset + 1 if found else offset
+        return Slice(OffsetRange(topic, partition, offset, next_), found)
+
+
+class Worker:
+    """What the enrich agent does with a Slice, without Faust: decode, repeats, kinetics, publish."""
+
+    def __init__(self, state=None, snapshot=None, at=0):
+        self.state = state or PartitionState(CAP)
+        self.snapshot = snapshot
+        self.at = at
+        self.kinetics = Kinetics({})
+
+    def enrich(self, values, first):
+        records = [Record(first + i, 0, None, value) for i, value in enumerate(values)]
+        range_ = OffsetRange("events.raw", 0, self.at, first + len(values))
+        decoded = decode_slice(Slice(range_, records), event_bytes_max=10_000)
+        batch, _ = without_repeats(decoded, self.state)
+        overlay = self.state.overlay()
+        import numpy as np
+
+        from streamapp.plugin import vector_column
+
+        vectors = np.full((len(batch), 4), 0.5, np.float32)
+        batch = batch.with_columns({"embedding": vector_column(vectors)})
+        if len(batch):
+            batch = batch.with_columns(self.kinetics.enrich(batch, overlay.view("kinetics")))
+        overlay.commit()
+        changes = [*overlay.changes, *remember(batch, self.state)]
+        raw = {record.offset: record for record in records}
+        out, _ = enriched_records(batch, changes, Standpoint(self.snapshot, "[]"), raw, 1 << 20)
+        self.at = range_.next
+        return out
+
+    def take_snapshot(self, offset):
+        record = snapshot_record(
+            OffsetRange("events.raw", 0, self.at, self.at), self.state.snapshot(), "[]"
+        )
+        self.snapshot = offset
+        return record
+
+
+events = st.lists(
+    st.builds(
+        lambda conversation, id_, time, key: msgspec.json.encode(
+            {"message": "m", "conversation_id": f"c{conversation}", "id": f"e{id_}", "time": time, key: 1}
+        ),
+        st.integers(0, 7), st.integers(0, 30), st.integers(0, 10**6), st.sampled_from("abcd"),
+    ),
+    min_size=1, max_size=40,
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(events, st.data())
+async def test_taking_over_after_any_record_equals_never_stopping(values, data):
+    """Cut the stream anywhere, snapshot anywhere, take over anywhere, with a zombie's records in between."""
+    calm, published, states = Worker(), [], []
+    at = 0
+    while at < len(values):
+        size = data.draw(st.integers(1, 6), "batch")
+        published += calm.enrich(values[at : at + size], at)
+        at = min(at + size, len(values))
+        states.append((len(published), at, calm.state.snapshot()))
+        if data.draw(st.booleans(), "snapshot"):
+            published.append(calm.take_snapshot(len(published)))
+            states.append((len(published), at, calm.state.snapshot()))
+    count, next_, expected = data.draw(st.sampled_from(states), "take over here")
+    log = published[:count]
+    zombie = data.draw(st.integers(0, len(log)), "a zombie repeats from here")
+    log += [r for r in log[zombie:] if b"is_snapshot" not in dict(r.headers)["streamapp"]]
+    standing = await recover(MemoryReader(log), "events.enriched", 0, PartitionState(CAP))
+    assert standing.next == next_
+    assert sorted(standing.state.snapshot()) == sorted(expected)
+
+
+async def test_an_empty_topic_says_nothing():
+    standing = await recover(MemoryReader([]), "events.enriched", 0, PartitionState(CAP))
+    assert standing.next is None
+    assert standing.snapshot is None
+
+
+async def test_a_log_that_skips_offsets_is_read_to_its_end():
+    worker = Worker()
+    records = [r for n in range(9) for r in worker.enrich([b'{"message": "a"}'], n)]
+    standing = await recover(MemoryReader(records, skip=7), "t", 0, PartitionState(CAP))
+    assert standing.next == 9
+
+
+async def test_loss_counts_as_covered():
+    worker = Worker()
+    records = worker.enrich([b'{"message": "a"}'], 0)
+    records.append(lost_record(OffsetRange("events.raw", 0, 1, 50), Standpoint(None, "[]")))
+    standing = await recover(MemoryReader(records), "t", 0, PartitionState(CAP))
+    assert standing.next == 50
+
+
+async def test_foreign_records_halt():
+    from streamapp.transport import Outgoing
+
+    with pytest.raises(Halt, match="not ours"):
+        await recover(MemoryReader([Outgoing(b"x")]), "t", 0, PartitionState(CAP))
+
+
+def test_only_events_that_went_through_are_repeats():
+    state = PartitionState(100)
+    good = b'{"message": "a", "id": "e1"}'
+    records = [Record(i, 0, None, v) for i, v in enumerate([good, good, b'{"id": "e2"'])]
+    batch = decode_slice(Slice(OffsetRange("t", 0, 0, 3), records), event_bytes_max=99)
+    first, repeats = without_repeats(batch, state)
+    assert (first.strings("id"), repeats) == (["e1"], 1)
+    assert without_repeats(batch, state)[1] == 1  # nothing remembered yet: the batch may yet fail
+    remember(first, state)
+    again, repeats = without_repeats(batch, state)
+    assert (len(again), repeats) == (0, 2)
+    assert again.range == batch.range

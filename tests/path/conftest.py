@@ -1,0 +1,195 @@
+"""A whole machine: `streamapp up` with real processes on a home of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from streamapp.flight.client import query
+from streamapp.ring import RingReader, unpack_source
+
+PROCESSES = ("gateway", "worker", "store", "terminal")
+
+
+def wait_for(condition, what, wait_s=90.0):
+    """Poll until the condition's value is true; the watchdog is generous, the poll is not."""
+    deadline = time.monotonic() + wait_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {wait_s} s in vain for {what}"
+        time.sleep(0.02)
+    return value
+
+
+class Machine:
+    """Starts `streamapp up`, kills what is told, sends, queries, follows the ring."""
+
+    PROCESSES = PROCESSES
+    wait_for = staticmethod(wait_for)
+
+    def __init__(self, home, **settings):
+        self.home = Path(home)
+        ports = free_ports(5)
+        names = ("GATEWAY", "FLIGHT", "WORKER", "STORE", "TERMINAL")
+        self.ports = dict(zip((n.lower() for n in names), ports, strict=True))
+        self.ring = Path(f"/dev/shm/streamapp-test-{os.getpid()}/{self.ports['gateway']}.ring")
+        self.env = {
+            **os.environ,
+            "STREAMAPP_HOME": str(self.home),
+            "STREAMAPP_RING_PATH": str(self.ring),
+            **{f"STREAMAPP_{n}_PORT": str(p) for n, p in zip(names, ports, strict=True)},
+            **{f"STREAMAPP_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        self.process = None
+
+    def start(self):
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "up.out").open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streamapp.cli", "up", "--no-tui"],
+                env=self.env, cwd=self.home, stdout=output, stderr=output,
+            )  # fmt: skip
+        wait_for(lambda: self.died() or all(map(self.ready, PROCESSES)), "all to be ready")
+        assert not self.died(), self.output()
+        return self
+
+    def died(self):
+        return self.process.poll() is not None
+
+    def output(self):
+        return (self.home / "up.out").read_text(errors="replace")
+
+    def ready(self, name):
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.ports[name]}/readyz", timeout=2
+            ) as a:
+                return a.status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def pids(self):
+        """Name to pid of the living children."""
+        found = {}
+        for pid in children_of(self.process.pid):
+            try:
+                argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            flag = "streamapp.cli" if "streamapp.cli" in argv else "-A"
+            if flag in argv:
+                found[argv[argv.index(flag) + 1].removeprefix("streamapp.")] = pid
+        return found
+
+    def kill(self, *names):
+        """SIGKILL; the supervisor starts them again."""
+        pids = self.pids()
+        for name in names:
+            if name in pids:
+                try:
+                    os.kill(pids[name], signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+    def post(self, event, timeout=5):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports['gateway']}/ingest",
+            json.dumps(event).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return json.load(answer)
+
+    def post_until_taken(self, event, wait_s=90):
+        """As a careful client does: the same event with the same id until it is answered."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                return self.post(event)
+            except (OSError, urllib.error.URLError, json.JSONDecodeError) as error:
+                assert time.monotonic() < deadline, f"never taken: {error}"
+                time.sleep(0.05)
+
+    def query(self, sql):
+        return query("127.0.0.1", self.ports["flight"], sql)
+
+    def rows(self, sql):
+        return self.query(sql).to_pylist()
+
+    def wait_rows(self, count, wait_s=120.0):
+        def enough():
+            try:
+                return self.rows("select count(*) as n from events")[0]["n"] >= count
+            except Exception as error:  # noqa: BLE001  # the store may be starting again
+                self.last_error = error
+                return False
+
+        wait_for(enough, f"{count} rows; {getattr(self, 'last_error', '')}", wait_s)
+
+    def frames(self):
+        """(partition, source offset) of every frame in the ring, in order, and what was lost."""
+        with RingReader.open(self.ring) as reader:
+            partitions = [source.partition for source in reader.stat()["sources"]]
+            addresses, lost = [], 0
+            while True:
+                frames = reader.read(4096)
+                lost += frames.lost
+                if not len(frames):
+                    if reader.lag == 0:
+                        return addresses, lost
+                    continue
+                for index, offset in zip(*unpack_source(frames.source_offset), strict=True):
+                    addresses.append((partitions[index], int(offset)))
+
+    def stop(self):
+        """SIGTERM and the exit code."""
+        if self.process is None:
+            return 0
+        if not self.died():
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(90)
+        finally:
+            self.process.kill()
+            self.ring.unlink(missing_ok=True)
+
+
+def children_of(pid):
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def free_ports(count):
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """A maker of machines; all are stopped at the end."""
+    made = []
+
+    def make(name="home", **settings):
+        made.append(Machine(tmp_path / name, **settings))
+        return made[-1]
+
+    yield make
+    for machine in made:
+        machine.stop()
+
+
+@pytest.fixture
+def machine(machines):
+    return machines().start()
