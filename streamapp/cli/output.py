@@ -1,0 +1,64 @@
+"""Printing: JSON for programs, tables and progress for people."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: A table that goes into a pipe or a file is not folded to a terminal's width.
+_PIPE_COLUMNS = 4096
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; paths and other objects as text."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A rich console: colour only on a terminal and without NO_COLOR."""
+    from rich.console import Console
+
+    plain = Console(stderr=stderr, highlight=False)
+    if plain.is_terminal:
+        return plain
+    return Console(stderr=stderr, highlight=False, width=_PIPE_COLUMNS, color_system=None)
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Iterable[str] = (),
+    style: Callable[[Sequence[object]], str] | None = None,
+) -> None:
+    """A borderless table on stdout.
+
+    Args:
+        columns: headings.
+        rows: cells; written with ``str``, None as nothing.
+        right: headings of columns that hold numbers.
+        style: a rich style for a row.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, justify="right" if name in set(right) else "left", overflow="fold")
+    for row in rows:
+        cells = [Text("" if cell is None else str(cell)) for cell in row]
+        table.add_row(*cells, style=style(row) if style else None)
+    console().print(table)
+
+
+def bytes_text(count: float) -> str:
+    """``1536`` as ``1.5 KiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

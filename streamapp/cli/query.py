@@ -1,0 +1,147 @@
+"""``streamapp query``: ask the store in SQL, over Arrow Flight."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamapp.cli.framework import command
+from streamapp.cli.options import json_option, reachable, settings_options
+from streamapp.cli.output import console
+from streamapp.core.clock import monotonic_s
+from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.text import Text
+
+#: Values of a vector that are shown before its length.
+VECTOR_SHOWN = 3
+VECTOR_LENGTH_MIN = 8
+
+
+@command(
+    examples=[
+        'streamapp query "select count(*), count(distinct id) from events"',
+        'streamapp query "select text, intent, sentiment from events limit 20" --json | jq .intent',
+        'streamapp query "select * from events" --arrow events.arrow',
+        "streamapp query - < report.sql --csv > report.csv",
+    ],
+)
+@click.argument("sql")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print csv; nested values as JSON.")
+@click.option("--arrow", "arrow_file", type=click.Path(path_type=Path), help="Write an Arrow file.")
+@settings_options("token", "flight_host", "flight_port")
+def query(
+    settings: Settings, sql: str, as_json: bool, as_csv: bool, arrow_file: Path | None
+) -> None:
+    """Run one SELECT on the store and print the rows; - reads the SQL from standard input.
+
+    A terminal gets a table, in which a vector shows its first values and its length.  --json prints
+    one object a line; --arrow writes an Arrow IPC file that pyarrow, polars, pandas and duckdb read
+    without a copy.
+    """
+    if as_json + as_csv + (arrow_file is not None) > 1:
+        raise click.UsageError(
+            "choose one of --json, --csv and --arrow", click.get_current_context()
+        )
+    text = sys.stdin.read() if sql == "-" else sql
+    if not text.strip():
+        raise Refuse("query.empty", "there is no SQL", 'write: streamapp query "select ..."')
+    started_s = monotonic_s()
+    table = fetch(settings, text)
+    seconds = monotonic_s() - started_s
+    if as_json:
+        _print_lines(table)
+    elif as_csv:
+        _print_csv(table)
+    elif arrow_file is not None:
+        _write_arrow(table, arrow_file)
+    else:
+        _print_rows(table)
+    screen = console(stderr=True)
+    if screen.is_terminal:
+        screen.print(f"{table.num_rows:,} rows in {seconds * 1000:,.1f} ms", style="dim")
+
+
+def fetch(settings: Settings, sql: str) -> "pa.Table":
+    """The rows of a statement, from the store's Flight server."""
+    from streamapp.flight import client
+
+    host = reachable(settings.flight_host)
+    return client.query(host, settings.flight_port, sql, settings.token)
+
+
+def _print_lines(table: "pa.Table") -> None:
+    import msgspec
+
+    for batch in table.to_batches():
+        lines = b"\n".join(msgspec.json.encode(row) for row in batch.to_pylist())
+        click.echo(lines)
+
+
+def _print_csv(table: "pa.Table") -> None:
+    from pyarrow import csv, types
+
+    for number, field in enumerate(table.schema):
+        if types.is_nested(field.type):
+            table = table.set_column(number, field.name, _as_json(table.column(number)))
+    csv.write_csv(table, click.get_binary_stream("stdout"))
+
+
+def _as_json(column: "pa.ChunkedArray") -> "pa.Array":
+    """Nested values as JSON text, which csv can hold."""
+    import msgspec
+    import pyarrow as pa
+
+    texts = [None if v is None else msgspec.json.encode(v).decode() for v in column.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
+def _write_arrow(table: "pa.Table", path: Path) -> None:
+    import pyarrow as pa
+
+    try:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    except OSError as error:
+        raise Refuse("query.file", f"cannot write {path}: {error}", "check the path") from None
+    click.echo(f"{path}: {table.num_rows:,} rows, {table.num_columns} columns", err=True)
+
+
+def _print_rows(table: "pa.Table") -> None:
+    from pyarrow import types
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for field in table.schema:
+        number = types.is_integer(field.type) or types.is_floating(field.type)
+        shown.add_column(field.name, justify="right" if number else "left", overflow="fold")
+    for batch in table.to_batches():
+        columns = [column.to_pylist() for column in batch.columns]
+        for row in zip(*columns, strict=True):
+            shown.add_row(*map(cell, row))
+    console().print(shown)
+
+
+def cell(value: Any) -> "Text":
+    """A value as a table shows it."""
+    from rich.text import Text
+
+    if value is None:
+        return Text("null", style="dim")
+    if isinstance(value, float):
+        return Text(f"{value:.6g}")
+    if isinstance(value, list) and len(value) >= VECTOR_LENGTH_MIN:
+        head = ", ".join(_short(item) for item in value[:VECTOR_SHOWN])
+        return Text(f"[{head}, … {len(value)}]", style="dim")
+    if isinstance(value, list):
+        return Text(f"[{', '.join(_short(item) for item in value)}]")
+    return Text(str(value))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

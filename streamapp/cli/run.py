@@ -1,0 +1,93 @@
+"""``streamapp gateway|worker|store|terminal``: one process of the four, with friendly options."""
+
+import asyncio
+
+import click
+
+from streamapp.cli.framework import command
+from streamapp.cli.options import settings_options
+from streamapp.core.config import Settings
+
+_COMMON = ("broker", "topics_dir", "log_level", "drain_s")
+
+
+@command(
+    examples=[
+        "streamapp gateway",
+        "streamapp gateway --gateway-host 0.0.0.0 --token s3cret",
+        "streamapp gateway --broker kafka+batch://kafka:9092",
+    ],
+)
+@settings_options("gateway_host", "gateway_port", "token", "body_bytes_max", *_COMMON)
+def gateway(settings: Settings) -> None:
+    """Take events over HTTP and answer when the log has them.
+
+    Stateless: run as many as you like.  SIGTERM stops taking, finishes what was accepted, exits.
+    """
+    import logging
+
+    from streamapp.compose import serve_gateway
+
+    logging.basicConfig(level=settings.log_level.upper())
+    asyncio.run(serve_gateway(settings, lambda url: click.echo(f"listening on {url}", err=True)))
+
+
+@command(
+    examples=[
+        "streamapp worker",
+        "streamapp worker --threads 4 --embedding-model bge-m3.onnx",
+        "faust -A streamapp.worker worker                     # the same",
+    ],
+)
+@settings_options(
+    "worker_port",
+    "models_dir",
+    "models_cache",
+    "embedding_model",
+    "tokenizer_model",
+    "threads",
+    "batch_events_max",
+    *_COMMON,
+)
+def worker(settings: Settings) -> None:
+    """Enrich events: run the workflow's stages on what came in.
+
+    Workers share the partitions of events.raw; each keeps its own copy of the models.
+    """
+    _become("worker", settings, settings.worker_port)
+
+
+@command(
+    examples=[
+        "streamapp store",
+        "streamapp store --db-path /data/events.duckdb --flight-port 9400",
+        "faust -A streamapp.store worker                      # the same",
+    ],
+)
+@settings_options(
+    "db_path", "flight_host", "flight_port", "store_port", "token", "models_dir", *_COMMON
+)
+def store(settings: Settings) -> None:
+    """Store enriched events in DuckDB, exactly once, and answer SQL over Arrow Flight."""
+    _become("store", settings, settings.store_port)
+
+
+@command(
+    examples=[
+        "streamapp terminal",
+        "streamapp terminal --ring-frames 65536",
+        "faust -A streamapp.terminal worker                   # the same",
+    ],
+)
+@settings_options(
+    "ring_path", "ring_frames", "ring_engine", "terminal_port", "models_dir", *_COMMON
+)
+def terminal(settings: Settings) -> None:
+    """Mirror enriched events into this host's ring, where numpy, torch and C read them."""
+    _become("terminal", settings, settings.terminal_port)
+
+
+def _become(module: str, settings: Settings, port: int) -> None:
+    from streamapp.compose import exec_faust
+
+    exec_faust(module, settings, port)

@@ -1,0 +1,167 @@
+"""``streamapp up``: all four processes, restarted when they die, stopped in order."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from streamapp.cli.framework import command
+from streamapp.cli.options import settings_options
+from streamapp.cli.output import console
+from streamapp.cli.prepare import prepare
+from streamapp.core.config import Settings, to_environment
+from streamapp.core.errors import Refuse
+
+if TYPE_CHECKING:
+    from streamapp.screen.supervisor import Printer, Supervisor
+
+#: Stopped in this order: each drains into the next.
+PROCESSES = ("gateway", "worker", "store", "terminal")
+PORTS = ("gateway_port", "flight_port", "worker_port", "store_port", "terminal_port")
+REFRESH_S = 1.0
+
+
+@command(
+    examples=[
+        "streamapp up",
+        "streamapp up --db-path :memory: --token s3cret",
+        "streamapp up --no-tui",
+        "streamapp up --embedding-model bge-m3.onnx --tokenizer-model tokenizer.json",
+    ],
+)
+@click.option("--no-tui", is_flag=True, help="Print the processes' lines instead of the summary.")
+@settings_options(
+    "db_path",
+    "token",
+    "embedding_model",
+    "tokenizer_model",
+    "broker",
+    "gateway_host",
+    *PORTS,
+    "ring_path",
+    "threads",
+)
+def up(settings: Settings, *, no_tui: bool) -> None:
+    """Run gateway, worker, store and terminal on this machine.
+
+    Creates the topics and fetches the models that the workflow names when they are missing.  A
+    process that dies is started again; Ctrl-C or SIGTERM stops all of them in order, so that what
+    was accepted is finished.
+    """
+    check_ports(settings)
+    prepare(settings)
+    screen = console()
+    live = screen.is_terminal and not no_tui
+    if not asyncio.run(_run(settings, live=live)):
+        raise click.exceptions.Exit(1)
+
+
+def supervisor(settings: Settings, printer: "Printer | None" = None) -> "Supervisor":
+    """The four processes with these settings, not yet started."""
+    from streamapp.screen.supervisor import Child, Supervisor
+
+    env = {**os.environ, **to_environment(settings)}  # noqa: TID251  # children inherit ours
+    children = [
+        Child(name, (sys.executable, "-m", "streamapp.cli", name), env) for name in PROCESSES
+    ]
+    return Supervisor(children, settings.home / "logs", drain_s=settings.drain_s, printer=printer)
+
+
+def check_ports(settings: Settings) -> None:
+    """Refuse a port that something else listens on, naming the setting to change."""
+    for name in PORTS:
+        port = getattr(settings, name)
+        host = settings.gateway_host if name == "gateway_port" else "127.0.0.1"
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise Refuse(
+                    "port.taken",
+                    f"{name} {port} on {host}: {error.strerror}",
+                    f"stop what listens there, or give --{name.replace('_', '-')}",
+                ) from None
+
+
+def refuse_if_refused(watched: "Supervisor", settings: Settings) -> None:
+    """Raise when a process will not start; its own words are in its log."""
+    child = watched.refused()
+    if child is not None:
+        log = settings.home / "logs" / f"{child.name}.log"
+        raise Refuse(
+            "up.refused",
+            f"{child.name} will not start: {_last_error(log)}",
+            f"mend that and start again; the whole log is {log}",
+        )
+
+
+async def _run(settings: Settings, *, live: bool) -> bool:
+    """Until told to stop; True when everything ended cleanly."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    watched = supervisor(settings, None if live else _print_line)
+    await watched.start()
+    try:
+        await (_show(watched, settings, stop) if live else _wait(watched, settings, stop))
+    finally:
+        clean = await watched.stop()
+    return clean
+
+
+async def _wait(watched: "Supervisor", settings: Settings, stop: asyncio.Event) -> None:
+    import aiohttp
+
+    from streamapp.screen.summary import read_numbers
+
+    told = False
+    async with aiohttp.ClientSession() as session:
+        while not stop.is_set():
+            refuse_if_refused(watched, settings)
+            if not told and all((await read_numbers(session, settings)).ready.values()):
+                told = True
+                place = f"http://{settings.gateway_host}:{settings.gateway_port}/ingest"
+                _print_line("up", f"ready: POST {place}")
+            await _pause(stop)
+
+
+async def _show(watched: "Supervisor", settings: Settings, stop: asyncio.Event) -> None:
+    import aiohttp
+    from rich.live import Live
+
+    from streamapp.screen.summary import read_numbers, render
+
+    async with aiohttp.ClientSession() as session:
+        before = await read_numbers(session, settings)
+        with Live(console=console(), auto_refresh=False) as screen:
+            while not stop.is_set():
+                refuse_if_refused(watched, settings)
+                now = await read_numbers(session, settings)
+                screen.update(render(watched.children, before, now, settings), refresh=True)
+                before = now
+                await _pause(stop)
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(REFRESH_S):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+def _print_line(name: str, line: str) -> None:
+    click.echo(f"{name:8} | {line}")
+
+
+def _last_error(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return said[-1] if said else "it did not say why"

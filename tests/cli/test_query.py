@@ -1,0 +1,135 @@
+"""``streamapp query`` against a Flight server that has a table for every statement."""
+
+import json
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+from pyarrow import flight
+from rich.text import Text
+
+from streamapp.cli.query import cell
+
+ROWS = pa.table(
+    {
+        "text": ["hello", None],
+        "count": pa.array([1, 2], pa.int64()),
+        "score": pa.array([0.5, float("nan")], pa.float32()),
+        "at": pa.array([datetime(2026, 11, 22, tzinfo=UTC)] * 2, pa.timestamp("us", "UTC")),
+        "embedding": pa.array([[0.25] * 384, None], pa.list_(pa.float32(), 384)),
+        "entities": pa.array(
+            [[{"label": "city", "start": 1}], []],
+            pa.list_(pa.struct({"label": pa.string(), "start": pa.int32()})),
+        ),
+    }
+)
+
+
+class Server(flight.FlightServerBase):
+    asked = ""
+
+    def do_get(self, context, ticket):
+        self.asked = ticket.ticket.decode()
+        if self.asked.startswith("selec "):
+            raise flight.FlightServerError("syntax error at or near selec", b"sql.syntax")
+        return flight.RecordBatchStream(ROWS)
+
+
+@pytest.fixture
+def server():
+    with Server("grpc://127.0.0.1:0") as running:
+        yield running
+
+
+@pytest.fixture
+def ask(run, server):
+    return lambda *arguments: run("query", *arguments, "--flight-port", str(server.port))
+
+
+def test_a_table_for_people(ask, server):
+    result = ask("select * from events")
+    assert result.code == 0, result.err
+    assert server.asked == "select * from events"
+    lines = result.out.splitlines()
+    assert lines[0].split() == ROWS.column_names
+    assert "[0.2500, 0.2500, 0.2500, … 384]" in lines[1]
+    assert "null" in lines[2]
+
+
+def test_json_lines(ask):
+    first, second = map(json.loads, ask("select 1", "--json").out.splitlines())
+    assert first["embedding"] == [0.25] * 384
+    assert first["entities"] == [{"label": "city", "start": 1}]
+    assert first["at"] == "2026-11-22T00:00:00Z"
+    assert (second["text"], second["score"], second["embedding"]) == (None, None, None)
+
+
+def test_csv_holds_nested_values_as_json(ask, clean):
+    (clean / "out.csv").write_text(ask("select 1", "--csv").out)
+    read = pa.csv.read_csv(clean / "out.csv")
+    assert read.column_names == ROWS.column_names
+    assert json.loads(read["embedding"][0].as_py()) == [0.25] * 384
+    assert json.loads(read["entities"][0].as_py()) == [{"label": "city", "start": 1}]
+
+
+def test_arrow_file_is_what_the_store_sent(ask, clean):
+    result = ask("select 1", "--arrow", "out.arrow")
+    assert (result.code, result.out) == (0, "")
+    with pa.memory_map(str(clean / "out.arrow")) as file:
+        read = pa.ipc.open_file(file).read_all()
+    assert read.schema == ROWS.schema
+    assert read.num_rows == 2
+
+
+def test_an_arrow_file_that_cannot_be_written(ask):
+    result = ask("select 1", "--arrow", "no/such/folder.arrow")
+    assert result.code == 2
+    assert "no/such/folder.arrow" in result.err
+
+
+def test_sql_from_standard_input(ask, server, clean, monkeypatch):
+    (clean / "report.sql").write_text("select\n  1\n")
+    with (clean / "report.sql").open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert ask("-").code == 0
+    assert server.asked == "select\n  1\n"
+
+
+def test_one_output_at_a_time(ask):
+    result = ask("select 1", "--json", "--csv")
+    assert result.code == 2
+    assert "choose one of" in result.out
+
+
+def test_no_sql(ask):
+    assert "there is no SQL" in ask("  ").err
+
+
+def test_the_store_s_own_words(ask):
+    result = ask("selec 1")
+    assert result.code == 2
+    assert "syntax error at or near selec" in result.err
+
+
+def test_no_store(run):
+    result = run("query", "select 1", "--flight-port", "9")
+    assert result.code == 75
+    assert "nothing answers at 127.0.0.1:9" in result.err
+    assert "streamapp up" in result.err
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "null"),
+        (0.1234567891, "0.123457"),
+        ([1.0, 2.0], "[1.0000, 2.0000]"),
+        (list(range(9)), "[0, 1, 2, … 9]"),
+        ("[bold]not markup[/]", "[bold]not markup[/]"),
+        (True, "True"),
+    ],
+)
+def test_cells(value, shown):
+    assert isinstance(cell(value), Text)
+    assert cell(value).plain == shown

@@ -1,0 +1,91 @@
+"""What an installation is: versions, entry points, typed, light to import, complete as a wheel."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+
+NOT_SOURCE = ignore_patterns(
+    *(
+        ".git",
+        ".venv",
+        "build",
+        "dist",
+        "*.egg-info",
+        "__pycache__",
+        ".*_cache",
+        ".hypothesis",
+        "*.so",
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def project():
+    path = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    return tomllib.loads(path.read_text())["project"]
+
+
+def test_the_installed_version_is_the_declared_one(project):
+    assert version("streamapp") == project["version"]
+
+
+def test_the_changelog_knows_this_version(root, project):
+    text = (root / "CHANGELOG.md").read_text()
+    assert "Unreleased" in text or f"[{project['version']}]" in text
+
+
+def test_entry_points_resolve(project):
+    groups = {"scripts": project["scripts"], **project["entry-points"]}
+    for group, entries in groups.items():
+        for name, target in entries.items():
+            module, _, attribute = target.partition(":")
+            assert callable(getattr(import_module(module), attribute)), f"{group}: {name}"
+
+
+def test_import_is_light():
+    code = "import sys, streamapp; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"faust", "mode", "pyarrow", "duckdb", "onnxruntime"}
+
+
+def test_it_is_typed(root):
+    assert (root / "streamapp" / "py.typed").is_file()
+
+
+def test_click_stays_within_faust_s_bound(project):
+    assert "click>=8.1,<8.4" in project["dependencies"]
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_is_complete(root, tmp_path):
+    """Built from a copy, so that the tree stays as it is."""
+    copytree(root, tmp_path / "tree", ignore=NOT_SOURCE)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        check=False,
+        args=[*command, "-q", "-w", str(tmp_path), str(tmp_path / "tree")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("streamapp-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    defaults = [name for name in names if name.startswith("streamapp/_defaults/")]
+    for kind in ("topics", "models"):
+        below = (root / kind).rglob("*")
+        files = {path.relative_to(root).as_posix() for path in below if path.is_file()}
+        assert {f"streamapp/_defaults/{name}" for name in files} <= set(defaults)
+    assert "streamapp/py.typed" in names
+    assert any(name.startswith("streamapp/ring/_ring") and name.endswith(".so") for name in names)
+    assert not [name for name in names if name.endswith((".c", ".h"))]
+    assert not [
+        name for name in names if name.startswith(("tests/", "bench/", "topics/", "models/"))
+    ]
