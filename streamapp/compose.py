@@ -37,9 +37,15 @@ def plan(settings: Settings, on_stage: Callable[[str, int, float], None] | None 
 
 
 def missing_models(settings: Settings) -> list[str]:
-    """The default embedder, when its files are not here and no file of the user's replaces it."""
-    status = registry(settings).status()
-    return [] if status.pulled or settings.embedding_model else [status.name]
+    """The models that the workflow names, or the default one, whose files are not here yet."""
+    workflow = load_workflow(catalogue(settings).folder / "workflow.toml")
+    embedding = [name for name in ("embed", "intent") if name in workflow.stages]
+    named = {workflow.options.get(name, {}).get("model") for name in embedding}
+    if settings.embedding_model:
+        named.discard(None)  # the user's own file is the default one
+    known = registry(settings)
+    statuses = [known.status(name) for name in named]
+    return sorted({status.name for status in statuses if not status.pulled})
 
 
 async def ensure_topics(settings: Settings) -> list[str]:

@@ -94,10 +94,9 @@ def refuse_if_refused(watched: "Supervisor", settings: Settings) -> None:
     child = watched.refused()
     if child is not None:
         log = settings.home / "logs" / f"{child.name}.log"
+        error, fix = _last_words(log)
         raise Refuse(
-            "up.refused",
-            f"{child.name} will not start: {_last_error(log)}",
-            f"mend that and start again; the whole log is {log}",
+            "up.refused", f"{child.name} will not start: {error}", f"{fix}; the whole log is {log}"
         )
 
 
@@ -161,7 +160,12 @@ def _print_line(name: str, line: str) -> None:
     click.echo(f"{name:8} | {line}")
 
 
-def _last_error(log: Path) -> str:
+def _last_words(log: Path) -> tuple[str, str]:
+    """What a process said last of why it ended, and of the way out."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return said[-1] if said else "it did not say why"
+    said = {}
+    for line in lines:
+        word, _, text = line.partition(": ")
+        if word in {"error", "fix"}:
+            said[word] = text
+    return said.get("error", "it did not say why"), said.get("fix", "mend that and start again")

@@ -28,13 +28,14 @@ async def read_body(request: web.Request, config: GatewayConfig, lease: Lease) -
         ProblemError: 413 too large as sent or as decompressed (answered without reading the rest),
             415 unknown Content-Encoding, 417 unknown Expect, 408 too slow, 400 broken, 429.
     """
-    body = _Body(config.body_bytes_max, lease, _coding(request))
-    declared = request.content_length
-    if declared is not None and declared > config.body_bytes_max:
-        raise body.too_large(f"the body has {declared:,} bytes")
-    if "Expect" in request.headers:
+    headers, content = request.headers, request.content
+    coding = _coding(headers.get("Content-Encoding", ""))
+    body = _Body(config.body_bytes_max, lease, coding)
+    declared = headers.get("Content-Length")  # digits: the parser has seen to that
+    if declared is not None and int(declared) > config.body_bytes_max:
+        raise body.too_large(f"the body has {int(declared):,} bytes")
+    if "Expect" in headers:
         await _continue(request)
-    content = request.content
     try:
         if content.is_eof():  # small bodies came with their headers
             body.feed(content.read_nowait())
@@ -137,9 +138,8 @@ class _Body:
         self._bytes_max = bytes_max
         self._lease = lease
         self._coding = coding
-        self._parts: list[bytes] = []
         self._received = 0
-        self._kept = 0
+        self._data = bytearray()  # many small chunks must not cost an object each
 
     def feed(self, chunk: bytes) -> None:
         self._received += len(chunk)
@@ -154,7 +154,7 @@ class _Body:
     def end(self) -> bytes:
         if self._coding is not None:
             self._coding.end()
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        return bytes(self._data)
 
     def too_large(self, what: str) -> ProblemError:
         return ProblemError(
@@ -165,11 +165,10 @@ class _Body:
         )
 
     def _keep(self, data: bytes) -> None:
-        self._kept += len(data)
-        if self._kept > self._bytes_max:
+        if len(self._data) + len(data) > self._bytes_max:
             raise self.too_large("the body decompresses to more")
         self._lease.take(nbytes=len(data))
-        self._parts.append(data)
+        self._data += data
 
 
 def _gzip() -> _Inflater:
@@ -183,9 +182,9 @@ def _zstd() -> _Inflater:
 _CODINGS: dict[str, Callable[[], _Inflater]] = {"gzip": _gzip, "x-gzip": _gzip, "zstd": _zstd}
 
 
-def _coding(request: web.Request) -> _Coding | None:
-    name = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if name in {"identity", ""}:
+def _coding(header: str) -> _Coding | None:
+    name = header.strip().lower()
+    if name in {"", "identity"}:
         return None
     if name not in _CODINGS:
         raise ProblemError(

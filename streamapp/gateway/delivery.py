@@ -51,11 +51,12 @@ class Delivery:
             middle = len(records) // 2
             left = await self.send(topic, records[:middle])
             return [*left, *await self.send(topic, records[middle:])]
-        except Retry as error:
-            self._failed = self._clock.monotonic_s(), error.message
-            self._retries.inc()
+        except StreamappError as error:
+            self._note(error)
             raise
-        self._failed = None
+        if self._failed is not None:
+            _log.warning("the log takes events again")
+            self._failed = None
         self._received.inc(len(addresses))
         return list(addresses)
 
@@ -90,10 +91,17 @@ class Delivery:
         return lost
 
     def silence(self) -> str | None:
-        """Why the log counts as silent; None when it answered, or its failure is old enough."""
+        """The code of the log's last failure; None when it answered since, or it is long ago."""
         if self._failed is None or self._clock.monotonic_s() - self._failed[0] > SILENT_S:
             return None
         return self._failed[1]
+
+    def _note(self, error: StreamappError) -> None:
+        if self._failed is None:  # one line for a silence, not one for every request in it
+            _log.error("the log takes no events: %s", error)
+        self._failed = self._clock.monotonic_s(), error.code
+        if isinstance(error, Retry):
+            self._retries.inc()
 
     async def _deliver(self, topic: str, records: Sequence[Outgoing], lease: Lease) -> None:
         pause_s = _PAUSE_S_FIRST

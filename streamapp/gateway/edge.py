@@ -53,7 +53,14 @@ class Edge:
         self._life.enter()
         status = _CLIENT_LEFT
         try:
-            response = await self._answer(request, handler, route)
+            try:
+                if route.guarded:
+                    self._admit(request)
+                response = await handler(request)
+            except ConnectionError:  # the client left: there is nobody to tell
+                raise
+            except Exception as error:  # noqa: BLE001  # the last one: a client gets no traceback
+                response = self._problem(request, route, error).response()
             if self._life.draining:
                 response.force_close()
             status = str(response.status)
@@ -63,29 +70,20 @@ class Edge:
             route.seconds.observe(self._now_s() - started_s)
             self._count(route.label, request.method, status)
 
-    async def _answer(
-        self, request: web.Request, handler: Handler, route: _Route
-    ) -> web.StreamResponse:
-        try:
-            if route.guarded:
-                self._admit(request)
-            return await handler(request)
-        except ProblemError as problem:
-            return problem.response()
-        except StreamappError as error:
+    def _problem(self, request: web.Request, route: _Route, error: Exception) -> ProblemError:
+        if isinstance(error, ProblemError):
+            return error
+        if isinstance(error, StreamappError):
             if isinstance(error, Halt):
                 _log.critical("%s", error)
                 self._life.fail(error)
-            return problem_of(error).response()
-        except web.HTTPException as error:
-            return _unrouted(request, error).response()
-        except ConnectionError:  # the client left: there is nobody to tell
-            raise
-        except Exception:  # noqa: BLE001  # the last one: a client gets no traceback
-            _log.exception("unexpected: %s %s", request.method, route.label)
-            return ProblemError(
-                500, "gateway.internal", "the gateway made an error", "its log says which"
-            ).response()
+            return problem_of(error)
+        if isinstance(error, web.HTTPException):
+            return _unrouted(request, error)
+        _log.error("unexpected: %s %s", request.method, route.label, exc_info=error)
+        return ProblemError(
+            500, "gateway.internal", "the gateway made an error", "its log says which"
+        )
 
     def _admit(self, request: web.Request) -> None:
         if self._life.draining:

@@ -73,6 +73,6 @@ class Operations:
                 except TimeoutError:
                     self._log_state = f"the log did not answer within {_LOG_S_MAX:g} s"
                 except StreamappError as error:
-                    self._log_state = str(error)
+                    self._log_state = error.code
                 self._log_asked_s = gateway.clock.monotonic_s()
         return self._log_state

@@ -57,14 +57,20 @@ def json_response(body: Any, status: int = 200) -> web.Response:
 
 
 def problem_of(error: StreamappError) -> ProblemError:
-    """What an error of ours means to an HTTP client."""
+    """What an error of ours means to an HTTP client.
+
+    Only a Reject speaks of what the client sent.  The others speak of our insides, paths included:
+    the client gets their code, the operator the message, in the log.
+    """
     if isinstance(error, Reject):
         status = 413 if error.code.endswith(".too_large") else 400
         return ProblemError(status, error.code, error.message, error.fix)
-    if isinstance(error, Retry):
-        fix = "send it again, with the same id"
-        return ProblemError(503, error.code, error.message, fix, RETRY_AFTER)
     if isinstance(error, Halt):
-        return ProblemError(500, error.code, error.message, error.fix)
-    # A Refuse once we are serving: log and catalogue disagree, and only an operator can help.
-    return ProblemError(503, error.code, error.message, error.fix, RETRY_AFTER)
+        return ProblemError(
+            500, error.code, "the gateway found a fault of its own and stops", "tell its operator"
+        )
+    if isinstance(error, Retry):
+        what = "the log does not take events now"
+        return ProblemError(503, error.code, what, "send it again, with the same id", RETRY_AFTER)
+    what = "the gateway and its log are not set up alike"
+    return ProblemError(503, error.code, what, "tell its operator", RETRY_AFTER)

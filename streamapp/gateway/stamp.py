@@ -6,6 +6,7 @@ was sent, the attributes are ``ce_*`` headers.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
@@ -84,6 +85,7 @@ def stamp(
     return Stamped(identity, kind, Outgoing(value, key, headers))
 
 
+@lru_cache(maxsize=256)  # a request's events share one
 def rfc3339(time_us: int) -> str:
     """Unix microseconds as ``2026-11-22T09:30:00.000000Z``, always of this length."""
     moment = _EPOCH + timedelta(microseconds=time_us)

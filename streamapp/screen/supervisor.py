@@ -7,6 +7,7 @@ child.  The Procfile still runs under honcho, overmind or foreman.
 import asyncio
 import contextlib
 import ctypes
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,9 @@ RESTART_S_MAX = 10.0
 SETTLED_S = 30.0
 LOG_BYTES_MAX = 16 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h: the kernel signals a child whose parent has died
+
+#: Faust's spinner hides the cursor even where there is none.
+_ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 
 Printer = Callable[[str, str], None]
 
@@ -140,7 +144,7 @@ class Supervisor:
         assert output is not None  # noqa: S101  # stdout=PIPE
         path = self._logs / f"{child.name}.log"
         with path.open("ab") as log:
-            while line := await _next_line(output):
+            while line := _ESCAPES.sub(b"", await _next_line(output)):
                 if log.tell() > LOG_BYTES_MAX:
                     log.truncate(0)
                 _write(log, line)

@@ -164,14 +164,14 @@ async def test_a_bad_header_is_a_problem(gate, headers, status, code):
 @pytest.mark.parametrize(
     ("failure", "status"),
     [
-        (Retry("log.silent", "the log does not answer"), 503),
+        (Retry("log.silent", "cannot write /secret/path"), 503),
         (Reject("record.too_large", "too large", "send less"), 413),
-        (Refuse("topic.unknown", "no topic", "apply"), 503),
-        (Halt("log.broken", "our mistake"), 500),
+        (Refuse("topic.unknown", "no topic in /secret/path", "apply"), 503),
+        (Halt("log.broken", "/secret/path is damaged"), 500),
         (RuntimeError("/secret/path"), 500),
     ],
 )
-async def test_what_the_log_says_reaches_the_client_in_http(gate, failure, status):
+async def test_what_the_log_says_reaches_the_client_in_http(gate, failure, status, caplog):
     gate.producer.failures.append(failure)
     async with gate.http.post(gate.url + "/ingest", json={"message": "x"}) as answer:
         assert answer.status == status
@@ -179,6 +179,7 @@ async def test_what_the_log_says_reaches_the_client_in_http(gate, failure, statu
         text = await answer.text()
     assert "Traceback" not in text
     assert "/secret" not in text
+    assert ("/secret" in caplog.text) == (status != 413)
     assert gate.gateway.life.stopping.is_set() == isinstance(failure, Halt)
 
 
@@ -211,3 +212,11 @@ async def test_bodies_in_flight_are_bounded_together(start):
     status, problem = await gate.post("/ingest", b'{"message":"%b"}' % (b"x" * 1_000))
     assert (status, problem["code"]) == (429, "gateway.busy")
     assert gate.gateway.budget.bytes == 0
+
+
+async def test_a_silence_of_the_log_is_one_line_in_ours(gate, caplog):
+    gate.producer.failures += [Retry("log.silent", "cannot write the log")] * 3
+    for status in (503, 503, 503, 200):
+        assert (await gate.post("/ingest", {"message": "x"}))[0] == status
+    assert caplog.text.count("cannot write the log") == 1
+    assert "takes events again" in caplog.text
