@@ -9,7 +9,8 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 RING = "streamapp/ring"
-DATA = ("topics", "models")  # data at the root, `streamapp/_defaults/` in a wheel
+#: Data at the root, below `streamapp/_defaults/` in a wheel.
+DATA = ("topics/**/*", "models/**/*", "examples/messages.csv")
 
 
 class BuildExt(build_ext):
@@ -29,7 +30,7 @@ class BuildPy(build_py):
     """Copies the data folders into the wheel; in the source tree they stay where they are."""
 
     def _data(self) -> list[Path]:
-        files = (path for folder in DATA for path in (HERE / folder).rglob("*") if path.is_file())
+        files = (path for pattern in DATA for path in HERE.glob(pattern) if path.is_file())
         return sorted(path.relative_to(HERE) for path in files)
 
     def run(self) -> None:
@@ -41,9 +42,8 @@ class BuildPy(build_py):
             self.mkpath(str(target.parent))
             self.copy_file(str(HERE / path), str(target))
 
-    def get_source_files(
-        self,
-    ) -> list[str]:  # what an sdist must hold for the wheel to be built from it
+    def get_source_files(self) -> list[str]:
+        """What an sdist must hold for the wheel to be built from it."""
         return [*super().get_source_files(), *map(str, self._data())]
 
 

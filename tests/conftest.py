@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+pytest_plugins = ["machine"]
+
 
 def pytest_terminal_summary(terminalreporter):
     """Close with what was skipped or left to the long run, so that green never hides silence."""

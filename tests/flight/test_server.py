@@ -230,6 +230,19 @@ def test_stop_interrupts_what_runs(serve):
     assert caught.value.fix == "streamapp up"
 
 
+def test_stop_hangs_up_on_a_client_that_does_not_read(serve):
+    server = serve()
+    with server.client() as client:
+        reader = client.do_get(flight.Ticket(BIG.encode()))
+        reader.read_chunk()
+        stopping = threading.Thread(target=server.server.stop)
+        stopping.start()
+        stopping.join(30)
+        assert not stopping.is_alive()
+        with pytest.raises((flight.FlightError, pa.ArrowException)):
+            reader.read_all()
+
+
 def test_a_port_in_use_is_refused(served, store):
     with pytest.raises(Refuse, match=f"127.0.0.1:{served.port}: Address already in use"):
         FlightServer(store.reader, port=served.port)

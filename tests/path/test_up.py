@@ -56,7 +56,8 @@ def test_children_end_with_a_killed_supervisor(machine):
     pids = machine.pids()
     machine.process.send_signal(signal.SIGKILL)
     machine.wait_for(
-        lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids.values()), "children to end"
+        lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids.values()),
+        "children to end",
     )
 
 

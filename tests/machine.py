@@ -49,12 +49,12 @@ class Machine:
         }
         self.process = None
 
-    def start(self):
+    def start(self, python=sys.executable, folder=None):
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "up.out").open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamapp.cli", "up", "--no-tui"],
-                env=self.env, cwd=self.home, stdout=output, stderr=output,
+                [python, "-m", "streamapp.cli", "up", "--no-tui"],
+                env=self.env, cwd=folder or self.home, stdout=output, stderr=output,
             )  # fmt: skip
         wait_for(lambda: self.died() or all(map(self.ready, PROCESSES)), "all to be ready")
         assert not self.died(), self.output()
