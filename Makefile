@@ -14,7 +14,7 @@ help:  ## this list
 $(VENV)/.run: pyproject.toml setup.py docker/constraints.txt $(RING)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e .
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from streamapp.core.config import Settings, load, to_environment
-from streamapp.core.errors import StreamappError
+from streamapp.core.errors import Refuse, StreamappError
 from streamapp.core.metrics import Metrics
 from streamapp.models import Registry
 from streamapp.topics import catalogue as topics
@@ -62,6 +62,37 @@ async def ensure_topics(settings: Settings) -> list[str]:
         ]
     finally:
         await admin.stop()
+
+
+async def check_topics(settings: Settings) -> None:
+    """What every agent needs of the log before it starts; nothing is created.
+
+    Raises:
+        Refuse: one of the three topics is missing, or raw and enriched differ in partitions.
+        Retry: the broker does not answer.
+    """
+    from streamapp.transport import open_admin
+
+    admin = open_admin(settings.broker_url)
+    await admin.start()
+    try:
+        there = await admin.topics()
+    finally:
+        await admin.stop()
+    missing = [name for name in (topics.RAW, topics.ENRICHED, topics.DEAD) if name not in there]
+    if missing:
+        raise Refuse(
+            "topic.missing",
+            f"{settings.broker_url} has no topic {', '.join(missing)}",
+            "run `streamapp topics apply` with the same settings (`streamapp up` does it itself)",
+        )
+    raw, enriched = there[topics.RAW].partitions, there[topics.ENRICHED].partitions
+    if raw != enriched:
+        raise Refuse(
+            "topic.partitions",
+            f"{topics.RAW} has {raw} partitions and {topics.ENRICHED} has {enriched}",
+            "make both anew with one number: enriched partition p holds source partition p",
+        )
 
 
 async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
@@ -193,6 +224,7 @@ def _with_agent(
     app: Any, agent: Any, name: str, topic: str, settings: Settings, metrics: Metrics
 ) -> Any:
     from streamapp.agents.app import add_pages, on_shutdown
+    from streamapp.agents.outcome import persist
     from streamapp.transport import configure, slice_topic
 
     configure(
@@ -202,6 +234,7 @@ def _with_agent(
         batch_events_max=settings.batch_events_max,
         batch_bytes_max=settings.batch_bytes_max,
     )
+    app.before_start = lambda: persist("topics", lambda: check_topics(settings), metrics)
     app.agent(slice_topic(app, topic), name=name, concurrency=1)(agent.run)
     add_pages(app, metrics, lambda: {"assigned": agent.ready})
     on_shutdown(app, agent.stop)

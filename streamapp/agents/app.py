@@ -1,38 +1,72 @@
 """The Faust app that our agents run in: settings, health pages, a drain with a deadline."""
 
+import errno
+import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import faust
 from faust.web import Request, Response, View
 
+from streamapp.agents.outcome import guarded, stop_process
+from streamapp.core.errors import Refuse, StreamappError
 from streamapp.core.metrics import Metrics
 
 
 class App(faust.App):
-    """``faust.App`` that cannot hang on shutdown: after ``drain_s`` the process ends with code 70.
+    """``faust.App`` that ends in two lines, and cannot hang on shutdown.
 
-    What was not finished by then was not acknowledged either, so the next start takes it up.
+    An error that Faust would show as a traceback and exit code 1 (a second member of a group, a
+    topic that was made anew) ends the process with its own words and exit code.  A shutdown ends
+    after ``drain_s`` with code 70; what was not finished by then was not acknowledged either, so
+    the next start takes it up.
+
+    ``before_start`` is awaited once, before anything is opened; it raises what must stop the start.
     """
 
     drain_s: float = 20.0
+    before_start: Callable[[], Awaitable[None]] | None = None
+
+    async def start(self) -> None:
+        await guarded(self._start())
+
+    async def _start(self) -> None:
+        try:
+            await super().start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise Refuse(
+                "port.taken",
+                f"web port {self.conf.web_port} on {self.conf.web_host} is in use",
+                "stop what listens there, or give another port (0: no health pages)",
+            ) from None
+
+    def _crash(self, reason: BaseException) -> None:
+        # Where mode reports that a task of any service below us raised (mode.Service.crash).
+        if isinstance(reason, StreamappError):
+            stop_process(reason)
+        super()._crash(reason)
 
     async def on_first_start(self) -> None:
-        self.conf.datadir.mkdir(parents=True, exist_ok=True)  # Faust makes the last folder only
-        await super().on_first_start()
-
-    async def on_stop(self) -> None:
-        timer = threading.Timer(self.drain_s, _give_up, (self.conf.id, self.drain_s))
-        timer.daemon = True
-        timer.start()
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_is_no_error_of_ours)
+        if self.before_start is not None:
+            await self.before_start()
         try:
-            await super().on_stop()
-        finally:
-            timer.cancel()
+            # Faust makes the last folder only.
+            self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refuse(
+                "home.write",
+                f"cannot make {self.conf.datadir}: {error.strerror}",
+                "give another home with STREAMAPP_HOME",
+            ) from None
+        await super().on_first_start()
 
 
 def make_app(
@@ -93,6 +127,11 @@ def on_shutdown(app: App, stop: Callable[[], Any]) -> None:
         await stop()
 
     app.on_before_shutdown.connect(before_shutdown, weak=False)
+
+
+def _is_no_error_of_ours(record: logging.LogRecord) -> bool:
+    """False for the traceback of an error that :func:`stop_process` tells in its own words."""
+    return not (record.exc_info and isinstance(record.exc_info[1], StreamappError))
 
 
 def _give_up(name: str, drain_s: float) -> None:

@@ -155,7 +155,7 @@ class EnrichAgent:
         lost = OffsetRange(*key, standing.next, begin)
         record = lost_record(lost, Standpoint(standing.snapshot, self._plan.provenance()))
         await persist("publish", lambda: self._producer.send(ENRICHED, [record]), self._metrics)
-        self._metrics.lost.inc(len(lost))
+        self._metrics.lost.inc(lost.size)
         standing.next = begin
         standing.since_snapshot += 1
 

@@ -79,7 +79,7 @@ def lost_record(range_: OffsetRange, standpoint: Standpoint) -> Outgoing:
         partition=range_.partition,
         first=range_.first,
         next=range_.next,
-        lost=len(range_),
+        lost=range_.size,
         snapshot=standpoint.snapshot,
     )
     value, headers = encode(Enriched(cover, no_rows(), (), (), standpoint.provenance))

@@ -55,7 +55,7 @@ def demo(settings: Settings, file: Path | None, *, keep: bool) -> None:
     from streamapp.topics.catalogue import defaults
 
     messages = _read_messages(file or defaults("examples") / "messages.csv")
-    with _temporary_home(settings, keep=keep) as own:
+    with temporary_home(settings, keep=keep) as own:
         prepare(own)
         asyncio.run(_run(own, messages))
 
@@ -140,7 +140,8 @@ def _read_messages(path: Path) -> list[dict[str, str]]:
 
 
 @contextmanager
-def _temporary_home(settings: Settings, *, keep: bool) -> Iterator[Settings]:
+def temporary_home(settings: Settings, *, keep: bool) -> Iterator[Settings]:
+    """These settings on a home, ring, ports and token of their own; gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="streamapp-demo-"))
     ports: dict[str, Any] = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     own = replace(

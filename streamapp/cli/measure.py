@@ -15,9 +15,11 @@ from streamapp.core.errors import Halt, Retry
 
 Address = tuple[int, int]
 #: Between two messages: each is measured on an idle path, as a person at a keyboard would see it.
-PACE_S = 0.02
+PACE_S = 0.05
 WAIT_S_MAX = 60.0
 POLL_S = 0.002
+#: Rows are asked for this often: a busier question would slow down what it measures.
+ROWS_POLL_S = 0.01
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ def _watch_rows(settings: Settings, seen: _Seen, stop: threading.Event) -> None:
     from streamapp.flight.client import query
 
     sql = "select source_partition, source_offset from events"
-    while not stop.wait(POLL_S):
+    while not stop.wait(ROWS_POLL_S):
         table = query(settings.flight_host, settings.flight_port, sql, token=settings.token)
         now_s = monotonic_s()
         for partition, offset in zip(*table.to_pydict().values(), strict=True):

@@ -20,7 +20,9 @@ class OffsetRange(NamedTuple):
     first: int
     next: int
 
-    def __len__(self) -> int:  # a NamedTuple's own len would be 4
+    @property
+    def size(self) -> int:
+        """How many offsets."""
         return self.next - self.first
 
     def __str__(self) -> str:

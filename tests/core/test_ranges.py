@@ -69,4 +69,4 @@ def test_ledger_keeps_partitions_apart_and_names_holes():
     assert ledger.holes() == [OffsetRange("a", 0, 5, 8)]
     assert 6 in ledger.of("a", 1)
     assert 6 not in ledger.of("a", 0)
-    assert len(OffsetRange("a", 0, 5, 8)) == 3
+    assert OffsetRange("a", 0, 5, 8).size == 3

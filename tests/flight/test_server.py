@@ -116,7 +116,7 @@ def test_duckdbs_own_words_reach_the_client(served):
     with pytest.raises(Refuse, match='column "nope" not found') as caught:
         served.query("SELECT nope FROM events")
     assert caught.value.code == "sql.invalid"
-    with pytest.raises(Refuse, match="Could not convert string 'text 0' to INT32") as caught:
+    with pytest.raises(Refuse, match=r"Could not convert string 'text \d+' to INT32") as caught:
         served.query("SELECT text::INT FROM events")
     assert served.results == ["sql.syntax", "sql.invalid", "sql.invalid"]
 
