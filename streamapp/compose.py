@@ -1,17 +1,22 @@
-"""The only place that builds things: settings in, wired parts out.  No behaviour."""
+"""The only place that builds things: settings in, wired parts out.  No behaviour.
+
+Imports are inside the functions, so that a process loads only what it is made of.
+"""
 
 import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamapp.core.config import Settings, load, to_environment
 from streamapp.core.errors import Refuse, StreamappError
 from streamapp.core.metrics import Metrics
-from streamapp.models import Registry
 from streamapp.topics import catalogue as topics
-from streamapp.workflow import Plan, load_workflow
+
+if TYPE_CHECKING:
+    from streamapp.models import Registry
+    from streamapp.workflow import Plan
 
 
 def catalogue(settings: Settings) -> topics.Catalogue:
@@ -19,8 +24,10 @@ def catalogue(settings: Settings) -> topics.Catalogue:
     return topics.load(settings.topics_dir)
 
 
-def registry(settings: Settings) -> Registry:
+def registry(settings: Settings) -> "Registry":
     """The models that are declared, and where their files are kept."""
+    from streamapp.models import Registry
+
     return Registry(
         settings.models_dir or topics.defaults("models"),
         settings.models_cache,
@@ -30,14 +37,18 @@ def registry(settings: Settings) -> Registry:
     )
 
 
-def plan(settings: Settings, on_stage: Callable[[str, int, float], None] | None = None) -> Plan:
+def plan(settings: Settings, on_stage: Callable[[str, int, float], None] | None = None) -> "Plan":
     """The workflow's stages in order, their columns known; weights are loaded by ``open``."""
+    from streamapp.workflow import Plan, load_workflow
+
     workflow = load_workflow(catalogue(settings).folder / "workflow.toml")
     return Plan(workflow, registry(settings), on_stage=on_stage)
 
 
 def missing_models(settings: Settings) -> list[str]:
     """The models that the workflow names, or the default one, whose files are not here yet."""
+    from streamapp.workflow import load_workflow
+
     workflow = load_workflow(catalogue(settings).folder / "workflow.toml")
     embedding = [name for name in ("embed", "intent") if name in workflow.stages]
     named = {workflow.options.get(name, {}).get("model") for name in embedding}
@@ -115,7 +126,7 @@ def enrich_app(settings: Settings) -> Any:
     from streamapp.agents.enrich import EnrichAgent, EnrichConfig
     from streamapp.transport import open_producer, open_reader
 
-    app, metrics = _app("streamapp-enrich", settings, settings.worker_port)
+    app, metrics = _app("streamapp-enrich", settings, settings.worker_port, wait_empty=False)
     agent = EnrichAgent(
         plan(settings, lambda name, _, s: metrics.stage_seconds.labels(name).observe(s)),
         open_producer(settings.broker_url),
@@ -174,6 +185,7 @@ def mirror_app(settings: Settings) -> Any:
     """This host's terminal agent: enriched records in, frames of the ring out."""
     from streamapp.agents.mirror import MirrorAgent
     from streamapp.ring import EngineName, RingSpec, RingWriter
+    from streamapp.transport import open_reader
 
     app, metrics = _app(
         f"streamapp-mirror-{socket.gethostname()}", settings, settings.terminal_port
@@ -184,7 +196,12 @@ def mirror_app(settings: Settings) -> Any:
         engine: EngineName = "twin" if settings.ring_engine == "twin" else "c"
         return RingWriter.open(settings.ring_file, spec, engine=engine)
 
-    agent = MirrorAgent(open_ring, metrics, lambda: app.consumer_generation_id)
+    agent = MirrorAgent(
+        open_ring,
+        open_reader(settings.broker_url),
+        metrics,
+        lambda: app.consumer_generation_id,
+    )
     return _with_agent(app, agent, "mirror", topics.ENRICHED, settings, metrics)
 
 
@@ -201,12 +218,15 @@ def exec_faust(module: str, settings: Settings, port: int) -> NoReturn:
     """Become ``faust -A streamapp.MODULE worker`` with these settings."""
     argv = [sys.executable, "-m", "faust", "-A", f"streamapp.{module}", "--quiet", "worker"]
     level = "warn" if settings.log_level == "warning" else settings.log_level  # Faust's word
-    argv += ["--loglevel", level, "--web-port", str(port)]
+    argv += ["--loglevel", level]
+    argv += ["--web-port", str(port)] if port else ["--without-web"]
     env = {**os.environ, **to_environment(settings)}  # noqa: TID251  # faust inherits ours
     os.execve(sys.executable, argv, env)  # noqa: S606  # our own interpreter
 
 
-def _app(name: str, settings: Settings, port: int) -> tuple[Any, Metrics]:
+def _app(
+    name: str, settings: Settings, port: int, *, wait_empty: bool = True
+) -> tuple[Any, Metrics]:
     from streamapp.agents.app import make_app
 
     app = make_app(
@@ -216,6 +236,7 @@ def _app(name: str, settings: Settings, port: int) -> tuple[Any, Metrics]:
         web_bind="127.0.0.1",
         web_port=port,
         drain_s=settings.drain_s,
+        wait_empty=wait_empty,
     )
     return app, Metrics()
 
@@ -236,6 +257,6 @@ def _with_agent(
     )
     app.before_start = lambda: persist("topics", lambda: check_topics(settings), metrics)
     app.agent(slice_topic(app, topic), name=name, concurrency=1)(agent.run)
-    add_pages(app, metrics, lambda: {"assigned": agent.ready})
+    add_pages(app, metrics, lambda: {"assigned": agent.ready}, agent.positions)
     on_shutdown(app, agent.stop)
     return app

@@ -148,7 +148,7 @@ class Machine:
                 for index, offset in zip(*unpack_source(frames.source_offset), strict=True):
                     addresses.append((partitions[index], int(offset)))
 
-    def stop(self):
+    def stop(self, *, keep_ring=False):
         """SIGTERM and the exit code."""
         if self.process is None:
             return 0
@@ -158,7 +158,8 @@ class Machine:
             return self.process.wait(90)
         finally:
             self.process.kill()
-            self.ring.unlink(missing_ok=True)
+            if not keep_ring:
+                self.ring.unlink(missing_ok=True)
 
 
 def children_of(pid):

@@ -5,11 +5,12 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
+from faust.types import TP
 from faust.web import Request, Response, View
 
 from streamapp.agents.outcome import guarded, stop_process
@@ -68,15 +69,32 @@ class App(faust.App):
             ) from None
         await super().on_first_start()
 
+    async def on_stop(self) -> None:
+        timer = threading.Timer(self.drain_s, _give_up, (self.conf.id, self.drain_s))
+        timer.daemon = True
+        timer.start()
+        try:
+            await super().on_stop()
+        finally:
+            timer.cancel()
+
 
 def make_app(
-    name: str, broker: str, datadir: Path, *, web_bind: str, web_port: int, drain_s: float
+    name: str,
+    broker: str,
+    datadir: Path,
+    *,
+    web_bind: str,
+    web_port: int,
+    drain_s: float,
+    wait_empty: bool = True,
 ) -> App:
     """A Faust app as all three agents want it: small buffers, nothing created behind our back.
 
-    ``stream_wait_empty``: a stopping worker finishes what it has taken.  ``stream_buffer_maxsize``
-    counts Slices, not events.  Tables and the leader topic are not used, so no topic is created
-    behind the catalogue's back.
+    ``stream_buffer_maxsize`` counts Slices, not events.  Tables and the leader topic are not used,
+    so no topic is created behind the catalogue's back.  With ``wait_empty`` all that was taken is
+    finished on stopping and on revocation; an agent for which that takes long decides in its own
+    ``stop`` what it finishes.
     """
     app = App(
         name,
@@ -84,7 +102,7 @@ def make_app(
         datadir=datadir,
         web_bind=web_bind,
         web_host=web_bind,
-        web_port=web_port,
+        web_port=web_port or None,  # Faust's own default, which nobody then listens on
         web_enabled=bool(web_port),
         web_graph_enabled=False,
         web_router_enabled=False,
@@ -94,7 +112,7 @@ def make_app(
         topic_disable_leader=True,
         topic_allow_declare=False,
         consumer_auto_offset_reset="earliest",
-        stream_wait_empty=True,
+        stream_wait_empty=wait_empty,
         stream_buffer_maxsize=4,
         broker_commit_interval=1.0,
         logging_config=None,
@@ -103,8 +121,20 @@ def make_app(
     return app
 
 
-def add_pages(app: App, metrics: Metrics, ready: Callable[[], dict[str, bool]]) -> None:
-    """``/healthz`` (the loop turns), ``/readyz`` (what must hold, as JSON), ``/metrics``."""
+def add_pages(
+    app: App,
+    metrics: Metrics,
+    ready: Callable[[], dict[str, bool]],
+    positions: Callable[[], Mapping[tuple[str, int], int]],
+) -> None:
+    """``/healthz`` (the loop turns), ``/readyz`` (what must hold, as JSON), ``/metrics``.
+
+    Args:
+        app: not started.
+        metrics: of this process.
+        ready: what must hold, by name.
+        positions: the next offset of each partition that is not done yet; lag is counted from it.
+    """
 
     @app.page("/healthz", name="healthz")
     async def healthz(view: View, _request: Request) -> Response:
@@ -117,6 +147,11 @@ def add_pages(app: App, metrics: Metrics, ready: Callable[[], dict[str, bool]]) 
 
     @app.page("/metrics", name="metrics")
     async def exposition(view: View, _request: Request) -> Response:
+        held = positions()
+        ends = await app.consumer.highwaters(*(TP(*key) for key in held)) if held else {}
+        for (topic, partition), next_ in held.items():
+            behind = max(ends.get(TP(topic, partition), 0) - next_, 0)
+            metrics.lag.labels(topic, str(partition)).set(behind)
         return view.bytes(metrics.text(), content_type="text/plain; version=0.0.4")
 
 

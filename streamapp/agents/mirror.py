@@ -5,6 +5,7 @@ sources page, and the same Ledger as the store's filters what a replay brings ag
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamapp.agents.frames import frames
+from streamapp.agents.kinship import holds_this_log
 from streamapp.agents.outcome import guarded
 from streamapp.agents.typed import SliceEvent, slice_events
 from streamapp.core.clock import now_us
@@ -19,9 +21,12 @@ from streamapp.core.metrics import Metrics
 from streamapp.core.ranges import Ledger
 from streamapp.core.slice import RecordLike
 from streamapp.ring import RingWriter, SourcePosition
+from streamapp.topics.catalogue import ENRICHED
 from streamapp.topics.enriched import decode
+from streamapp.transport.clients import Reader
 
 QUEUE_SLICES_MAX = 4
+logger = logging.getLogger("streamapp")
 
 
 class MirrorAgent:
@@ -29,16 +34,19 @@ class MirrorAgent:
 
     Args:
         open_ring: called when the first partition is assigned; importing the app locks no file.
+        reader: to see whether the ring holds this log's frames.
         generation: the consumer group's current generation.
     """
 
     def __init__(
         self,
         open_ring: Callable[[], RingWriter],
+        reader: Reader,
         metrics: Metrics,
         generation: Callable[[], int],
     ) -> None:
         self._open_ring = open_ring
+        self._reader = reader
         self._ring: RingWriter | None = None
         self._metrics = metrics
         self._generation = generation
@@ -59,6 +67,11 @@ class MirrorAgent:
         """Where the ring stands in each enriched partition; 0 where it has nothing."""
         return await guarded(self._start_positions(tps))
 
+    def positions(self) -> Mapping[tuple[str, int], int]:
+        """The next enriched offset of each partition that is not in the ring yet."""
+        sources = self._ring.sources() if self._ring is not None else []
+        return {(ENRICHED, source.partition): source.next_enriched_offset for source in sources}
+
     async def stop(self) -> None:
         """Write nothing more and close the ring."""
         if self._task is not None:
@@ -68,13 +81,30 @@ class MirrorAgent:
         self._writer.shutdown(wait=False)
 
     async def _start_positions(self, tps: Iterable[tuple[str, int]]) -> Mapping[Any, int]:
+        loop = asyncio.get_running_loop()
         if self._ring is None:
-            loop = asyncio.get_running_loop()
-            self._ring = await loop.run_in_executor(self._writer, self._open_ring)
+            self._ring = await self._open()
             self._ledger = self._ring.covered()
-        known = {source.partition: source.next_enriched_offset for source in self._ring.sources()}
+        # In the writer's thread, so that a commit still at work is counted in.
+        sources = await loop.run_in_executor(self._writer, self._ring.sources)
+        known = {source.partition: source.next_enriched_offset for source in sources}
         self.ready = True
         return {tp: known.get(tp[1], 0) for tp in tps}
+
+    async def _open(self) -> RingWriter:
+        """This log's ring; one that holds another log's frames is replaced, and readers follow."""
+        loop = asyncio.get_running_loop()
+        ring = await loop.run_in_executor(self._writer, self._open_ring)
+        await self._reader.start()
+        try:
+            if await holds_this_log(ring, self._reader, ENRICHED):
+                return ring
+        finally:
+            await self._reader.stop()
+        logger.warning("%s holds the frames of another log: it is started anew", ring.path)
+        ring.close()
+        ring.path.unlink()
+        return await loop.run_in_executor(self._writer, self._open_ring)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -105,7 +135,9 @@ class MirrorAgent:
         index = ring.source_index(topic, partition)
         records, vectors = frames(rows, index, ring.spec.dim)
         done.add(first, next_)
-        position = SourcePosition(topic, partition, done.prefix_end(0), record.offset + 1)
+        # After a seek back, records come again that the ring has; its positions never go back.
+        enriched_next = max(record.offset + 1, ring.sources()[index].next_enriched_offset)
+        position = SourcePosition(topic, partition, done.prefix_end(0), enriched_next)
         ring.write(records, vectors, positions=[position])
         if len(records):
             self._metrics.frames.inc(len(records))

@@ -21,6 +21,7 @@ logger = logging.getLogger("streamapp")
 
 WAIT_S_FIRST = 0.05
 WAIT_S_MAX = 5.0
+_SHOW_CURSOR = "\x1b[?25h"
 
 
 def stop_process(error: BaseException) -> NoReturn:
@@ -29,6 +30,8 @@ def stop_process(error: BaseException) -> NoReturn:
     The exit code is the error's own; ``os._exit`` because a clean shutdown would commit.
     """
     stderr = sys.__stderr__ or sys.stderr  # Faust turns sys.stderr into log lines
+    if stderr.isatty():
+        print(end=_SHOW_CURSOR, file=stderr)  # Faust's spinner hid it and shows it at exit only
     if isinstance(error, StreamappError):
         fix = f"\nfix: {error.fix}" if error.fix else ""
         print(f"error: {error.message}{fix}", file=stderr, flush=True)  # last words

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+import numpy as np
+
 from streamapp.core.batch import Batch, Rejected
 from streamapp.core.errors import Halt
 from streamapp.core.ranges import OffsetRange
@@ -127,15 +129,14 @@ def _smaller(
     batch: Batch, raw: Mapping[int, RecordLike], size: int, bytes_max: int
 ) -> tuple[Batch, ...]:
     """What to publish instead of a batch whose record has ``size`` bytes, too many."""
-    if len(batch) > 1:
-        return batch.cut(len(batch) // 2)
+    rejected_at = [reject.source_offset for reject in batch.rejects]
+    offsets = sorted([*batch.offsets().tolist(), *rejected_at])
+    if len(offsets) > 1:
+        return _cut(batch, offsets[len(offsets) // 2])
     if len(batch) == 1:
-        offset = int(batch.offsets()[0])
         reason = f"enriched it has {size:,} bytes, the topic takes {bytes_max:,}"
-        reject = rejected(raw[offset], "publish", "enriched.too_large", reason)
-        return (Batch(batch.rows.slice(0, 0), batch.range, (*batch.rejects, reject)),)
-    if len(batch.rejects) > 1:
-        return _cut_rejects(batch)
+        reject = rejected(raw[offsets[0]], "publish", "enriched.too_large", reason)
+        return (Batch(batch.rows.slice(0, 0), batch.range, (reject,)),)
     if batch.rejects and batch.rejects[0].value is not None:
         return (replace(batch, rejects=(_without_value(batch.rejects[0]),)),)
     raise Halt(
@@ -145,19 +146,21 @@ def _smaller(
     )
 
 
+def _cut(batch: Batch, boundary: int) -> tuple[Batch, Batch]:
+    """Two consecutive batches, the second with all that is at source offset ``boundary`` or on."""
+    topic, partition, first, next_ = batch.range
+    row = int(np.searchsorted(batch.offsets(), boundary))
+    before = tuple(r for r in batch.rejects if r.source_offset < boundary)
+    after = tuple(r for r in batch.rejects if r.source_offset >= boundary)
+    return (
+        Batch(batch.rows.slice(0, row), OffsetRange(topic, partition, first, boundary), before),
+        Batch(batch.rows.slice(row), OffsetRange(topic, partition, boundary, next_), after),
+    )
+
+
 def _without_value(reject: Rejected) -> Rejected:
     """The address and the digest stand for bytes that do not fit; the source log still has them."""
     value = reject.value or b""
     digest = sha256(value).hexdigest()
     left = f"its {len(value):,} bytes (sha256 {digest}) are left on the source log"
     return replace(reject, value=None, reason=f"{reject.reason}; {left}")
-
-
-def _cut_rejects(batch: Batch) -> tuple[Batch, Batch]:
-    half = len(batch.rejects) // 2
-    topic, partition, first, next_ = batch.range
-    boundary = batch.rejects[half].source_offset
-    return (
-        Batch(batch.rows, OffsetRange(topic, partition, first, boundary), batch.rejects[:half]),
-        Batch(batch.rows, OffsetRange(topic, partition, boundary, next_), batch.rejects[half:]),
-    )

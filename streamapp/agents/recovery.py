@@ -82,9 +82,9 @@ def _apply(standing: Standing, done: RangeSet, offset: int, record: Enriched) ->
     """One enriched record: its states where its source offsets are new, then its range."""
     cover = record.cover
     if cover.is_snapshot:
-        # The first record read is the snapshot that everything after it builds on.  A later one
-        # says nothing that the records before it did not say.
-        if standing.next is None:
+        # Without a snapshot before it (retention took it) the records read so far are not the whole
+        # state.  Otherwise a later one says nothing that the records before it did not say.
+        if standing.next is None or (standing.snapshot is None and cover.next >= standing.next):
             standing.state.restore(record.states)
             done.add(0, cover.next)
             standing.next = cover.next

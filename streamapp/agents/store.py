@@ -63,6 +63,10 @@ class StoreAgent:
         """Where the store stands in each enriched partition; 0 where it has nothing."""
         return await guarded(self._start_positions(tps))
 
+    def positions(self) -> Mapping[tuple[str, int], int]:
+        """The next enriched offset of each partition that is not stored yet."""
+        return self._store.positions() if self._store is not None else {}
+
     async def stop(self) -> None:
         """Write nothing more and close the file."""
         if self._task is not None:

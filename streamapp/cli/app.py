@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from streamapp.cli.framework import VerbGroup
+from streamapp.cli.output import harmless
 from streamapp.core.errors import StreamappError
 
 EXIT_INTERRUPTED = 130
@@ -158,7 +159,7 @@ def _report(failure: _Failure, *, as_json: bool) -> None:
         click.echo(json.dumps({"error": error}, ensure_ascii=False))
         return
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(failure.message, err=True)
+    click.echo(harmless(failure.message), err=True)
     if failure.fix:
         click.secho("fix: ", fg="green", bold=True, nl=False, err=True)
-        click.echo(failure.fix, err=True)
+        click.echo(harmless(failure.fix), err=True)

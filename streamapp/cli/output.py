@@ -1,6 +1,7 @@
 """Printing: JSON for programs, tables and progress for people."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,13 @@ if TYPE_CHECKING:
 
 #: A table that goes into a pipe or a file is not folded to a terminal's width.
 _PIPE_COLUMNS = 4096
+#: Control characters but for tab and newline (Unicode's C0 and C1, and DEL).
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """Text of strangers for a terminal: what would move its cursor or set its title is escaped."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def print_json(value: Any) -> None:

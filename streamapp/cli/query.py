@@ -8,7 +8,7 @@ import click
 
 from streamapp.cli.framework import command
 from streamapp.cli.options import json_option, reachable, settings_options
-from streamapp.cli.output import console
+from streamapp.cli.output import console, harmless
 from streamapp.core.clock import monotonic_s
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Values of a vector that are shown before its length.
 VECTOR_SHOWN = 3
 VECTOR_LENGTH_MIN = 8
+#: Bytes of a value (the original of a dead letter) that are shown before its length.
+BYTES_SHOWN = 40
 
 
 @command(
@@ -79,26 +81,51 @@ def _print_lines(table: "pa.Table") -> None:
     import msgspec
 
     for batch in table.to_batches():
-        lines = b"\n".join(msgspec.json.encode(row) for row in batch.to_pylist())
-        click.echo(lines)
+        columns = [_values(name, batch.column(n)) for n, name in enumerate(table.column_names)]
+        for row in zip(*columns, strict=True):
+            click.echo(msgspec.json.encode(dict(zip(table.column_names, row, strict=True))))
 
 
 def _print_csv(table: "pa.Table") -> None:
     from pyarrow import csv, types
 
     for number, field in enumerate(table.schema):
-        if types.is_nested(field.type):
-            table = table.set_column(number, field.name, _as_json(table.column(number)))
+        if types.is_nested(field.type) or types.is_binary(field.type) or _is_interval(field.type):
+            texts = _as_json(_values(field.name, table.column(number)))
+            table = table.set_column(number, field.name, texts)
     csv.write_csv(table, click.get_binary_stream("stdout"))
 
 
-def _as_json(column: "pa.ChunkedArray") -> "pa.Array":
-    """Nested values as JSON text, which csv can hold."""
+def _as_json(values: list[Any]) -> "pa.Array":
+    """Values that csv cannot hold, as JSON text; bytes as base64."""
     import msgspec
     import pyarrow as pa
 
-    texts = [None if v is None else msgspec.json.encode(v).decode() for v in column.to_pylist()]
+    texts = [None if v is None else msgspec.json.encode(v).decode().strip('"') for v in values]
     return pa.array(texts, pa.string())
+
+
+def _is_interval(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(kind == pa.month_day_nano_interval())
+
+
+def _values(name: str, column: "pa.Array | pa.ChunkedArray") -> list[Any]:
+    """Python values; times that Python's have no room for (nanoseconds, year 290000) as text."""
+    import pyarrow as pa
+
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):
+        if not pa.types.is_temporal(column.type):
+            raise Refuse(
+                "query.value",
+                f"column {name!r} holds a time that cannot be shown",
+                "cast it to varchar in the SQL, or use --arrow",
+            ) from None
+        values = column.cast(pa.string()).to_pylist()
+    return values
 
 
 def _write_arrow(table: "pa.Table", path: Path) -> None:
@@ -121,7 +148,7 @@ def _print_rows(table: "pa.Table") -> None:
         number = types.is_integer(field.type) or types.is_floating(field.type)
         shown.add_column(field.name, justify="right" if number else "left", overflow="fold")
     for batch in table.to_batches():
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = [_values(name, batch.column(n)) for n, name in enumerate(table.column_names)]
         for row in zip(*columns, strict=True):
             shown.add_row(*map(cell, row))
     console().print(shown)
@@ -140,8 +167,10 @@ def cell(value: Any) -> "Text":
         return Text(f"[{head}, … {len(value)}]", style="dim")
     if isinstance(value, list):
         return Text(f"[{', '.join(_short(item) for item in value)}]")
-    return Text(str(value))
+    if isinstance(value, bytes) and len(value) > BYTES_SHOWN:
+        return Text(f"{value[:BYTES_SHOWN]!r} … {len(value):,} bytes")
+    return Text(harmless(str(value)))
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else harmless(str(value))

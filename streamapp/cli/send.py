@@ -12,7 +12,7 @@ import click
 
 from streamapp.cli.framework import command
 from streamapp.cli.options import json_option, reachable, settings_options
-from streamapp.cli.output import console, print_json
+from streamapp.cli.output import console, harmless, print_json
 from streamapp.cli.rows import FORMATS, Lines, Shape, file_key, format_of, read_rows
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
@@ -174,7 +174,9 @@ def _summarise(report: "Report", *, as_json: bool) -> None:
         + (f", {report.retries} retries" if report.retries else "")
     )
     for reason in report.reasons:
-        click.echo(f"  line {reason['line']}: {reason['message']} [{reason['code']}]", err=True)
+        click.echo(
+            harmless(f"  line {reason['line']}: {reason['message']} [{reason['code']}]"), err=True
+        )
     hidden = sum(report.codes.values()) - len(report.reasons)
     if hidden:
         click.echo(f"  and {hidden:,} more", err=True)

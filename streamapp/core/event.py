@@ -110,7 +110,7 @@ def parse_time(value: str | int | None) -> int | None:
         else:
             moment = datetime.fromisoformat(value)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return (moment - _EPOCH) // timedelta(microseconds=1)
+        return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError, OSError):
         raise Reject(
             "event.time",

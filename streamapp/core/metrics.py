@@ -38,6 +38,9 @@ class Metrics:
         self.lost = counter(
             "lost_events_total", "Source events the log dropped before we read them"
         )
+        self.snapshots_too_large = counter(
+            "snapshots_too_large_total", "State snapshots that the enriched topic does not take"
+        )
         self.stage_seconds = histogram(
             "stage_duration_seconds", "Time a stage took a batch", "stage"
         )

@@ -33,7 +33,8 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 class Limits:
     """What one client statement, and all of them together, may take.
 
-    ``batch_bytes_max`` stays below the 16 MiB that ADBC's driver takes as one message.
+    ``batch_bytes_max`` stays below the 16 MiB that ADBC's driver takes as one message.  A row alone
+    may be larger, up to ``row_bytes_max``: gRPC copies a message several times.
     ``seconds_max`` counts from the start until the client has the last row, because a statement
     that is open keeps old rows alive.
     """
@@ -41,6 +42,7 @@ class Limits:
     rows_max: int = 10_000_000
     seconds_max: float = 60.0
     batch_bytes_max: int = 8 << 20
+    row_bytes_max: int = 64 << 20
     statements_max: int = 8
     wait_seconds_max: float = 5.0
 
@@ -154,7 +156,7 @@ class Statement:
                         f"the answer has more than {self._limits.rows_max:,} rows",
                         "add a LIMIT, or read a time range at a time",
                     )
-                yield from _sliced(_plain(batch, self.schema), self._limits.batch_bytes_max)
+                yield from _sliced(_plain(batch, self.schema), self._limits)
         finally:
             reader.close()
 
@@ -328,12 +330,21 @@ def _plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _sliced(batch: pa.RecordBatch, bytes_max: int) -> Iterator[pa.RecordBatch]:
-    """Slices of at most ``bytes_max``, or of one row when that alone is larger."""
-    pieces = -(-batch.nbytes // bytes_max)
-    if pieces <= 1 or batch.num_rows <= 1:
+def _sliced(batch: pa.RecordBatch, limits: Limits) -> Iterator[pa.RecordBatch]:
+    """Slices of at most ``batch_bytes_max``, or of one row when that alone is larger."""
+    if batch.nbytes <= limits.batch_bytes_max:
+        yield batch
+        return
+    if batch.num_rows <= 1:
+        if batch.nbytes > limits.row_bytes_max:
+            raise Refuse(
+                "sql.row_bytes",
+                f"a row of the answer has {batch.nbytes:,} bytes, "
+                f"{limits.row_bytes_max:,} are sent at most",
+                "ask for rows, not for a list of them",
+            )
         yield batch
         return
     middle = batch.num_rows // 2
-    yield from _sliced(batch.slice(0, middle), bytes_max)
-    yield from _sliced(batch.slice(middle), bytes_max)
+    yield from _sliced(batch.slice(0, middle), limits)
+    yield from _sliced(batch.slice(middle), limits)

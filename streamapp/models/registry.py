@@ -4,12 +4,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
-from streamapp.models.embedder import Call, OnnxEmbedder
 from streamapp.models.manifest import Manifest, find_manifest, read_manifests, read_routes
 from streamapp.models.pull import (
     Progress,
@@ -23,6 +23,9 @@ from streamapp.models.pull import (
     write_receipt,
 )
 from streamapp.models.sample import TEXTS
+
+if TYPE_CHECKING:  # processes that only ask for columns do without onnxruntime
+    from streamapp.models.embedder import OnnxEmbedder
 
 #: Below this cosine between alone and in a batch a model is not batch invariant.
 COSINE_MIN = 0.99999
@@ -123,7 +126,7 @@ class Registry:
             write_receipt(folder, msgspec.structs.replace(receipt, cosine_min=cosine))
         return self.status(name)
 
-    def embedder(self, name: str | None = None) -> OnnxEmbedder:
+    def embedder(self, name: str | None = None) -> "OnnxEmbedder":
         """The embedder of a name, or the default one; verified, opened once, shared.
 
         Raises:
@@ -143,7 +146,9 @@ class Registry:
             return self._opened_own(*self._own).dim
         return self.manifest(name).dim
 
-    def _start(self, manifest: Manifest, folder: Path, receipt: Receipt) -> OnnxEmbedder:
+    def _start(self, manifest: Manifest, folder: Path, receipt: Receipt) -> "OnnxEmbedder":
+        from streamapp.models.embedder import Call, OnnxEmbedder
+
         digest = receipt.files[manifest.model]
         ref = ModelRef(manifest.task, manifest.name, manifest.version, digest)
         call = Call(
@@ -163,8 +168,10 @@ class Registry:
             )
         return embedder
 
-    def _opened_own(self, model: Path, tokenizer: Path) -> OnnxEmbedder:
+    def _opened_own(self, model: Path, tokenizer: Path) -> "OnnxEmbedder":
         """The user's own model; nobody vouches for its batch invariance, so it is tested here."""
+        from streamapp.models.embedder import Call, OnnxEmbedder
+
         if str(model) not in self._open:
             ref = ModelRef("embed", model.stem, 0, sha256_of(model))
             embedder = OnnxEmbedder(ref, model, tokenizer, Call(pooling="graph"), self._threads)
@@ -174,7 +181,7 @@ class Registry:
         return self._open[str(model)]
 
 
-def _test(manifest: Manifest, embedder: OnnxEmbedder) -> float:
+def _test(manifest: Manifest, embedder: "OnnxEmbedder") -> float:
     """The measured invariance; Refuse when less was measured than is promised."""
     cosine = embedder.measure_invariance(TEXTS)
     if manifest.batch_invariant and cosine < COSINE_MIN:

@@ -34,6 +34,7 @@ class Numbers:
 def addresses(settings: Settings) -> dict[str, str]:
     """Where each process answers ``/readyz`` and ``/metrics``."""
     local = "http://127.0.0.1"
+
     return {
         "gateway": f"{local}:{settings.gateway_port}",
         "worker": f"{local}:{settings.worker_port}",
@@ -83,7 +84,7 @@ def render(
             str(child.pid),
             f"{up_s // 60}:{up_s % 60:02d}",
             str(child.restarts),
-            works.get(child.name, ""),
+            child.error or works.get(child.name, ""),
         )
     where = Text(
         f"\n  POST http://{settings.gateway_host}:{settings.gateway_port}/ingest"
@@ -101,16 +102,21 @@ def _works(before: Numbers, now: Numbers) -> dict[str, str]:
         gained = now.get(process, metric) - before.get(process, metric)
         return f"{max(gained, 0) / seconds:,.0f}/s"
 
+    def behind(process: str) -> str:
+        lag = now.get(process, "streamapp_consumer_lag_records")
+        return f"  {lag:,.0f} behind" if lag else ""
+
     return {
         "gateway": f"{rate('gateway', 'streamapp_ingest_events_total')} in"
         f"  {now.get('gateway', 'streamapp_ingest_events_total'):,.0f} events",
         "worker": f"{rate('worker', 'streamapp_enrich_events_total')} enriched"
-        f"  {now.get('worker', 'streamapp_dead_events_total'):,.0f} dead letters",
+        f"  {now.get('worker', 'streamapp_dead_events_total'):,.0f} dead letters{behind('worker')}",
         "store": f"{rate('store', 'streamapp_stored_rows_total')} stored"
         f"  {now.get('store', 'streamapp_stored_rows_total'):,.0f} rows"
-        f"  {now.get('store', 'streamapp_duplicate_events_total'):,.0f} duplicates dropped",
+        f"  {now.get('store', 'streamapp_duplicate_events_total'):,.0f} duplicates dropped"
+        f"{behind('store')}",
         "terminal": f"{rate('terminal', 'streamapp_ring_frames_total')} mirrored"
-        f"  {now.get('terminal', 'streamapp_ring_frames_total'):,.0f} frames",
+        f"  {now.get('terminal', 'streamapp_ring_frames_total'):,.0f} frames{behind('terminal')}",
     }
 
 

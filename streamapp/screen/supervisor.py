@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse
@@ -35,7 +34,11 @@ Printer = Callable[[str, str], None]
 
 @dataclass(slots=True)
 class Child:
-    """One supervised process.  ``state``: starting, running, waiting, refused or stopped."""
+    """One supervised process.
+
+    ``state`` is starting, running, waiting, refused or stopped; ``error`` what it said last of why
+    it ended.
+    """
 
     name: str
     argv: Sequence[str]
@@ -45,6 +48,7 @@ class Child:
     restarts: int = 0
     started_s: float = 0.0
     exit_code: int | None = None
+    error: str = ""
     process: asyncio.subprocess.Process | None = None
 
 
@@ -93,7 +97,8 @@ class Supervisor:
             except TimeoutError:
                 clean = False
                 child.process.kill()
-            clean &= child.process.returncode in {0, None}
+            # -SIGTERM: it had not even installed its handler, so there was nothing to finish.
+            clean &= child.process.returncode in {0, None, -signal.SIGTERM}
         await asyncio.gather(*self._keepers, return_exceptions=True)
         return clean
 
@@ -114,7 +119,10 @@ class Supervisor:
             if monotonic_s() - child.started_s > SETTLED_S:
                 wait_s = RESTART_S_FIRST
             child.state = "waiting"
-            self._say(child, f"ended with {_ending(child.exit_code)}, starts again in {wait_s:g} s")
+            why = f": {child.error}" if child.error else ""
+            self._say(
+                child, f"ended with {_ending(child.exit_code)}{why}; starts again in {wait_s:g} s"
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._stopping.wait()
@@ -123,7 +131,7 @@ class Supervisor:
         child.state = "stopped"
 
     async def _run(self, child: Child) -> int:
-        child.state, child.started_s = "starting", monotonic_s()
+        child.state, child.started_s, child.error = "starting", monotonic_s(), ""
         child.process = await asyncio.create_subprocess_exec(
             *child.argv,
             env=dict(child.env),
@@ -135,6 +143,8 @@ class Supervisor:
             start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
         )
         child.pid, child.state = child.process.pid, "running"
+        if self._stopping.is_set():  # stop() passed by while this one was being started
+            child.process.terminate()
         await self._copy_output(child)
         return await child.process.wait()
 
@@ -142,20 +152,34 @@ class Supervisor:
         assert child.process is not None  # noqa: S101  # set by _run
         output = child.process.stdout
         assert output is not None  # noqa: S101  # stdout=PIPE
-        path = self._logs / f"{child.name}.log"
-        with path.open("ab") as log:
-            while line := _ESCAPES.sub(b"", await _next_line(output)):
-                if log.tell() > LOG_BYTES_MAX:
-                    log.truncate(0)
-                _write(log, line)
-                if self._printer is not None:
-                    self._printer(child.name, line.decode(errors="replace").rstrip("\n"))
+        while raw := await _next_line(output):
+            line = _ESCAPES.sub(b"", raw)
+            self._log(child, line)
+            text = line.decode(errors="replace").rstrip("\n")
+            if text.startswith("error: "):
+                child.error = text.removeprefix("error: ")
+            if self._printer is not None:
+                self._printer(child.name, text)
 
     def _say(self, child: Child, text: str) -> None:
-        with (self._logs / f"{child.name}.log").open("ab") as log:
-            _write(log, f"-- {child.name} {text}\n".encode())
+        self._log(child, f"-- {child.name} {text}\n".encode())
         if self._printer is not None:
             self._printer(child.name, text)
+
+    def _log(self, child: Child, line: bytes) -> None:
+        """To the child's log, or to nobody: a full disk must not stop us reading its output.
+
+        A child whose pipe nobody reads blocks for ever on its next line.
+        """
+        path = self._logs / f"{child.name}.log"
+        try:
+            with path.open("ab") as log:
+                if log.tell() > LOG_BYTES_MAX:
+                    log.truncate(0)
+                log.write(line)
+        except OSError as error:
+            if self._printer is not None:
+                self._printer(child.name, f"{path}: {error.strerror}, not logged: ")
 
 
 async def _next_line(output: asyncio.StreamReader) -> bytes:
@@ -166,11 +190,6 @@ async def _next_line(output: asyncio.StreamReader) -> bytes:
         return error.partial
     except asyncio.LimitOverrunError as error:
         return await output.read(error.consumed)
-
-
-def _write(log: IO[bytes], line: bytes) -> None:
-    log.write(line)
-    log.flush()
 
 
 def _ending(code: int) -> str:

@@ -1,4 +1,4 @@
-"""Which language a text is in, by byte n-grams (py3langid, https://pypi.org/project/py3langid)."""
+"""Which language a text is in, by byte n-grams (PyPI package py3langid)."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

@@ -18,6 +18,8 @@ from streamapp.core.slice import Headers, RecordLike, Slice
 CE_PREFIX = "ce_"
 #: The stage named in rejects of records that never became events.
 STAGE = "wire"
+#: Year 1 to 9999, what every reader of a row can show; Kafka takes any 64 bits as a timestamp.
+TIMESTAMP_MS = range(-62_135_596_800_000, 253_402_300_800_000)
 
 
 def decode_slice(
@@ -53,6 +55,12 @@ def decode_record(record: RecordLike, *, event_bytes_max: int) -> Event:
         Reject: it is none; codes as in ``core.event.parse_event`` and ``event.too_large``.
     """
     value = record.value
+    if record.timestamp not in TIMESTAMP_MS:
+        raise Reject(
+            "event.timestamp",
+            f"the record's timestamp is {record.timestamp} ms, not in the years 1 to 9999",
+            "let the producer stamp it in Unix milliseconds",
+        )
     if not value:
         raise Reject("event.empty", "the record has no value (a tombstone)")
     if len(value) > event_bytes_max:
@@ -83,10 +91,13 @@ def cloudevent_attributes(headers: Headers) -> dict[str, str]:
 
 
 def rejected(record: RecordLike, stage: str, code: str, reason: str) -> Rejected:
-    """The dead letter of a record: its address, its original bytes, and why."""
+    """The dead letter of a record: its address, its original bytes, and why.
+
+    A timestamp that no calendar has is 0 here; the reason has it.
+    """
     return Rejected(
         record.offset,
-        record.timestamp,
+        record.timestamp if record.timestamp in TIMESTAMP_MS else 0,
         record.key,
         record.value,
         record.headers,

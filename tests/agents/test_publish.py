@@ -120,3 +120,14 @@ def test_a_dead_letter_keeps_the_bytes_and_says_where_and_why():
     assert headers["__connect.errors.partition"] == b"3"
     assert headers["__connect.errors.offset"] == b"7"
     assert headers["__connect.errors.exception.class.name"] == b"event.json"
+
+
+def test_a_good_event_beside_large_bad_ones_goes_through():
+    """Their bytes are carried in the same record; it is they who must move out of the way."""
+    bad = [incompressible(3_000, seed).encode() for seed in range(4)]
+    records, rejects = publish([*bad[:2], event("good"), *bad[2:]], bytes_max=20_000)
+    texts = [text for record in records for text in record.rows.column("text").to_pylist()]
+    assert texts == ["good"]
+    assert [(r.source_offset, r.value) for r in rejects] == [
+        (10, bad[0]), (11, bad[1]), (13, bad[2]), (14, bad[3]),
+    ]  # fmt: skip

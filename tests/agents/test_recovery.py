@@ -148,3 +148,42 @@ def test_only_events_that_went_through_are_repeats():
     again, repeats = without_repeats(batch, state)
     assert (len(again), repeats) == (0, 2)
     assert again.range == batch.range
+
+
+class TrimmedReader(MemoryReader):
+    """Retention has dropped everything before `begin`."""
+
+    def __init__(self, records, begin):
+        super().__init__(records)
+        self.begin = begin
+        self.records = [record for record in self.records if record.offset >= begin]
+
+    async def bounds(self, topic, partition):
+        return self.begin, self.end
+
+
+def event_of(conversation):
+    return msgspec.json.encode({"message": "m", "conversation_id": conversation})
+
+
+async def test_a_snapshot_found_on_the_way_makes_up_for_dropped_records():
+    worker = Worker()
+    records = [
+        *worker.enrich([event_of("old")], 0),
+        *worker.enrich([event_of("new")], 1),
+        worker.take_snapshot(2),
+        *worker.enrich([event_of("newer")], 2),
+    ]
+    stale = Worker(PartitionState(CAP), None, 2)  # its last record names no snapshot
+    log = [*records, *stale.enrich([event_of("newer")], 2)]
+    standing = await recover(TrimmedReader(log, 1), "t", 0, PartitionState(CAP))
+    assert standing.next == 3
+    assert sorted(standing.state.snapshot()) == sorted(worker.state.snapshot())
+    assert standing.snapshot == 2
+
+
+async def test_without_any_snapshot_the_position_is_right_all_the_same():
+    worker = Worker()
+    records = [r for n in range(6) for r in worker.enrich([event_of("c")], n)]
+    standing = await recover(TrimmedReader(records, 4), "t", 0, PartitionState(CAP))
+    assert (standing.next, standing.snapshot) == (6, None)

@@ -128,8 +128,32 @@ def test_no_store(run):
         (list(range(9)), "[0, 1, 2, … 9]"),
         ("[bold]not markup[/]", "[bold]not markup[/]"),
         (True, "True"),
+        (b"\xff" * 500, repr(b"\xff" * 40) + " … 500 bytes"),
+        ("a\x1b]0;title\x07\tb\nc", r"a\x1b]0;title\x07" + "\tb\nc"),
+        (["\x1b[2J"], r"[\x1b[2J]"),
     ],
 )
 def test_cells(value, shown):
     assert isinstance(cell(value), Text)
     assert cell(value).plain == shown
+
+
+def test_values_that_python_or_csv_have_no_room_for(ask, monkeypatch, clean):
+    far = pa.array([2**62], pa.timestamp("us"))
+    odd = {
+        "far": far,
+        "nanos": pa.array([1], pa.timestamp("ns")),
+        "blob": pa.array([b"\xff"]),
+        "span": pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
+    }
+    monkeypatch.setitem(globals(), "ROWS", pa.table(odd))
+    assert "148108-" in ask("select 1").out
+    row = json.loads(ask("select 1", "--json").out)
+    assert (row["nanos"], row["blob"]) == ("1970-01-01 00:00:00.000000001", "/w==")
+    (clean / "out.csv").write_text(ask("select 1", "--csv").out)
+    read = pa.csv.read_csv(clean / "out.csv").to_pylist()[0]
+    assert (read["blob"], read["span"]) == ("/w==", "[1,2,3]")
+    monkeypatch.setitem(
+        globals(), "ROWS", pa.table({"nested": pa.array([[2**62]], pa.list_(far.type))})
+    )
+    assert "cast it to varchar" in ask("select 1").err

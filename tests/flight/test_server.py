@@ -174,6 +174,14 @@ def test_too_many_rows_are_an_error_not_a_cut(serve):
     assert server.results == ["ok", "sql.rows"]
 
 
+def test_a_row_too_large_to_send_is_an_error(serve):
+    server = serve(batch_bytes_max=1 << 10, row_bytes_max=1 << 16)
+    assert server.query("SELECT repeat('x', 60000) AS x")["x"][0].as_py() == "x" * 60000
+    with pytest.raises(Refuse, match="a row of the answer has 70,0.. bytes, 65,536 are sent"):
+        server.query("SELECT repeat('x', 70000) AS x")
+    assert server.results == ["ok", "sql.row_bytes"]
+
+
 @pytest.mark.parametrize("sql", [ENDLESS, BIG], ids=["blocking", "streaming"])
 def test_cancelling_frees_the_cursor(served, sql):
     with served.client() as client:

@@ -62,3 +62,17 @@ def test_a_key_that_is_no_text_is_no_conversation(key):
 def test_a_ce_header_that_is_no_text_costs_only_its_event():
     batch = decode(slice_of(b'{"message": "a"}', headers=[("ce_id", b"\xff")]))
     assert [r.code for r in batch.rejects] == ["event.header"]
+
+
+@pytest.mark.parametrize("timestamp", [2**63 - 1, -(2**63), 253_402_300_800_000])
+def test_a_timestamp_that_no_calendar_has_costs_only_its_event(timestamp):
+    """Kafka takes any 64 bits; such a row could neither be written nor shown."""
+    records = [
+        Record(0, timestamp, None, b'{"message": "m"}'),
+        Record(1, 5, None, b'{"message": "n"}'),
+    ]
+    batch = decode_slice(Slice(OffsetRange("t", 0, 0, 2), records), event_bytes_max=1000)
+    assert batch.strings("text") == ["n"]
+    [reject] = batch.rejects
+    assert (reject.source_offset, reject.code, reject.timestamp) == (0, "event.timestamp", 0)
+    assert str(timestamp) in reject.reason
