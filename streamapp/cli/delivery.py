@@ -210,6 +210,8 @@ class Sender:
                 why = str(error) or type(error).__name__
             except aiohttp.InvalidURL:
                 raise _no_url(self._target.url) from None
+            except aiohttp.ClientError:
+                raise _no_http(self._target.url) from None
             wait_s = min(max(wait_s * 2, asked_s), max(BACKOFF_S_MAX, asked_s))
             self._give_up_after(started_s, wait_s, why)
             self.report.retries += 1
@@ -279,6 +281,12 @@ def _retry_after_s(header: str) -> float:
 
 def _no_url(url: str) -> Refuse:
     return Refuse("send.url", f"{url!r} is not a URL", "write it like http://127.0.0.1:9382")
+
+
+def _no_http(url: str) -> Refuse:
+    return Refuse(
+        "send.refused", f"{url} does not speak HTTP", "check that --url names a streamapp gateway"
+    )
 
 
 def _misunderstood(url: str, status: int, content: bytes) -> Refuse:

@@ -128,15 +128,21 @@ def _frame_row(frame: Any) -> tuple[object, ...]:
 def _read_messages(path: Path) -> list[dict[str, str]]:
     import csv
 
-    with path.open(encoding="utf-8", newline="") as lines:
-        reader = csv.DictReader(lines)
-        if "message" not in (reader.fieldnames or ()):
-            raise Refuse(
-                "demo.file",
-                f"{path}: no column 'message', there are: {', '.join(reader.fieldnames or ())}",
-                "name the column with the text 'message'",
-            )
-        return [{k: v for k, v in row.items() if k and v} for row in reader]
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            if "message" not in (reader.fieldnames or ()):
+                raise Refuse(
+                    "demo.file",
+                    f"{path}: no column 'message', there are: {', '.join(reader.fieldnames or ())}",
+                    "name the column with the text 'message'",
+                )
+            messages = [{k: v for k, v in row.items() if k and v} for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Refuse("demo.file", f"{path} is not CSV in UTF-8: {error}", "save it so") from None
+    if not messages:
+        raise Refuse("demo.file", f"{path} has no row below its heading", "add messages")
+    return messages
 
 
 @contextmanager
@@ -153,10 +159,13 @@ def temporary_home(settings: Settings, *, keep: bool) -> Iterator[Settings]:
         token=secrets.token_urlsafe(16),
         **ports,
     )
+    from streamapp.ring.files import lock_path
+
     try:
         yield own
     finally:
         own.ring_file.unlink(missing_ok=True)
+        lock_path(own.ring_file).unlink(missing_ok=True)
         if keep:
             console().print(f"kept: {home}")
         else:

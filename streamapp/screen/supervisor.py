@@ -158,7 +158,7 @@ class Supervisor:
             text = line.decode(errors="replace").rstrip("\n")
             if text.startswith("error: "):
                 child.error = text.removeprefix("error: ")
-            if self._printer is not None:
+            if text and self._printer is not None:
                 self._printer(child.name, text)
 
     def _say(self, child: Child, text: str) -> None:

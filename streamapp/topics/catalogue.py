@@ -12,6 +12,8 @@ from streamapp.core.errors import Refuse
 RAW = "events.raw"
 ENRICHED = "events.enriched"
 DEAD = "events.dead"
+#: What a record that holds a rejected one adds to it at most: address, stage, code and reason.
+CONTEXT_BYTES = 16 << 10
 #: What a source checkout and an installed wheel bring along.
 _IN_WHEEL = Path(__file__).parent.parent / "_defaults"
 _IN_CHECKOUT = Path(__file__).parent.parent.parent
@@ -97,7 +99,15 @@ def load(folder: Path | None = None) -> Catalogue:
             f"has {topics[RAW].partitions}",
             "give them the same number: enriched partition p holds source partition p",
         )
-    catalogue[DEAD]  # Refuse when it is missing
+    for name in (DEAD, ENRICHED):
+        least = catalogue[RAW].record_bytes_max + CONTEXT_BYTES
+        if catalogue[name].record_bytes_max < least:
+            raise Refuse(
+                "topic.record_bytes_max",
+                f"{folder}: {name} takes {catalogue[name].record_bytes_max} bytes, but a bad record"
+                f" of {RAW} with its address and reason may have {least}",
+                f"set its record_bytes_max to {least} or more",
+            )
     return catalogue
 
 

@@ -18,6 +18,8 @@ from streamapp.core.slice import Headers, RecordLike, Slice
 CE_PREFIX = "ce_"
 #: The stage named in rejects of records that never became events.
 STAGE = "wire"
+#: A stage's exception may quote a whole document; its dead letter must fit the topics.
+REASON_CHARS_MAX = 1000
 #: Year 1 to 9999, what every reader of a row can show; Kafka takes any 64 bits as a timestamp.
 TIMESTAMP_MS = range(-62_135_596_800_000, 253_402_300_800_000)
 
@@ -103,7 +105,7 @@ def rejected(record: RecordLike, stage: str, code: str, reason: str) -> Rejected
         record.headers,
         stage,
         code,
-        reason,
+        reason[:REASON_CHARS_MAX],
     )
 
 

@@ -61,6 +61,14 @@ def test_every_help_ends_in_examples(run):
         assert any("streamapp" in line for line in examples), path
 
 
+@pytest.mark.parametrize("words", [(), ("ring",), ("models",)])
+def test_a_group_without_its_verb_shows_its_help(run, words):
+    result = run(*words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("Usage: streamapp")
+    assert "fix:" not in result.err
+
+
 def test_every_example_names_verbs_and_options_that_exist():
     for path, command in every_command():
         for example in command.examples:

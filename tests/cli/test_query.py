@@ -147,11 +147,11 @@ def test_values_that_python_or_csv_have_no_room_for(ask, monkeypatch, clean):
         "span": pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
     }
     monkeypatch.setitem(globals(), "ROWS", pa.table(odd))
-    assert "148108-" in ask("select 1").out
+    assert "<value out of range" in ask("select 1").out  # Arrow's words
     row = json.loads(ask("select 1", "--json").out)
     assert (row["nanos"], row["blob"]) == ("1970-01-01 00:00:00.000000001", "/w==")
     (clean / "out.csv").write_text(ask("select 1", "--csv").out)
-    read = pa.csv.read_csv(clean / "out.csv").to_pylist()[0]
+    read = pa.csv.read_csv(clean / "out.csv").select(["blob", "span"]).to_pylist()[0]
     assert (read["blob"], read["span"]) == ("/w==", "[1,2,3]")
     monkeypatch.setitem(
         globals(), "ROWS", pa.table({"nested": pa.array([[2**62]], pa.list_(far.type))})

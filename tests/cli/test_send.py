@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 
@@ -18,6 +20,14 @@ from streamapp.cli import delivery
 def _impatient(monkeypatch):
     monkeypatch.setattr(delivery, "BACKOFF_S", 0.005)
     monkeypatch.setattr(delivery, "FIRST_CONTACT_S", 0.2)
+
+
+class NoHttp(socketserver.BaseRequestHandler):
+    """Answers as a gRPC server does."""
+
+    def handle(self):
+        self.request.recv(1 << 16)
+        self.request.sendall(b"\x00\x00\x18\x04\x00\x00\x00\x00\x00\r\n\r\n")
 
 
 def csv_file(folder, rows, name="messages.csv"):
@@ -227,6 +237,15 @@ def test_no_gateway(run, clean):
     assert result.code == 75
     assert f"no gateway answers at http://127.0.0.1:{port}" in result.err
     assert "streamapp up" in result.err
+
+
+def test_what_speaks_no_http_is_refused(run, clean):
+    (clean / "a.txt").write_text("hello\n")
+    with socketserver.TCPServer(("127.0.0.1", 0), NoHttp) as server:
+        threading.Thread(target=server.handle_request).start()
+        result = run("send", "a.txt", "--gateway-port", str(server.server_address[1]))
+    assert result.code == 2
+    assert "does not speak HTTP" in result.err
 
 
 def test_a_gateway_that_stops_answering_is_given_up_in_the_end(run, clean, double):

@@ -98,3 +98,10 @@ def test_times_are_exact_to_the_microsecond():
     assert parse_time("2026-11-22T09:30:00.123457+01:00") == 1_795_336_200_123_457
     assert parse_time("2026-11-22T08:30:00") == 1_795_336_200_000_000
     assert parse_time(1_795_336_200_123) == 1_795_336_200_123_000
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_has_no_year_for_is_rejected(text):
+    """No reader in Python could show such a row."""
+    with pytest.raises(Reject, match="neither RFC 3339"):
+        parse_time(text)

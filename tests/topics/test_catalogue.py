@@ -56,3 +56,15 @@ def test_raw_and_enriched_have_the_same_partitions(folder):
     path.write_text(path.read_text().replace("partitions = 4", "partitions = 8"))
     with pytest.raises(Refuse, match="events.enriched has 4 partitions and events.raw has 8"):
         catalogue.load(folder)
+
+
+@pytest.mark.parametrize("name", [DEAD, ENRICHED])
+def test_a_bad_record_must_fit_where_it_goes(folder, name):
+    """Else the first one of full size would stop the worker at every start."""
+    path = folder / f"{name}.toml"
+    text = path.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("record_bytes_max"))
+    path.write_text(text.replace(line, "record_bytes_max = 2_097_152"))
+    with pytest.raises(Refuse, match=f"{name} takes 2097152 bytes") as caught:
+        catalogue.load(folder)
+    assert "2113536 or more" in caught.value.fix

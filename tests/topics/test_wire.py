@@ -5,7 +5,7 @@ import pytest
 from streamapp.core.batch import EVENT_SCHEMA
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
-from streamapp.topics.wire import decode_slice
+from streamapp.topics.wire import decode_slice, rejected
 
 
 def slice_of(*values, first=0, **common):
@@ -76,3 +76,8 @@ def test_a_timestamp_that_no_calendar_has_costs_only_its_event(timestamp):
     [reject] = batch.rejects
     assert (reject.source_offset, reject.code, reject.timestamp) == (0, "event.timestamp", 0)
     assert str(timestamp) in reject.reason
+
+
+def test_a_reason_is_cut_so_that_the_dead_letter_fits_its_topic():
+    reject = rejected(Record(0, 0, None, b"v"), "stage", "stage.error", "x" * 10_000_000)
+    assert len(reject.reason) == 1000
