@@ -4,18 +4,14 @@ Nothing is acknowledged that the ring does not have; the position to resume from
 sources page, and the same Ledger as the store's filters what a replay brings again.
 """
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
 from streamapp.agents.frames import frames
 from streamapp.agents.kinship import holds_this_log
-from streamapp.agents.outcome import guarded
-from streamapp.agents.typed import SliceEvent, slice_events
+from streamapp.agents.view import ViewAgent
 from streamapp.core.clock import now_us
 from streamapp.core.metrics import Metrics
 from streamapp.core.ranges import Ledger
@@ -29,12 +25,13 @@ QUEUE_SLICES_MAX = 4
 logger = logging.getLogger("streamapp")
 
 
-class MirrorAgent:
-    """The agent's body and the ring's one writer thread.
+class MirrorAgent(ViewAgent):
+    """Writes each enriched record as one commit of the ring.
 
     Args:
-        open_ring: called when the first partition is assigned; importing the app locks no file.
+        open_ring: becomes the ring's one writer.
         reader: to see whether the ring holds this log's frames.
+        metrics: of this process.
         generation: the consumer group's current generation.
     """
 
@@ -45,75 +42,44 @@ class MirrorAgent:
         metrics: Metrics,
         generation: Callable[[], int],
     ) -> None:
+        super().__init__("streamapp-ring", QUEUE_SLICES_MAX, metrics, generation)
         self._open_ring = open_ring
         self._reader = reader
         self._ring: RingWriter | None = None
-        self._metrics = metrics
-        self._generation = generation
         self._ledger = Ledger()
-        self._queue: asyncio.Queue[SliceEvent] = asyncio.Queue(QUEUE_SLICES_MAX)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="streamapp-ring")
-        self._task: asyncio.Task[None] | None = None
-        self.ready = False
-
-    async def run(self, stream: Any) -> None:
-        """The agent's body: queue each Slice of enriched records."""
-        if self._task is None:
-            self._task = asyncio.create_task(guarded(self._work()))
-        async for event in slice_events(stream):
-            await self._queue.put(event)
-
-    async def start_positions(self, tps: Iterable[tuple[str, int]]) -> Mapping[Any, int]:
-        """Where the ring stands in each enriched partition; 0 where it has nothing."""
-        return await guarded(self._start_positions(tps))
 
     def positions(self) -> Mapping[tuple[str, int], int]:
-        """The next enriched offset of each partition that is not in the ring yet."""
         sources = self._ring.sources() if self._ring is not None else []
         return {(ENRICHED, source.partition): source.next_enriched_offset for source in sources}
 
-    async def stop(self) -> None:
-        """Write nothing more and close the ring."""
-        if self._task is not None:
-            self._task.cancel()
-        if self._ring is not None:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._ring.close)
-        self._writer.shutdown(wait=False)
-
-    async def _start_positions(self, tps: Iterable[tuple[str, int]]) -> Mapping[Any, int]:
-        loop = asyncio.get_running_loop()
-        if self._ring is None:
-            self._ring = await self._open()
-            self._ledger = self._ring.covered()
-        # In the writer's thread, so that a commit still at work is counted in.
-        sources = await loop.run_in_executor(self._writer, self._ring.sources)
-        known = {source.partition: source.next_enriched_offset for source in sources}
-        self.ready = True
-        return {tp: known.get(tp[1], 0) for tp in tps}
-
-    async def _open(self) -> RingWriter:
+    async def _open(self) -> None:
         """This log's ring; one that holds another log's frames is replaced, and readers follow."""
-        loop = asyncio.get_running_loop()
-        ring = await loop.run_in_executor(self._writer, self._open_ring)
+        if self._ring is not None:
+            return
+        ring = await self._in_writer(self._open_ring)
         await self._reader.start()
         try:
-            if await holds_this_log(ring, self._reader, ENRICHED):
-                return ring
+            ours = await holds_this_log(ring, self._reader, ENRICHED)
         finally:
             await self._reader.stop()
-        logger.warning("%s holds the frames of another log: it is started anew", ring.path)
-        ring.close()
-        ring.path.unlink()
-        return await loop.run_in_executor(self._writer, self._open_ring)
+        if not ours:
+            logger.warning("%s holds the frames of another log: it is started anew", ring.path)
+            ring.close()
+            ring.path.unlink()
+            ring = await self._in_writer(self._open_ring)
+        self._ledger = ring.covered()
+        self._ring = ring
+
+    async def _close(self) -> None:
+        if self._ring is not None:
+            await self._in_writer(self._ring.close)
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             event = await self._queue.get()
-            if event.message.generation_id != self._generation():
-                continue
-            await loop.run_in_executor(self._writer, self._mirror, event.value.records)
-            event.ack()
+            if self._is_current(event):
+                await self._in_writer(self._mirror, event.value.records)
+                event.ack()
 
     def _mirror(self, records: Sequence[RecordLike]) -> None:
         """In the writer thread: each enriched record as one commit."""

@@ -102,6 +102,7 @@ def test_the_two_messages_of_the_readme(machine):
     intents = {row["text"]: row["intent"] for row in rows}
     assert intents["Quero cancelar meu plano"] == "cancel"
     assert intents["Preciso de ajuda com minha conta"] == "account_help"
+    machine.wait_for(lambda: len(machine.frames()[0]) == 2, "both frames")
     addresses, lost = machine.frames()
     assert sorted(addresses) == sorted((a["partition"], a["offset"]) for a in taken)
     assert lost == 0
