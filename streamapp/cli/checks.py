@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from streamapp.cli.options import reachable
+from streamapp.cli.options import http_url, missing_log
 from streamapp.cli.output import bytes_text
 from streamapp.core.clock import now_us
 from streamapp.core.config import Settings, env_name
@@ -108,8 +108,7 @@ def check_broker(settings: Settings) -> Iterator[Check]:
     from streamapp.transport import open_admin
 
     declared = catalogue.load(settings.topics_dir)
-    scheme, _, folder = settings.broker_url.partition("://")
-    if scheme == "local" and not Path(folder).exists():  # asking would create it
+    if (folder := missing_log(settings)) is not None:
         yield Check("broker", "ok", f"{folder} is not there yet: the first process makes it")
         return
     try:
@@ -133,6 +132,21 @@ def check_broker(settings: Settings) -> Iterator[Check]:
         yield Check("topics", "warn", detail, "streamapp topics apply")
     else:
         yield Check("topics", "ok", f"{len(there)} on the log, as declared")
+
+
+def check_workflow(settings: Settings) -> Iterator[Check]:
+    """Is every stage that the workflow names installed?"""
+    from streamapp.workflow.spec import installed_stages, load_workflow
+
+    folder = settings.topics_dir or catalogue.defaults("topics")
+    workflow = load_workflow(folder / "workflow.toml")
+    missing = [name for name in workflow.stages if name not in installed_stages()]
+    if missing:
+        fix = "pip install the package, or take it out; streamapp stage ls shows what there is"
+        detail = f"{workflow.path}: not installed: {', '.join(missing)}"
+        yield Check("workflow", "fail", detail, fix)
+    else:
+        yield Check("workflow", "ok", f"runs {', '.join(workflow.stages)}")
 
 
 def check_models(settings: Settings) -> Iterator[Check]:
@@ -182,6 +196,7 @@ CHECKS: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "open files": check_files,
     "ports": check_ports,
     "broker": check_broker,
+    "workflow": check_workflow,
     "models": check_models,
     "ring": check_ring,
 }
@@ -222,7 +237,7 @@ async def _port(settings: Settings, name: str, host: str) -> Check:
     try:
         async with (
             aiohttp.ClientSession(timeout=limit) as session,
-            session.get(f"http://{reachable(host)}:{port}/metrics") as answer,
+            session.get(f"{http_url(host, port)}/metrics") as answer,
         ):
             ours = "streamapp_" in await answer.text()
     except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
@@ -240,7 +255,9 @@ def _flight_port(settings: Settings) -> Check:
 
     try:
         fetch(settings, "select 1")
-    except StreamappError:
+    except StreamappError as error:
+        if error.code == "flight.token":
+            return Check("flight port", "warn", error.message, error.fix)
         return _taken("flight port", "flight_port", port, refused)
     return Check("flight port", "ok", f"{port} is served by streamapp")
 

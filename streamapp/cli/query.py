@@ -1,6 +1,9 @@
 """``streamapp query``: ask the store in SQL, over Arrow Flight."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +57,8 @@ def query(
     if not text.strip():
         raise Refuse("query.empty", "there is no SQL", 'write: streamapp query "select ..."')
     started_s = monotonic_s()
-    table = fetch(settings, text)
+    with _ended_by_ctrl_c():
+        table = fetch(settings, text)
     seconds = monotonic_s() - started_s
     if as_json:
         _print_lines(table)
@@ -67,6 +71,19 @@ def query(
     screen = console(stderr=True)
     if screen.is_terminal:
         screen.print(f"{table.num_rows:,} rows in {seconds * 1000:,.1f} ms", style="dim")
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Python would hear of Ctrl-C when gRPC returns, so the system ends us; the store notices."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def fetch(settings: Settings, sql: str) -> "pa.Table":

@@ -11,7 +11,7 @@ from uuid import uuid4
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import json_option, reachable, settings_options
+from streamapp.cli.options import http_url, json_option, settings_options
 from streamapp.cli.output import console, harmless, print_json
 from streamapp.cli.rows import FORMATS, Lines, Shape, file_key, format_of, read_rows
 from streamapp.core.config import Settings
@@ -108,7 +108,7 @@ def send(
 def _url(url: str | None, settings: Settings) -> str:
     if url:
         return url.rstrip("/")
-    return f"http://{reachable(settings.gateway_host)}:{settings.gateway_port}"
+    return http_url(settings.gateway_host, settings.gateway_port)
 
 
 @contextmanager

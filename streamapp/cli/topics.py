@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import click
 
 from streamapp.cli.framework import group
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import json_option, missing_log, settings_options
 from streamapp.cli.output import print_json, print_table
 from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse
 
 #: The consumer groups of our own processes on this host.
 GROUPS = ("streamapp-enrich", "streamapp-store", f"streamapp-mirror-{socket.gethostname()}")
@@ -44,6 +45,12 @@ def ls(settings: Settings, groups: tuple[str, ...], as_json: bool) -> None:
     BEGIN is the first offset still kept, END one past the last.  Lag is what a group has not
     committed yet; a group that never committed is not shown.
     """
+    if (folder := missing_log(settings)) is not None:
+        raise Refuse(
+            "log.missing",
+            f"there is no log at {folder}",
+            "name another with --home or --broker, or make it: streamapp topics apply",
+        )
     states = asyncio.run(inspect(settings.broker_url, (*GROUPS, *groups)))
     if as_json:
         print_json([state._asdict() for state in states])

@@ -81,9 +81,20 @@ def pull_files(manifest: Manifest, folder: Path, progress: Progress = quiet) -> 
 
     Raises:
         Retry: no source answered, or another process holds the folder for too long.
-        Refuse: a file's sha256 is not the declared one.
+        Refuse: a file's sha256 is not the declared one, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _pulled(manifest, folder, progress)
+    except OSError as error:
+        raise Refuse(
+            "models.cache",
+            f"cannot write to {folder}: {error.strerror or error}",
+            "make room or make it writable, or name another with STREAMAPP_MODELS_CACHE",
+        ) from error
+
+
+def _pulled(manifest: Manifest, folder: Path, progress: Progress) -> Receipt:
     with _locked(folder):
         receipt = read_receipt(folder)
         if receipt and is_current(manifest, receipt) and _are_proven(folder, receipt):

@@ -4,11 +4,13 @@ import resource
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from unittest.mock import Mock
 
 import pytest
 
 from streamapp.cli import checks
 from streamapp.core.config import Settings
+from streamapp.flight import FlightServer
 from streamapp.ring import RingSpec, RingWriter
 
 PORTS = ("gateway", "flight", "worker", "store", "terminal")
@@ -124,6 +126,27 @@ def test_a_corrupt_catalogue_is_named(doctor, clean):
     code, found = doctor("--topics-dir", "topics")
     assert code == 1
     assert "a.toml:1:" in found["broker"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [("[workflow\n", ":1:10"), ('[workflow]\nstages = ["nope"]\n', "not installed: nope")],
+)
+def test_a_workflow_that_cannot_run(doctor, clean, content, detail):
+    (clean / "topics").mkdir()
+    (clean / "topics" / "workflow.toml").write_text(content)
+    code, found = doctor("--topics-dir", "topics")
+    assert code == 1
+    assert found["workflow"]["status"] == "fail"
+    assert detail in found["workflow"]["detail"]
+
+
+def test_a_store_that_asks_for_another_token(doctor):
+    port = free_port()
+    with FlightServer(Mock(), port=port, token="other"):
+        _, found = doctor("--flight-port", str(port))
+    assert found["flight port"]["status"] == "warn"
+    assert "STREAMAPP_TOKEN" in found["flight port"]["fix"]
 
 
 def test_the_ring(doctor, tmp_path):

@@ -1,6 +1,11 @@
 """``streamapp query`` against a Flight server that has a table for every statement."""
 
 import json
+import signal
+import subprocess
+import sys
+import threading
+import time
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -29,8 +34,14 @@ ROWS = pa.table(
 class Server(flight.FlightServerBase):
     asked = ""
 
+    def __init__(self, location):
+        self.go_on = threading.Event()
+        super().__init__(location)
+
     def do_get(self, context, ticket):
         self.asked = ticket.ticket.decode()
+        if self.asked == "select endless":
+            self.go_on.wait(30)
         if self.asked.startswith("selec "):
             raise flight.FlightServerError("syntax error at or near selec", b"sql.syntax")
         return flight.RecordBatchStream(ROWS)
@@ -110,6 +121,19 @@ def test_the_store_s_own_words(ask):
     result = ask("selec 1")
     assert result.code == 2
     assert "syntax error at or near selec" in result.err
+
+
+def test_ctrl_c_ends_a_query_that_still_runs(server):
+    command = [sys.executable, "-m", "streamapp.cli", "query", "select endless"]
+    with subprocess.Popen([*command, "--flight-port", str(server.port)]) as asking:
+        while not server.asked:
+            assert asking.poll() is None
+            time.sleep(0.01)
+        asking.send_signal(signal.SIGINT)
+        try:
+            assert asking.wait(10) == -signal.SIGINT
+        finally:
+            server.go_on.set()
 
 
 def test_no_store(run):

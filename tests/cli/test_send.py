@@ -239,6 +239,13 @@ def test_no_gateway(run, clean):
     assert "streamapp up" in result.err
 
 
+def test_an_ipv6_gateway_is_asked_at_a_url_that_is_one(run, clean):
+    (clean / "a.txt").write_text("hello\n")
+    result = run("send", "a.txt", "--gateway-host", "::1", "--gateway-port", "9")
+    assert result.code == 75
+    assert "http://[::1]:9" in result.err
+
+
 def test_what_speaks_no_http_is_refused(run, clean):
     (clean / "a.txt").write_text("hello\n")
     with socketserver.TCPServer(("127.0.0.1", 0), NoHttp) as server:

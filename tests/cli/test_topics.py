@@ -40,6 +40,13 @@ def test_ls_shows_offsets(run, tmp_path):
     assert ["events.raw", "1", "0", "3", "3"] in [line.split() for line in table]
 
 
+def test_ls_does_not_make_the_log_it_looks_for(run, tmp_path):
+    result = run("topics", "ls", "--broker", f"local://{tmp_path}/mistyped")
+    assert result.code == 2
+    assert f"there is no log at {tmp_path}/mistyped" in result.err
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_ls_shows_the_lag_of_groups_that_committed(run, tmp_path):
     run("topics", "apply")
     append(f"local://{tmp_path}/home/log", "events.raw", [b"{}"] * 5)

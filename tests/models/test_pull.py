@@ -77,6 +77,13 @@ def test_not_pulled_says_how(stocked):
     assert caught.value.fix == "run `streamapp models pull embed/tiny`"
 
 
+def test_a_cache_that_cannot_be_written_is_named(stocked):
+    stocked.folder.parent.mkdir(parents=True, exist_ok=True)
+    stocked.folder.write_text("a file where the folder should be")
+    with pytest.raises(Refuse, match="cannot write to .*: File exists"):
+        stocked.registry().pull()
+
+
 def test_no_source_answers(stocked):
     stocked.write(source="file:/nowhere/{name}")
     with pytest.raises(Retry) as caught:
