@@ -216,7 +216,7 @@ def app_or_exit(build: Callable[[Settings], Any]) -> Any:
 
 def exec_faust(module: str, settings: Settings, port: int) -> NoReturn:
     """Become ``faust -A streamapp.MODULE worker`` with these settings."""
-    argv = [sys.executable, "-m", "faust", "-A", f"streamapp.{module}", "--quiet", "worker"]
+    argv = [sys.executable, "-P", "-m", "faust", "-A", f"streamapp.{module}", "--quiet", "worker"]
     level = "warn" if settings.log_level == "warning" else settings.log_level  # Faust's word
     argv += ["--loglevel", level]
     argv += ["--web-port", str(port)] if port else ["--without-web"]

@@ -53,7 +53,7 @@ class Machine:
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "up.out").open("ab") as output:
             self.process = subprocess.Popen(
-                [python, "-m", "streamapp.cli", "up", "--no-tui"],
+                [python, "-P", "-m", "streamapp.cli", "up", "--no-tui"],
                 env=self.env, cwd=folder or self.home, stdout=output, stderr=output,
             )  # fmt: skip
         wait_for(lambda: self.died() or all(map(self.ready, PROCESSES)), "all to be ready")

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from streamapp.cli.options import http_url, missing_log
+from streamapp.cli.options import missing_log
 from streamapp.cli.output import bytes_text
 from streamapp.core.clock import now_us
-from streamapp.core.config import Settings, env_name
+from streamapp.core.config import Settings, env_name, http_url
 from streamapp.core.errors import StreamappError
 from streamapp.topics import catalogue
 from streamapp.transport.clients import Admin

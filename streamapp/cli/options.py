@@ -66,18 +66,6 @@ def _metavar(kind: str) -> str:
     return "PATH" if Path.__name__ in kind else "TEXT"
 
 
-def reachable(host: str) -> str:
-    """Where a client on this machine reaches what binds ``host``."""
-    every_address = {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
-    return "127.0.0.1" if host in every_address else host
-
-
-def http_url(host: str, port: int) -> str:
-    """The URL of what binds ``host``, as a client on this machine writes it."""
-    name = reachable(host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-
-
 def missing_log(settings: Settings) -> Path | None:
     """The embedded log's folder when it is not there; asking the log would create it."""
     scheme, _, folder = settings.broker_url.partition("://")

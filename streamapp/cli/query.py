@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import json_option, reachable, settings_options
+from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import console, harmless
 from streamapp.core.clock import monotonic_s
-from streamapp.core.config import Settings
+from streamapp.core.config import Settings, reachable
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:

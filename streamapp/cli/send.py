@@ -11,10 +11,10 @@ from uuid import uuid4
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import http_url, json_option, settings_options
+from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import console, harmless, print_json
 from streamapp.cli.rows import FORMATS, Lines, Shape, file_key, format_of, read_rows
-from streamapp.core.config import Settings
+from streamapp.core.config import Settings, http_url
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from streamapp.cli.framework import command
 from streamapp.cli.options import settings_options
 from streamapp.cli.output import console
 from streamapp.cli.prepare import prepare
-from streamapp.core.config import Settings, to_environment
+from streamapp.core.config import Settings, http_url, to_environment
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ REFRESH_S = 1.0
     "tokenizer_model",
     "broker",
     "gateway_host",
+    "flight_host",
     *PORTS,
     "ring_path",
     "threads",
@@ -67,17 +68,19 @@ def supervisor(settings: Settings, printer: "Printer | None" = None) -> "Supervi
 
     env = {**os.environ, **to_environment(settings)}  # noqa: TID251  # children inherit ours
     children = [
-        Child(name, (sys.executable, "-m", "streamapp.cli", name), env) for name in PROCESSES
+        Child(name, (sys.executable, "-P", "-m", "streamapp.cli", name), env) for name in PROCESSES
     ]
     return Supervisor(children, settings.home / "logs", drain_s=settings.drain_s, printer=printer)
 
 
 def check_ports(settings: Settings) -> None:
     """Refuse a port that something else listens on, naming the setting to change."""
+    hosts = {"gateway_port": settings.gateway_host, "flight_port": settings.flight_host}
     for name in PORTS:
         port = getattr(settings, name)
-        host = settings.gateway_host if name == "gateway_port" else "127.0.0.1"
-        with socket.socket() as probe:
+        host = hosts.get(name, "127.0.0.1")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
@@ -111,6 +114,7 @@ async def _run(settings: Settings, *, live: bool) -> bool:
     try:
         await (_show(watched, settings, stop) if live else _wait(watched, settings, stop))
     finally:
+        _print_line("up", "stopping: each process finishes what it has taken")
         clean = await watched.stop()
     return clean
 
@@ -126,8 +130,8 @@ async def _wait(watched: "Supervisor", settings: Settings, stop: asyncio.Event) 
             refuse_if_refused(watched, settings)
             if not told and all((await read_numbers(session, settings)).ready.values()):
                 told = True
-                place = f"http://{settings.gateway_host}:{settings.gateway_port}/ingest"
-                _print_line("up", f"ready: POST {place}")
+                place = http_url(settings.gateway_host, settings.gateway_port)
+                _print_line("up", f"ready: POST {place}/ingest")
             await _pause(stop)
 
 
@@ -143,7 +147,8 @@ async def _show(watched: "Supervisor", settings: Settings, stop: asyncio.Event) 
             while not stop.is_set():
                 refuse_if_refused(watched, settings)
                 now = await read_numbers(session, settings)
-                screen.update(render(watched.children, before, now, settings), refresh=True)
+                table = render(watched.children, before, now, settings, console().width)
+                screen.update(table, refresh=True)
                 before = now
                 await _pause(stop)
 

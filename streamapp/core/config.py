@@ -168,6 +168,18 @@ def to_environment(settings: Settings) -> dict[str, str]:
     return {env_name(name): str(value) for name, value in values.items() if value is not None}
 
 
+def reachable(host: str) -> str:
+    """Where a client on this machine reaches what binds ``host``."""
+    every_address = {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
+    return "127.0.0.1" if host in every_address else host
+
+
+def http_url(host: str, port: int) -> str:
+    """The URL of what binds ``host``, as a client on this machine writes it."""
+    name = reachable(host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
 def find_project(folder: Path) -> Path | None:
     """The ``streamapp.toml`` of this folder or of the nearest folder above."""
     for parent in (folder, *folder.parents):
@@ -211,7 +223,12 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _from_dotenv(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    values = {k: v for k, v in dotenv_values(path).items() if v is not None}
+    try:
+        values = {k: v for k, v in dotenv_values(path).items() if v is not None}
+    except UnicodeDecodeError as error:
+        raise Refuse(
+            "file.utf8", f"{path}: byte {error.start} is not UTF-8", "save it as UTF-8"
+        ) from None
     _refuse_unknown(
         [name for name in values if name.startswith(PREFIX)],
         [env_name(declared.name) for declared in describe()],

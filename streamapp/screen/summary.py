@@ -11,16 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 from streamapp.core.clock import monotonic_s
-from streamapp.core.config import Settings
+from streamapp.core.config import Settings, http_url
 from streamapp.screen.supervisor import Child
 
 ANSWER_S_MAX = 1.0
-_STYLES = {"running": "green", "starting": "yellow", "waiting": "red", "refused": "bold red"}
+WIDE_COLUMNS = 100
+_STYLES = {
+    "ready": "bold green",
+    "retrying": "yellow",
+    "running": "green",
+    "starting": "yellow",
+    "waiting": "red",
+    "refused": "bold red",
+}
 
 
 @dataclass(slots=True)
 class Numbers:
-    """One reading: metric name (labels summed up) to value, per process, and what is ready."""
+    """One reading: metric name (labels summed up, ``NAME:RESULT`` apart) to value, per process."""
 
     at_s: float
     values: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -33,13 +41,11 @@ class Numbers:
 
 def addresses(settings: Settings) -> dict[str, str]:
     """Where each process answers ``/readyz`` and ``/metrics``."""
-    local = "http://127.0.0.1"
-
     return {
-        "gateway": f"{local}:{settings.gateway_port}",
-        "worker": f"{local}:{settings.worker_port}",
-        "store": f"{local}:{settings.store_port}",
-        "terminal": f"{local}:{settings.terminal_port}",
+        "gateway": http_url(settings.gateway_host, settings.gateway_port),
+        "worker": http_url("127.0.0.1", settings.worker_port),
+        "store": http_url("127.0.0.1", settings.store_port),
+        "terminal": http_url("127.0.0.1", settings.terminal_port),
     }
 
 
@@ -67,32 +73,44 @@ async def wait_ready(settings: Settings, names: set[str], wait_s_max: float) -> 
 
 
 def render(
-    children: Mapping[str, Child], before: Numbers, now: Numbers, settings: Settings
+    children: Mapping[str, Child],
+    before: Numbers,
+    now: Numbers,
+    settings: Settings,
+    columns: int = 120,
 ) -> Group:
-    """The table of a terminal screen."""
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    for title in ("process", "state", "pid", "up", "restarts", "does"):
+    """The table of a terminal screen; a narrow one goes without pid, time and restarts."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    wide = columns >= WIDE_COLUMNS
+    for title in ("process", "state", *(("pid", "up", "restarts") if wide else ())):
         table.add_column(title, justify="right" if title in {"pid", "up", "restarts"} else "left")
+    table.add_column("does", overflow="fold")
     works = _works(before, now)
     for child in children.values():
-        state = "ready" if now.ready.get(child.name) else child.state
-        style = "bold green" if state == "ready" else _STYLES.get(state, "")
+        state = _state(child, before, now)
         up_s = int(now.at_s - child.started_s)
+        details = (str(child.pid), f"{up_s // 60}:{up_s % 60:02d}", str(child.restarts))
         table.add_row(
             child.name,
-            Text(state, style=style),
-            str(child.pid),
-            f"{up_s // 60}:{up_s % 60:02d}",
-            str(child.restarts),
+            Text(state, style=_STYLES.get(state, "")),
+            *(details if wide else ()),
             child.error or works.get(child.name, ""),
         )
     where = Text(
-        f"\n  POST http://{settings.gateway_host}:{settings.gateway_port}/ingest"
-        f"   SQL grpc://{settings.flight_host}:{settings.flight_port}"
-        f"   ring {settings.ring_file}\n  Ctrl-C stops everything cleanly",
+        f"\n  REST  POST {http_url(settings.gateway_host, settings.gateway_port)}/ingest"
+        f"\n  SQL   grpc://{settings.flight_host}:{settings.flight_port}"
+        f"\n  ring  {settings.ring_file}"
+        "\n  numbers count since a process started; Ctrl-C stops everything cleanly",
         style="dim",
     )
     return Group(table, where)
+
+
+def _state(child: Child, before: Numbers, now: Numbers) -> str:
+    retries = "streamapp_retries_total"
+    if not now.ready.get(child.name):
+        return child.state
+    return "retrying" if now.get(child.name, retries) > before.get(child.name, retries) else "ready"
 
 
 def _works(before: Numbers, now: Numbers) -> dict[str, str]:
@@ -106,9 +124,11 @@ def _works(before: Numbers, now: Numbers) -> dict[str, str]:
         lag = now.get(process, "streamapp_consumer_lag_records")
         return f"  {lag:,.0f} behind" if lag else ""
 
+    taken = "streamapp_ingest_events_total:received"
+    refused = now.get("gateway", "streamapp_ingest_events_total:rejected")
     return {
-        "gateway": f"{rate('gateway', 'streamapp_ingest_events_total')} in"
-        f"  {now.get('gateway', 'streamapp_ingest_events_total'):,.0f} events",
+        "gateway": f"{rate('gateway', taken)} in  {now.get('gateway', taken):,.0f} events"
+        + (f"  {refused:,.0f} rejected" if refused else ""),
         "worker": f"{rate('worker', 'streamapp_enrich_events_total')} enriched"
         f"  {now.get('worker', 'streamapp_dead_events_total'):,.0f} dead letters{behind('worker')}",
         "store": f"{rate('store', 'streamapp_stored_rows_total')} stored"
@@ -132,5 +152,7 @@ async def _ask(session: aiohttp.ClientSession, base: str) -> tuple[bool, dict[st
     values: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            values[sample.name] = values.get(sample.name, 0.0) + sample.value
+            result = sample.labels.get("result")
+            for name in (sample.name, f"{sample.name}:{result}"):
+                values[name] = values.get(name, 0.0) + sample.value
     return ready, values

@@ -69,6 +69,12 @@ def test_a_misspelt_name_in_dotenv_gets_a_suggestion(tmp_path):
     assert "STREAMAPP_TOKEN" in caught.value.fix
 
 
+def test_a_dotenv_that_is_not_utf8_is_named(tmp_path):
+    (tmp_path / ".env").write_bytes(b"STREAMAPP_TOKEN=\xff\n")
+    with pytest.raises(Refuse, match=r"\.env: byte 16 is not UTF-8"):
+        load(environ={}, folder=tmp_path)
+
+
 def test_every_setting_says_what_it_is_for():
     assert all(declared.metadata["about"] for declared in describe())
     assert env_name("gateway_port") == "STREAMAPP_GATEWAY_PORT"

@@ -26,7 +26,10 @@ def run_up(machine, *arguments, wait_s=90):
 
 
 def test_sigterm_finishes_what_was_accepted_and_exits_0(machines):
-    machine = machines().start()
+    machine = machines()
+    machine.home.mkdir()
+    (machine.home / "random.py").write_text("raise SystemExit('a file of the user was imported')")
+    machine.start()
     answers = [machine.post({"message": f"message {n}"}) for n in range(50)]
     pids = machine.pids()
     assert machine.stop() == 0
