@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
+from streamapp.models.runtime import onnxruntime
 from streamapp.models.tokenizer import open_tokenizer
 
 Vectors = npt.NDArray[np.float32]
