@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -189,6 +190,8 @@ def machines(tmp_path):
     yield make
     for machine in made:
         machine.stop()
+    for machine in made:
+        shutil.rmtree(machine.ring.parent, ignore_errors=True)
 
 
 @pytest.fixture
