@@ -5,6 +5,7 @@ what the group committed is for lag tools only.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from streamapp.core.metrics import Metrics
 T = TypeVar("T")
 
 
-class ViewAgent:
+class ViewAgent(ABC):
     """The body, the queue and the writer thread; a subclass opens, writes and closes its view.
 
     Args:
@@ -54,21 +55,21 @@ class ViewAgent:
         await self._close()
         self._writer.shutdown(wait=False)
 
+    @abstractmethod
     def positions(self) -> Mapping[tuple[str, int], int]:
         """The next enriched offset of each partition that is not in the view yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _open(self) -> None:
         """Make the view ready; called before every assignment, importing the app locks no file."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _work(self) -> None:
         """Take Slices from the queue, write them, acknowledge them; never returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _close(self) -> None:
         """Close what ``_open`` opened, if it did."""
-        raise NotImplementedError
 
     def _is_current(self, event: SliceEvent) -> bool:
         """False for what was delivered before a rebalance: its partition may be another's now."""
