@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-pytest_plugins = ["machine"]
+pytest_plugins = ["machine", "kafka_broker", "faust_apps"]
 
 
 def pytest_terminal_summary(terminalreporter):

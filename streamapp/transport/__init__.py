@@ -5,7 +5,17 @@ not import Faust; :func:`slice_topic` does.
 """
 
 from streamapp.transport.clients import Address, Admin, Outgoing, Producer, Reader, TopicSpec
-from streamapp.transport.options import Options, StartPositions, configure, options_of, slice_topic
+from streamapp.transport.options import (
+    Options,
+    StartPositions,
+    configure,
+    is_configured,
+    join,
+    options_of,
+    record_by_record,
+    slice_topic,
+)
+from streamapp.transport.security import Security
 from streamapp.transport.urls import open_admin, open_producer, open_reader
 
 __all__ = [
@@ -15,12 +25,16 @@ __all__ = [
     "Outgoing",
     "Producer",
     "Reader",
+    "Security",
     "StartPositions",
     "TopicSpec",
     "configure",
+    "is_configured",
+    "join",
     "open_admin",
     "open_producer",
     "open_reader",
     "options_of",
+    "record_by_record",
     "slice_topic",
 ]

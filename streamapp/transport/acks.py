@@ -35,20 +35,28 @@ class SliceSchema(faust.Schema):  # type: ignore[misc]  # faust is untyped here
 
 
 class Progress:
-    """One partition since it was last positioned: what is done and how many messages are not."""
+    """One partition since it was last positioned: what is done and how many messages are not.
 
-    __slots__ = ("_done", "_start", "committed", "in_flight")
+    ``read`` is the end of what was delivered, ``committed`` of what the group committed.
+    """
 
-    def __init__(self, start: int) -> None:
+    __slots__ = ("_done", "_start", "committed", "in_flight", "read")
+
+    def __init__(self, start: int, committed: int | None = None) -> None:
         self._start = start
         self._done = RangeSet()
-        self.committed = start
+        self.committed = start if committed is None else committed
+        self.read = start
         self.in_flight = 0
 
     def finish(self, first: int, next_: int) -> None:
         """One message is done; it covered ``[first, next_)``."""
         self._done.add(first, next_)
         self.in_flight -= 1
+
+    def skip(self, first: int, next_: int) -> None:
+        """The log has nothing in ``[first, next_)``."""
+        self._done.add(first, next_)
 
     @property
     def end(self) -> int:
@@ -85,21 +93,47 @@ class _NoOffsets(set[int]):
         return
 
 
+class _Forgetful(dict[TP, int | None]):
+    """Stands where Faust keeps an offset per partition of its own account; it keeps none.
+
+    What Faust read last it notes after the delivery, and what it committed after the commit: over
+    what a ``seek`` wrote meanwhile.  Then it drops the records that the seek asked for, and ignores
+    their acknowledgements.  Positions here are exact (:class:`Progress`), nothing is a repeat.
+    """
+
+    def __getitem__(self, _tp: TP) -> None:
+        return None
+
+    def __setitem__(self, _tp: TP, _offset: int | None) -> None:
+        return
+
+    def update(self, *_offsets: Any, **_more: Any) -> None:
+        return
+
+
 def slices_of(
-    tp: tuple[str, int], position: int, records: Sequence[RecordLike], *, coalesce: bool
+    tp: tuple[str, int],
+    position: int,
+    records: Sequence[RecordLike],
+    *,
+    coalesce: bool,
+    next_: int | None = None,
 ) -> list[Slice]:
     """What one fetch at ``position`` returned, as one Slice, or as one per record.
 
-    Together they cover from ``position`` to after the last record without a hole.
+    Together they cover without a hole from ``position`` to ``next_``, where the next fetch begins:
+    after the last record, or further on where the log skips offsets behind it.
     """
     topic, partition = tp
+    last = records[-1]
+    end = last.offset + 1 if next_ is None else next_
     if coalesce:
-        return [Slice(OffsetRange(topic, partition, position, records[-1].offset + 1), records)]
+        return [Slice(OffsetRange(topic, partition, position, end), records)]
     slices = []
     for record in records:
-        next_ = record.offset + 1
-        slices.append(Slice(OffsetRange(topic, partition, position, next_), (record,)))
-        position = next_
+        after = end if record is last else record.offset + 1
+        slices.append(Slice(OffsetRange(topic, partition, position, after), (record,)))
+        position = after
     return slices
 
 
@@ -114,6 +148,8 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
         self._progress: dict[TP, Progress] = {}
         self._acked: Any = defaultdict(lambda: deque(maxlen=0))
         self._acked_index: Any = defaultdict(_NoOffsets)
+        self._read_offset = _Forgetful()
+        self._committed_offset = _Forgetful()
         self._unacked_messages = _Unacknowledged()
         self._unacked_messages.on_discard = self._acknowledged
 
@@ -128,6 +164,13 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
 
     def _room_again(self) -> None:
         """Called when a partition that held too many Slices may be fetched again."""
+
+    def is_current(self) -> bool:
+        """False when another member may have taken over what this one had, as far as is known here.
+
+        For who is about to publish; what was put out cannot commit in any case.
+        """
+        return True
 
     # -- positions
 
@@ -147,7 +190,10 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
         positions |= await self._committed_positions(assigned - positions.keys())
         for tp, offset in positions.items():
             await self._seek(tp, offset)
-            self._progress[tp] = Progress(offset)
+            # What the group committed is for lag tools: it is told where we really are, also when
+            # nothing comes.
+            told = None if tp.topic not in self.options.coalesce else -1
+            self._progress[tp] = Progress(offset, told)
         return positions
 
     async def _check_positions(self, positions: Mapping[TP, int]) -> None:
@@ -156,7 +202,6 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
     async def seek(self, partition: TP, offset: int) -> None:
         await super().seek(partition, offset)
         self._progress[partition] = Progress(offset)
-        self._committed_offset[partition] = None  # else Faust ignores acknowledgements below it
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)
@@ -184,7 +229,7 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
             tp.partition,
             record.offset if coalesced else head.offset,
             head.timestamp / 1000,
-            0,  # Kafka's CreateTime
+            getattr(head, "timestamp_type", 0),  # 0: Kafka's CreateTime
             [] if coalesced else list(head.headers),
             None if coalesced else head.key,
             record if coalesced else head.value,
@@ -259,3 +304,15 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
 def partitions_of(tps: Iterable[TP]) -> set[str]:
     """The topics of partitions."""
     return {tp.topic for tp in tps}
+
+
+def generation_of(app: Any) -> int:
+    """The generation that this process may act in now; -1 when it may act in none.
+
+    For who is about to publish: it costs about a microsecond.  On Faust's own transports it is what
+    Faust knows, which may be a moment old.
+    """
+    consumer = app.consumer
+    if isinstance(consumer, RangedConsumer) and not consumer.is_current():
+        return -1
+    return int(app.consumer_generation_id)

@@ -28,7 +28,10 @@ class Address(NamedTuple):
 
 
 class TopicSpec(NamedTuple):
-    """What a log must know to create a topic."""
+    """What a log must know to create a topic.
+
+    ``retention_bytes`` is of each partition, as in Kafka.
+    """
 
     name: str
     partitions: int
@@ -99,4 +102,12 @@ class Admin(Protocol):
 
     async def committed(self, group: str) -> Mapping[tuple[str, int], int]:
         """What the group committed, for lag tools only."""
+        ...
+
+    async def groups(self) -> list[str]:
+        """Every consumer group that ever committed or has a member now, by name."""
+        ...
+
+    async def bytes_kept(self, topic: str) -> int | None:
+        """What the topic takes on disk; None where the log does not tell."""
         ...

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from streamapp.transport import open_admin, open_producer, open_reader
 
 REPOSITORY = Path(__file__).parents[2]
 WAIT_S = 60
@@ -20,6 +23,25 @@ def folder(tmp_path):
 @pytest.fixture
 def url(folder):
     return f"local://{folder}"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a file system of a given size."""
+    mounted = []
+
+    def mount(size):
+        path = tmp_path / "disk"
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", path]
+        if subprocess.run(command, check=False).returncode:
+            pytest.skip("may not mount a small file system")
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 class Worker:
@@ -125,3 +147,18 @@ def say(*words):
         return start
 
     return write
+
+
+@pytest.fixture
+async def opened():
+    """Open the three clients of a log; all are stopped at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_all(url, security=None):
+            clients = [open_(url, security) for open_ in (open_admin, open_producer, open_reader)]
+            for client in clients:
+                await client.start()
+                stack.push_async_callback(client.stop)
+            return clients
+
+        yield open_all

@@ -187,17 +187,6 @@ if __name__ == "__main__":
     assert await off_loop(worker.terminate) == 0
 
 
-async def test_a_second_member_is_refused_with_the_first_ones_process(app, log):
-    worker_of = app(COUNTING)
-    first = await off_loop(worker_of("worker").ready)
-    second = worker_of("worker")
-    assert await off_loop(second.ended) != 0
-    assert f"already has a member on this log: process {first.process.pid}" in second.text()
-    first.kill()
-    third = await off_loop(worker_of("worker").ready)
-    assert await off_loop(third.terminate) == 0
-
-
 async def test_exactly_once_is_refused(app):
     worker = app('app.conf.processing_guarantee = "exactly_once"' + COUNTING)("worker")
     assert await off_loop(worker.ended) != 0

@@ -79,8 +79,8 @@ async def test_headers_timestamps_and_partitions_are_kept(producer):
 async def read(producer):
     from streamapp.transport.local.engine import Wanted
 
-    fetched = await producer.transport.log.fetch([Wanted("t", 2, 0, 9, 99)])
-    return fetched.records["t", 2]
+    read = await producer.transport.log.fetch([Wanted("t", 2, 0, 9, 99)])
+    return read.pieces["t", 2].records
 
 
 async def test_the_apps_own_partitioner_decides(producer):

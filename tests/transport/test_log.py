@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from streamapp.core.errors import Refuse
 from streamapp.transport.clients import TopicSpec
-from streamapp.transport.local import log as log_module
+from streamapp.transport.local import retention
 from streamapp.transport.local.log import Row, TopicLog, create_topic, pack_headers
+from streamapp.transport.local.retention import TOMBSTONE_MS, Patrol, Retention
 
 ROOMY = 1 << 40
 
@@ -21,6 +22,21 @@ def opened(folder, topic="t", partitions=2, **options):
 def row(partition=0, value=b"v", key=None, timestamp=0):
     return Row(partition, timestamp, key, value, None)
 
+
+def trim(log, at_ms=0):
+    """Let retention finish; the number of steps."""
+    keeping, steps = Retention(log), 1
+    while keeping.step(at_ms):
+        steps += 1
+    return steps
+
+
+def kept(log):
+    partitions = range(log.spec.partitions)
+    return [(r.offset, r.key, r.value) for p in partitions for r in log.read(p, 0, 99, ROOMY)[0]]
+
+
+real = Retention.step
 
 blob = st.none() | st.binary(max_size=8)
 headers = st.lists(st.tuples(st.text(max_size=4), st.binary(max_size=4)), max_size=3)
@@ -44,7 +60,8 @@ def test_reads_give_back_what_was_appended_at_dense_offsets(tmp_path_factory, gr
         assert log.bounds(partition) == (0, len(kept))
         first = data.draw(st.integers(0, len(kept)))
         count = data.draw(st.integers(1, 10))
-        read = log.read(partition, first, count, ROOMY)
+        read, size = log.read(partition, first, count, ROOMY)
+        assert size == sum(len(r.key or b"") + len(r.value or b"") for r in read)
         assert [r.offset for r in read] == list(range(first, len(kept)))[:count]
         assert [tuple(r)[1:] for r in read] == kept[first : first + count]
     log.close()
@@ -53,18 +70,18 @@ def test_reads_give_back_what_was_appended_at_dense_offsets(tmp_path_factory, gr
 def test_bytes_bound_a_read_but_never_to_nothing(folder):
     log = opened(folder)
     log.append([row(value=b"x" * 100) for _ in range(10)])
-    assert len(log.read(0, 0, 10, 1)) == 1
-    assert len(log.read(0, 0, 10, 250)) == 3
-    assert len(log.read(0, 0, 10, ROOMY)) == 10
+    for bytes_max, count in ((1, 1), (100, 1), (101, 2), (250, 3), (300, 3), (ROOMY, 10)):
+        records, size = log.read(0, 0, 10, bytes_max)
+        assert (len(records), size) == (count, count * 100)
+        assert [r.offset for r in records] == list(range(count))
 
 
 def test_offsets_go_on_after_every_record_is_gone_and_the_file_reopened(folder):
     log = opened(folder, retention_ms=1000)
     log.append([row(timestamp=0)] * 5)
-    while log.trim(now_ms=10_000):
-        pass
+    trim(log, 10_000)
     assert log.bounds(0) == (5, 5)
-    assert log.read(0, 0, 10, ROOMY) == []
+    assert log.read(0, 0, 10, ROOMY) == ([], 0)
     log.close()
     again = TopicLog(folder, "t")
     assert again.bounds(0) == (5, 5)
@@ -72,13 +89,10 @@ def test_offsets_go_on_after_every_record_is_gone_and_the_file_reopened(folder):
 
 
 def test_retention_by_time_keeps_what_is_young_in_bounded_steps(folder, monkeypatch):
-    monkeypatch.setattr(log_module, "TRIM_ROWS", 10)
+    monkeypatch.setattr(retention, "TRIM_ROWS", 10)
     log = opened(folder, retention_ms=100)
     log.append([row(timestamp=t) for t in range(50)])
-    steps = 1
-    while log.trim(now_ms=130):
-        steps += 1
-    assert steps == 4
+    assert trim(log, 130) == 4
     assert log.bounds(0) == (30, 50)
 
 
@@ -86,22 +100,99 @@ def test_retention_by_bytes_drops_the_oldest_of_every_partition(folder):
     log = opened(folder, retention_bytes=300_000)
     for _ in range(100):
         log.append([row(0, b"x" * 10_000), row(1, b"x" * 10_000)])
-    while log.trim(now_ms=0):
-        pass
+    trim(log)
     for partition in (0, 1):
         first, end = log.bounds(partition)
         assert 0 < first < end == 100
+    assert log.bytes_kept() < 2 * 400_000
+
+
+def test_retention_by_bytes_is_of_each_partition(folder):
+    log = opened(folder, retention_bytes=500_000)
+    for _ in range(100):
+        log.append([row(0, b"x" * 10_000)])
+    log.append([row(1, b"x" * 10_000)] * 10)
+    trim(log)
+    assert log.bounds(1) == (0, 10)
+    first, end = log.bounds(0)
+    assert 30 <= end - first <= 50
 
 
 def test_compaction_keeps_the_latest_of_each_key_and_every_keyless_record(folder, monkeypatch):
-    monkeypatch.setattr(log_module, "COMPACT_ROWS", 1)
+    monkeypatch.setattr(retention, "COMPACT_ROWS", 1)
     log = opened(folder, compacted=True)
     log.append([row(key=b"a", value=b"1"), row(key=b"b", value=b"1"), row(key=None)])
     log.append([row(key=b"a", value=b"2"), row(key=b"b", value=None), row(1, key=b"a", value=b"3")])
-    log.trim(now_ms=0)
-    kept = [(r.offset, r.key, r.value) for p in (0, 1) for r in log.read(p, 0, 99, ROOMY)]
-    assert kept == [(2, None, b"v"), (3, b"a", b"2"), (4, b"b", None), (0, b"a", b"3")]
+    trim(log)
+    assert kept(log) == [(2, None, b"v"), (3, b"a", b"2"), (4, b"b", None), (0, b"a", b"3")]
     assert log.bounds(0) == (2, 5)
+
+
+def test_a_deleted_key_is_told_for_a_while_and_the_last_record_stays(folder, monkeypatch):
+    monkeypatch.setattr(retention, "COMPACT_ROWS", 1)
+    log = opened(folder, partitions=1, compacted=True)
+    log.append([row(key=b"a", timestamp=0), row(key=b"a", value=None, timestamp=10)])
+    log.append([row(key=b"b", value=None, timestamp=10)])
+    trim(log, 10 + TOMBSTONE_MS)
+    assert kept(log) == [(1, b"a", None), (2, b"b", None)]
+    log.append([row(key=b"c", value=b"1", timestamp=20), row(key=b"d", value=None, timestamp=10)])
+    trim(log, 11 + TOMBSTONE_MS)
+    assert kept(log) == [(3, b"c", b"1"), (4, b"d", None)]  # recovery ends at the last one
+    assert log.bounds(0) == (3, 5)
+
+
+def test_compaction_in_steps_never_shows_an_older_value(folder, monkeypatch):
+    monkeypatch.setattr(retention, "COMPACT_ROWS", 1)
+    monkeypatch.setattr(retention, "TRIM_ROWS", 3)
+    log = opened(folder, partitions=1, compacted=True)
+    log.append([row(key=b"%d" % (n % 4), value=b"%d" % n) for n in range(40)])
+    keeping = Retention(log)
+    oldest, steps = 0, 1
+    while keeping.step(0):
+        steps += 1
+        first = kept(log)[0][0]
+        assert first > oldest
+        oldest = first
+    assert steps == 12
+    assert kept(log) == [(n, b"%d" % (n % 4), b"%d" % n) for n in range(36, 40)]
+    log.append([row(key=b"0", value=b"40")])
+    assert not Retention(log).step(0)  # another process: it is not time again yet
+    assert len(kept(log)) == 5
+
+
+def test_a_topic_that_nobody_writes_to_is_trimmed_by_one_of_all(folder, monkeypatch):
+    log = opened(folder, retention_ms=1)
+    other = opened(folder, "u", retention_ms=1)
+    for each in (log, other):
+        each.append([row(timestamp=0)] * 5)
+    names = {"t": log, "u": other}
+    patrols = [Patrol(folder, names.__getitem__) for _ in range(2)]
+    for patrol in patrols:
+        patrol.round()  # not yet
+    assert log.bounds(0) == (0, 5)
+    for patrol in patrols:
+        patrol._due_s = 0.0
+    stepped = []
+    monkeypatch.setattr(
+        Retention, "step", lambda self, at: stepped.append(self) or real(self, at), raising=True
+    )
+    for patrol in patrols:
+        patrol.round()
+        assert patrol.wait_s() > 0
+    assert len(stepped) == 2  # one round by one of them
+    assert log.bounds(0) == other.bounds(0) == (5, 5)
+
+
+def test_one_damaged_topic_does_not_keep_the_others_from_retention(folder, caplog):
+    log = opened(folder, "z", retention_ms=1)
+    log.append([row(timestamp=0)] * 5)
+    (folder / "a.db").write_bytes(b"this is no database" * 100)
+    patrol = Patrol(folder, lambda topic: TopicLog(folder, topic))
+    patrol._due_s = 0.0
+    patrol.round()
+    assert log.bounds(0) == (5, 5)
+    assert "no retention of" in caplog.text
+    assert "a.db" in caplog.text
 
 
 def test_a_failed_append_leaves_nothing(folder):

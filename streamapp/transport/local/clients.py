@@ -1,72 +1,37 @@
 """Producer, Reader and Admin of the local log (see :mod:`streamapp.transport.clients`)."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import count
-from typing import cast
 
 from streamapp.core.clock import monotonic_s, now_ms
-from streamapp.core.errors import Refuse, Reject
+from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Slice
 from streamapp.transport.clients import Address, Outgoing, TopicSpec
 from streamapp.transport.local.engine import LocalLog, Wanted, folder_of
 from streamapp.transport.local.log import Row, pack_headers
 from streamapp.transport.local.wake import LOOK_EVERY_S, heard_within
-
-
-@lru_cache(maxsize=65_536)
-def _hash(key: bytes) -> int:
-    from aiokafka.partitioner import murmur2  # late: it loads all of aiokafka
-
-    return cast("int", murmur2(key)) & 0x7FFFFFFF
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition Kafka's default partitioner gives to a key."""
-    return _hash(key) % partitions if partitions > 1 else 0
-
-
-def size_of(record: Outgoing) -> int:
-    """Bytes of key, value and headers: what ``record_bytes_max`` limits."""
-    return (
-        len(record.value or b"")
-        + len(record.key or b"")
-        + sum(len(name) + len(value) for name, value in record.headers)
-    )
+from streamapp.transport.routing import checked_spec, routed
 
 
 def rows_of(spec: TopicSpec, records: Sequence[Outgoing], keyless: int) -> list[Row]:
     """Records ready to append; those without key and partition go to partition ``keyless``.
 
     Raises:
-        Refuse: a partition that the topic does not have.
-        Reject: a record that is too large.
+        Refuse, Reject: as :func:`route`.
     """
     now = now_ms()
-    rows = []
-    for record in records:
-        partition = record.partition
-        if partition is None:
-            key = record.key
-            partition = keyless if key is None else partition_of(key, spec.partitions)
-        elif not 0 <= partition < spec.partitions:
-            raise Refuse(
-                "topic.partition",
-                f"topic {spec.name!r} has partitions 0 to {spec.partitions - 1}, not {partition}",
-            )
-        size = size_of(record)
-        if size > spec.record_bytes_max:
-            raise Reject(
-                "record.too_large",
-                f"a record of {size} bytes is more than topic {spec.name!r} takes:"
-                f" {spec.record_bytes_max}",
-                "make it smaller or raise the topic's record_bytes_max",
-            )
-        timestamp = now if record.timestamp_ms is None else record.timestamp_ms
-        headers = pack_headers(record.headers)
-        rows.append(Row(partition, timestamp, record.key, record.value, headers))
-    return rows
+    partitions, _ = routed(spec, records, keyless)
+    return [
+        Row(
+            partition,
+            now if timestamp is None else timestamp,
+            key,
+            value,
+            pack_headers(headers) if headers else None,
+        )
+        for partition, (value, key, headers, _, timestamp) in zip(partitions, records, strict=True)
+    ]
 
 
 class _Client:
@@ -93,9 +58,7 @@ class LocalProducer(_Client):
         spec = self._log.require(topic)
         rows = rows_of(spec, records, keyless=next(self._turn) % spec.partitions)
         offsets = await self._log.append(topic, rows)
-        return [
-            Address(topic, row.partition, offset) for row, offset in zip(rows, offsets, strict=True)
-        ]
+        return [Address(topic, row[0], offset) for row, offset in zip(rows, offsets, strict=True)]
 
 
 class LocalReader(_Client):
@@ -119,8 +82,8 @@ class LocalReader(_Client):
         with self._log.listening([topic]) as news:
             while True:
                 news.clear()
-                fetched = await self._log.fetch(wanted)
-                records = fetched.records.get((topic, partition), [])
+                pieces = (await self._log.fetch(wanted)).pieces
+                records = pieces[topic, partition].records if pieces else []
                 left_s = deadline - monotonic_s()
                 if records or left_s <= 0:
                     break
@@ -141,14 +104,14 @@ class LocalAdmin(_Client):
 
     async def create(self, spec: TopicSpec) -> bool:
         made = await self._log.create(spec)
-        existing = self._log.require(spec.name)
-        if existing.partitions != spec.partitions:
-            raise Refuse(
-                "topic.partitions",
-                f"topic {spec.name!r} has {existing.partitions} partitions, not {spec.partitions}",
-                "partition counts never change in place; use the number it has, or another name",
-            )
+        checked_spec(self._log.require(spec.name), spec)
         return made
 
     async def committed(self, group: str) -> Mapping[tuple[str, int], int]:
         return await self._log.committed(group)
+
+    async def groups(self) -> list[str]:
+        return await self._log.groups()
+
+    async def bytes_kept(self, topic: str) -> int:
+        return await self._log.bytes_kept(topic)

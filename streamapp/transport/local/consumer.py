@@ -1,4 +1,4 @@
-"""Faust's consumer on the local log: the only member of its group."""
+"""Faust's consumer on the local log: a member of its group."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -7,15 +7,16 @@ from typing import Any, ClassVar
 from faust.types import TP
 from mode import Service
 
-from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Halt, Retry
 from streamapp.core.slice import Slice
-from streamapp.transport.acks import RangedConsumer, partitions_of, slices_of
-from streamapp.transport.local.assign import assign
-from streamapp.transport.local.clients import partition_of
+from streamapp.transport.acks import partitions_of
+from streamapp.transport.fetching import BatchingConsumer, Room
+from streamapp.transport.gather import Fetched
+from streamapp.transport.local.assign import assign, metadata, take
 from streamapp.transport.local.engine import Wanted
-from streamapp.transport.local.groups import Membership
-from streamapp.transport.local.wake import heard_within
+from streamapp.transport.local.membership import Membership
+from streamapp.transport.local.wake import GROUPS, LOOK_EVERY_S, heard_within
+from streamapp.transport.routing import partition_of
 
 #: Records of one fetch from a topic that is not coalesced, when the app does not say.
 RECORDS_MAX = 500
@@ -24,8 +25,8 @@ RECORDS_MAX = 500
 RETRY_S = 1.0
 
 
-class Consumer(RangedConsumer):
-    """Reads all partitions of the subscribed topics, as its group's only member."""
+class Consumer(BatchingConsumer):
+    """Reads the partitions that its group assigned to it."""
 
     consumer_stopped_errors: ClassVar[tuple[type[BaseException], ...]] = ()
 
@@ -35,8 +36,12 @@ class Consumer(RangedConsumer):
         self._membership: Membership | None = None
         self._open = False
         self._topics: frozenset[str] = frozenset()
-        self._subscribed = asyncio.Event()
-        self._generation = 0
+        self._stirred = asyncio.Event()
+        self._subscribed = False
+        self._resubscribed = False
+        #: The generation whose partitions are ours; 0 while we have given back what we had.
+        self._holds = 0
+        self._between = False
         self._assigned: set[TP] = set()
         self._positions: dict[TP, int] = {}
         self._ends: dict[TP, int] = {}
@@ -48,13 +53,22 @@ class Consumer(RangedConsumer):
         await self.transport.open_log()
         self._open = True
         if not self.app.client_only:
-            self._membership = self._log.join(self.app.conf.id)
+            conf, loop = self.app.conf, asyncio.get_running_loop()
+            self._membership = Membership(
+                self._log.folder,
+                conf.id,
+                conf.broker_rebalance_timeout,
+                lambda: loop.call_soon_threadsafe(self._stirred.set),
+            )
         await super().on_start()
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
         if self._membership is not None:
-            self._membership.leave()
+            try:
+                await self._membership.leave()
+            except Retry as error:  # the lease has ended, so the others notice all the same
+                self.log.warning("%s", error)
         if self._open:
             self._open = False
             await self.transport.close_log()
@@ -67,35 +81,108 @@ class Consumer(RangedConsumer):
         if self.app.client_only:
             await self._assign_client()
         else:
-            self._subscribed.set()
+            self._subscribed = self._resubscribed = True
+            self._stirred.set()
+
+    def is_current(self) -> bool:
+        """False from the moment on when another member may have taken over what this one had.
+
+        Cheap enough to be asked before every publication: no wait, no system call but one.
+        """
+        return self._membership is None or self._membership.is_current()
+
+    # -- the group
 
     @Service.task
-    async def _rebalancer(self) -> None:
+    async def _follower(self) -> None:
         # Faust waits in the assignment callback until subscribe() has returned, hence a task.
-        while not self.should_stop:
-            await self._subscribed.wait()
-            self._subscribed.clear()
-            await self._rebalance()
+        if self._membership is None:
+            return
+        with self._log.listening([GROUPS]) as self._stirred:
+            while not self.should_stop:
+                self._stirred.clear()
+                try:
+                    moved = self._subscribed and await self._follow(self._membership)
+                except Retry as error:
+                    self.log.warning("%s", error)
+                    moved = False
+                if not moved:
+                    await heard_within(self._stirred, LOOK_EVERY_S)
 
-    async def _rebalance(self) -> None:
+    async def _follow(self, membership: Membership) -> bool:
+        """Do the next thing the group asks of this member; False when that is nothing."""
+        if self.app.should_stop:  # it holds what it has until it has finished, then it leaves
+            return False
+        if not membership.is_current():
+            await self._join(membership)
+            return True
+        standing = await membership.look()
+        for pid in standing.put_out:
+            self.log.warning("put process %d out of the group: ended, stopped or too slow", pid)
+        if not standing.present:
+            await self._join(membership)
+        elif self._resubscribed:
+            self._resubscribed = False
+            await membership.restart()
+        elif not self._between and standing.generation != self._holds:
+            await self._give_back(standing.generation)
+        elif not standing.ready:
+            await membership.ready(standing.generation, metadata(self.app, self._topics))
+        elif standing.turn is not None:
+            plan = assign(self.app, standing.turn, self.topic_partitions)
+            await membership.assign(standing.generation, plan)
+        elif self._between and standing.assignment is not None:
+            await self._take(membership, standing.generation, standing.assignment)
+        else:
+            return False
+        return True
+
+    async def _join(self, membership: Membership) -> None:
+        """Become a member, or another one when this one was put out, with empty hands."""
+        if self._holds:
+            self.log.warning("this process was stopped or too slow: others have its partitions")
+            # Nothing of before counts any more: it is not waited for, published or committed.
+            self._unacked_messages.clear()
+            await self._give_back(self._holds + 1)
+        self._resubscribed = False
+        await membership.join()
+
+    async def _give_back(self, generation: int) -> None:
+        """Finish what is in work, commit it, and hold nothing, for a generation to come."""
+        self._between = True
+        if not self.is_current():
+            self.app.consumer_generation_id = generation
         self.app.on_rebalance_start()
         await self.on_partitions_revoked(set(self._assigned))
+        self.app.consumer_generation_id = generation  # what is still in work now is nobody's
+        self._assigned = set()
         self._positions.clear()
-        self._generation += 1
-        self.app.consumer_generation_id = self._generation
-        self._assigned = assign(self.app, self._partition_counts())
-        await self.on_partitions_assigned(set(self._assigned), self._generation)
+        self._holds = 0
+
+    async def _take(self, membership: Membership, generation: int, assignment: bytes) -> None:
+        if not await membership.take(generation):
+            return
+        self._between = False
+        self._holds = self.app.consumer_generation_id = generation
+        self._assigned = take(self.app, assignment)
+        await self.on_partitions_assigned(set(self._assigned), generation)
+
+    def _clean_unacked_messages(self) -> None:
+        # Called while messages in work are waited for: for one that was put out there is no use.
+        super()._clean_unacked_messages()
+        if not self.is_current():
+            self._unacked_messages.clear()
 
     async def _assign_client(self) -> None:
         """A client has no group: it reads what it subscribed to and commits nothing."""
-        counts = self._partition_counts()
-        self._assigned = {TP(topic, p) for topic, number in counts.items() for p in range(number)}
+        self._assigned = {
+            TP(topic, partition)
+            for topic in self._topics
+            for partition in range(self._log.require(topic).partitions)
+        }
         fresh = self._assigned - self._positions.keys()
         self._positions |= await self._reset_positions(fresh)
         self._news.set()
-
-    def _partition_counts(self) -> dict[str, int]:
-        return {topic: self._log.require(topic).partitions for topic in self._topics}
 
     # -- positions
 
@@ -142,7 +229,6 @@ class Consumer(RangedConsumer):
         """Position partitions (Recovery does, for changelogs)."""
         for tp, offset in partitions.items():
             await self._seek(tp, offset)
-            self._read_offset[tp] = offset or None
 
     async def seek_to_beginning(self, *partitions: TP) -> None:
         """Position partitions at their first record."""
@@ -167,14 +253,18 @@ class Consumer(RangedConsumer):
         return self._ends.get(tp, 0)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        if self._membership is None or not self._holds:
+            return False
         try:
-            await self._log.commit(
-                self.app.conf.id, {(tp.topic, tp.partition): o for tp, o in offsets.items()}
+            done = await self._membership.commit(
+                self._holds, {(tp.topic, tp.partition): next_ for tp, next_ in offsets.items()}
             )
         except Retry as error:  # the next commit says it again
             self.log.warning("%s", error)
             return False
-        return True
+        if not done:  # put out: the look that follows says so
+            self._stirred.set()
+        return done
 
     # -- fetching
 
@@ -183,58 +273,45 @@ class Consumer(RangedConsumer):
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109  # Faust's name
     ) -> dict[TP, list[Slice]] | None:
-        """Slices at the positions of the active partitions, as soon as there are any.
+        slices = await super()._getmany(active_partitions, timeout)
+        return slices if self.is_current() else None
 
-        None, and no position moved, when flow was suspended meanwhile: nothing was delivered, so
-        there is no reason to go back to the committed offsets, as Faust otherwise does.
-        """
-        deadline = monotonic_s() + timeout
+    async def _fetch(self, wanted: Mapping[TP, Room], wait_s: float) -> Mapping[TP, Fetched]:
         with self._log.listening(self._topics) as self._news:
-            while True:
-                self._news.clear()
-                fetched = await self._fetch(active_partitions)
-                if not self.flow_active:
-                    return None
-                slices = self._advance(fetched)
-                left_s = deadline - monotonic_s()
-                if slices or left_s <= 0 or self.should_stop:
-                    return slices
-                await heard_within(self._news, left_s)
+            fetched = await self._read(wanted)
+            if not fetched and wait_s > 0 and await heard_within(self._news, wait_s):
+                fetched = await self._read(wanted)
+        return fetched
 
-    async def _fetch(self, active: set[TP] | None) -> dict[TP, tuple[int, list[Any]]]:
-        """What follows the positions, with the position it was read at."""
-        options, conf = self.options, self.app.conf
-        wanted = []
-        for tp in sorted(self._assigned if active is None else self._assigned & active):
-            position = self._positions.get(tp)
-            if position is None or not self._may_fetch(tp):
-                continue
-            if tp.topic in options.coalesce:
-                limits = options.batch_events_max, options.batch_bytes_max
-            else:
-                limits = conf.broker_max_poll_records or RECORDS_MAX, conf.consumer_max_fetch_size
-            wanted.append(Wanted(tp.topic, tp.partition, position, *limits))
+    def _nudge(self) -> None:
+        self.loop.call_soon_threadsafe(self._news.set)
+
+    async def _read(self, wanted: Mapping[TP, Room]) -> dict[TP, Fetched]:
+        asked = [
+            Wanted(
+                tp.topic,
+                tp.partition,
+                self._positions[tp],
+                room.records_max or RECORDS_MAX,
+                room.bytes_max or self.app.conf.consumer_max_fetch_size,
+            )
+            for tp, room in sorted(wanted.items())
+            if tp in self._positions
+        ]
         try:
-            fetched = await self._log.fetch(wanted)
+            pieces, ends = await self._log.fetch(asked)
         except Retry as error:
             self.log.warning("%s", error)
             await self.sleep(RETRY_S)
             return {}
-        self._ends.update((TP(*key), end) for key, end in fetched.ends.items())
-        read_at = {(want.topic, want.partition): want.offset for want in wanted}
-        return {TP(*key): (read_at[key], records) for key, records in fetched.records.items()}
-
-    def _advance(self, fetched: Mapping[TP, tuple[int, list[Any]]]) -> dict[TP, list[Slice]]:
-        slices = {}
-        for tp, (position, records) in fetched.items():
-            if self._positions.get(tp) == position:  # nobody has moved it meanwhile
-                self._positions[tp] = records[-1].offset + 1
-                coalesce = tp.topic in self.options.coalesce
-                slices[tp] = slices_of(tp, position, records, coalesce=coalesce)
-        return slices
-
-    def _room_again(self) -> None:
-        self.loop.call_soon_threadsafe(self._news.set)
+        self._ends.update((TP(*key), end) for key, end in ends.items())
+        fetched = {}
+        for key, piece in pieces.items():
+            tp = TP(*key)
+            if self._positions.get(tp) == piece.position:  # nobody has moved it meanwhile
+                self._positions[tp] = piece.next
+                fetched[tp] = piece
+        return fetched
 
     # -- what else Faust asks
 

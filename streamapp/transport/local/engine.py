@@ -1,27 +1,28 @@
 """The local log for one event loop: one thread writes, one reads, the loop waits for neither."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from streamapp.core.errors import Halt, Refuse
-from streamapp.core.slice import Record
 from streamapp.transport.clients import TopicSpec
+from streamapp.transport.gather import Fetched
 from streamapp.transport.local import groups, wake
-from streamapp.transport.local.groups import Commits, Membership
+from streamapp.transport.local.groups import Groups
 from streamapp.transport.local.log import Row, TopicLog, create_topic, path_of
 from streamapp.transport.local.wake import Ear
 from streamapp.transport.local.writer import OpenTopics, Writer, unknown_topic
+from streamapp.transport.routing import no_partition
 
 #: Bytes that may wait for the writer; more wait at the caller.
 QUEUE_BYTES_MAX = 64 << 20
 
-#: What a row costs in the queue beside its key and value.
-ROW_BYTES = 256
+#: What a row costs in the queue beside its value.
+ROW_BYTES = 512
 
 
 def folder_of(url: str) -> Path:
@@ -55,10 +56,10 @@ class Wanted(NamedTuple):
     bytes_max: int
 
 
-class Fetched(NamedTuple):
-    """Records of each partition that had any, and one past the last offset of all asked."""
+class Read(NamedTuple):
+    """Pieces of the partitions that go on, and one past the last offset of all asked."""
 
-    records: dict[tuple[str, int], list[Record]]
+    pieces: dict[tuple[str, int], Fetched]
     ends: dict[tuple[str, int], int]
 
 
@@ -126,10 +127,7 @@ class LocalLog:
         if spec is None:
             raise unknown_topic(topic, self.folder)
         if not 0 <= partition < spec.partitions:
-            raise Refuse(
-                "topic.partition",
-                f"topic {topic!r} has partitions 0 to {spec.partitions - 1}, not {partition}",
-            )
+            raise no_partition(spec, partition)
         return spec
 
     def topics(self) -> dict[str, TopicSpec]:
@@ -145,7 +143,7 @@ class LocalLog:
 
     async def append(self, topic: str, rows: Sequence[Row]) -> list[int]:
         """Append rows in one durable transaction; see :meth:`TopicLog.append`."""
-        size = sum(ROW_BYTES + len(row.value or b"") + len(row.key or b"") for row in rows)
+        size = sum(map(len, filter(None, [row[3] for row in rows]))) + ROW_BYTES * len(rows)
         while self._queued_bytes >= QUEUE_BYTES_MAX:
             self._room.clear()
             await self._room.wait()
@@ -156,7 +154,7 @@ class LocalLog:
             self._queued_bytes -= size
             self._room.set()
 
-    async def fetch(self, wanted: Sequence[Wanted]) -> Fetched:
+    async def fetch(self, wanted: Sequence[Wanted]) -> Read:
         """Read several partitions in one visit to the reading thread."""
         return await self._read(_fetch, wanted)  # type: ignore[no-any-return]
 
@@ -165,6 +163,11 @@ class LocalLog:
         return await self._read(  # type: ignore[no-any-return]
             lambda topics: topics.get(topic).bounds(partition)
         )
+
+    async def bytes_kept(self, topic: str) -> int:
+        """What the topic's records and their tree take on disk."""
+        self.require(topic)
+        return await self._read(lambda topics: topics.get(topic).bytes_kept())  # type: ignore[no-any-return]
 
     async def ends(self, topics: Collection[str]) -> dict[tuple[str, int], int]:
         """One past the last offset of every partition of the topics."""
@@ -176,20 +179,13 @@ class LocalLog:
             }
         )
 
-    async def commit(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Record durably what a group is done with."""
-        await self._writing.call(lambda: self._with_commits(lambda file: file.put(group, offsets)))
-
     async def committed(self, group: str) -> dict[tuple[str, int], int]:
         """What a group committed."""
-        offsets: dict[tuple[str, int], int] = await self._writing.call(
-            lambda: self._with_commits(lambda file: file.of(group))
-        )
-        return offsets
+        return await self._of_groups({}, lambda file: file.committed(group))  # type: ignore[no-any-return]
 
-    def join(self, group: str) -> Membership:
-        """Become a group's only member; see :meth:`Membership.join`."""
-        return Membership.join(self.folder, group)
+    async def groups(self) -> list[str]:
+        """The groups that ever committed or have a member."""
+        return await self._of_groups([], Groups.names)  # type: ignore[no-any-return]
 
     def listening(self, topics: Collection[str]) -> AbstractContextManager[asyncio.Event]:
         """An event that new records of one of the topics set; see :meth:`Ear.listening`."""
@@ -207,26 +203,31 @@ class LocalLog:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reads, work, self._open, *arguments)
 
-    def _with_commits(self, work: Any) -> Any:
-        commits = Commits(self.folder)
-        try:
-            return work(commits)
-        finally:
-            commits.close()
+    async def _of_groups(self, none: Any, work: Callable[[Groups], Any]) -> Any:
+        def ask() -> Any:
+            if not Groups.exist(self.folder):
+                return none
+            with closing(Groups(self.folder)) as file:
+                return work(file)
+
+        return await self._writing.call(ask)
 
 
-def _fetch(topics: OpenTopics, wanted: Sequence[Wanted]) -> Fetched:
-    fetched = Fetched({}, {})
+def _fetch(topics: OpenTopics, wanted: Sequence[Wanted]) -> Read:
+    read = Read({}, {})
     for topic in dict.fromkeys(want.topic for want in wanted):
         log = topics.get(topic)
         ends = log.ends()
         for want in wanted:
             if want.topic != topic:
                 continue
-            key = topic, want.partition
-            fetched.ends[key] = ends[want.partition]
-            if want.offset < ends[want.partition]:
-                records = log.read(want.partition, want.offset, want.records_max, want.bytes_max)
-                if records:
-                    fetched.records[key] = records
-    return fetched
+            key, end = (topic, want.partition), ends[want.partition]
+            read.ends[key] = end
+            if want.offset < end:
+                records, size = log.read(
+                    want.partition, want.offset, want.records_max, want.bytes_max
+                )
+                # Retention may have left nothing, then the log goes on at its end.
+                next_ = records[-1].offset + 1 if records else end
+                read.pieces[key] = Fetched(want.offset, records, next_, size)
+    return read

@@ -2,15 +2,16 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from streamapp.core.errors import Refuse
-from streamapp.core.slice import Headers, Record
+from streamapp.core.slice import Headers, Record, RecordLike
 from streamapp.transport.clients import TopicSpec
 from streamapp.transport.local import sqlite
 
@@ -23,13 +24,6 @@ RECORD_BYTES_MAX = 512 << 20  # SQLite itself refuses values of 1 GB
 #: ``position = partition * STRIDE + offset``: one clustered tree for all partitions.
 STRIDE = 1 << 48
 
-#: Rows that one transaction of :meth:`TopicLog.trim` deletes, so that appends never wait long for
-#: it.
-TRIM_ROWS = 20_000
-
-#: A compacted topic is compacted when at least so many records came since the last time.
-COMPACT_ROWS = 10_000
-
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE partitions (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
@@ -38,7 +32,17 @@ CREATE TABLE records (
 );
 """
 
-_header_decoder = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
+#: Rows of one INSERT.
+BLOCK_ROWS = 128
+
+_INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?)"
+_INSERT_BLOCK = _INSERT + ", (?, ?, ?, ?, ?)" * (BLOCK_ROWS - 1)
+_READ = (
+    "SELECT position - ?, timestamp, key, value, headers FROM records"
+    " WHERE position >= ? AND position < ? ORDER BY position LIMIT ?"
+)
+
+unpack = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
 
 class Row(NamedTuple):
@@ -115,15 +119,13 @@ class TopicLog:
 
     def __init__(self, folder: Path, topic: str) -> None:
         self.path = path_of(folder, topic)
-        self._db = sqlite.connect(self.path)
+        self.db = sqlite.connect(self.path)
         with sqlite.translated(self.path):
-            (spec,) = self._db.execute("SELECT value FROM meta WHERE name = 'spec'").fetchone()
+            (spec,) = self.db.execute("SELECT value FROM meta WHERE name = 'spec'").fetchone()
         self.spec = TopicSpec(**msgspec.json.decode(spec))
-        self._compact_after = COMPACT_ROWS
-        self._appended = 0
 
     def close(self) -> None:
-        self._db.close()
+        self.db.close()
 
     def append(self, rows: Sequence[Row]) -> list[int]:
         """Append all rows in one durable transaction, or none; returns their offsets in order.
@@ -131,134 +133,83 @@ class TopicLog:
         Raises:
             Retry: the disk is full or fails, or another process holds the file for too long.
         """
-        with sqlite.translated(self.path), sqlite.transaction(self._db):
+        with sqlite.translated(self.path), sqlite.transaction(self.db):
             ends = self.ends()
-            offsets = []
-            for row in rows:
-                offset = ends[row.partition]
-                ends[row.partition] = offset + 1
+            offsets: list[int] = []
+            flat: list[Any] = []
+            for partition, timestamp, key, value, headers in rows:
+                offset = ends[partition]
+                ends[partition] = offset + 1
                 offsets.append(offset)
-            self._db.executemany(
-                "INSERT INTO records VALUES (?, ?, ?, ?, ?)",
-                (
-                    (row[0] * STRIDE + offset, row[1], row[2], row[3], row[4])
-                    for row, offset in zip(rows, offsets, strict=True)
-                ),
-            )
-            self._db.executemany(
+                flat += (partition * STRIDE + offset, timestamp, key, value, headers)
+            self._insert(flat)
+            self.db.executemany(
                 "UPDATE partitions SET next = ? WHERE partition = ?",
                 ((ends[partition], partition) for partition in {row.partition for row in rows}),
             )
-        self._appended += len(rows)
         return offsets
 
-    def read(self, partition: int, offset: int, records_max: int, bytes_max: int) -> list[Record]:
-        """Records at or after ``offset``, in order: at most ``records_max``.
+    def read(
+        self, partition: int, offset: int, records_max: int, bytes_max: int
+    ) -> tuple[list[RecordLike], int]:
+        """Records at or after ``offset``, in order, and the bytes of their keys and values.
 
-        No more once their keys and values reach ``bytes_max``; at least one where there is one.
+        At most ``records_max``, and no more once they reach ``bytes_max``; at least one where there
+        is one.
         """
         base = partition * STRIDE
-        records: list[Record] = []
-        size = 0
+        records: list[RecordLike] = []
+        left_bytes = bytes_max
+        # As many at a time as surely fit, then as many as there were, by the size they had.
+        count = max(bytes_max // self.spec.record_bytes_max, 1)
         with sqlite.translated(self.path):
-            cursor = self._db.execute(
-                "SELECT position - ?, timestamp, key, value, headers FROM records"
-                " WHERE position >= ? AND position < ? ORDER BY position LIMIT ?",
-                (base, base + offset, base + STRIDE, records_max),
-            )
-            for at, timestamp, key, value, headers in cursor:
-                size += len(value or b"") + len(key or b"")
-                records.append(
-                    Record(
-                        at,
-                        timestamp,
-                        key,
-                        value,
-                        _header_decoder.decode(headers) if headers else (),
-                    )
-                )
-                if size >= bytes_max:
-                    break
-        return records
+            cursor = self.db.execute(_READ, (base, base + offset, base + STRIDE, records_max))
+            while left_bytes > 0 and (rows := cursor.fetchmany(count)):
+                sizes = [len(row[3] or b"") + len(row[2] or b"") for row in rows]
+                size = sum(sizes)
+                if size > left_bytes:
+                    fitting = bisect_left(list(accumulate(sizes)), left_bytes) + 1
+                    rows, size = rows[:fitting], sum(sizes[:fitting])
+                left_bytes -= size
+                records += [
+                    Record(at, timestamp, key, value, unpack(headers) if headers else ())
+                    for at, timestamp, key, value, headers in rows
+                ]
+                count = min(2 * count, left_bytes * len(sizes) // max(size, 1) + 1)
+        return records, bytes_max - left_bytes
+
+    def _insert(self, flat: list[Any]) -> None:
+        """Rows, five values each, many to a statement: its steps are where threads take turns."""
+        step = 5 * BLOCK_ROWS
+        blocks = len(flat) // step
+        for block in range(blocks):
+            self.db.execute(_INSERT_BLOCK, flat[block * step : (block + 1) * step])
+        rest = flat[blocks * step :]
+        self.db.executemany(_INSERT, zip(*[iter(rest)] * 5, strict=True))
 
     def ends(self) -> dict[int, int]:
         """One past the last offset of every partition."""
         with sqlite.translated(self.path):
-            return dict(self._db.execute("SELECT partition, next FROM partitions"))
+            return dict(self.db.execute("SELECT partition, next FROM partitions"))
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """First offset still kept, and one past the last; equal when there is no record."""
         base = partition * STRIDE
         with sqlite.translated(self.path):
-            (end,) = self._db.execute(
+            (end,) = self.db.execute(
                 "SELECT next FROM partitions WHERE partition = ?", (partition,)
             ).fetchone()
-            (first,) = self._db.execute(
+            (first,) = self.db.execute(
                 "SELECT min(position) - ? FROM records WHERE position >= ? AND position < ?",
                 (base, base, base + STRIDE),
             ).fetchone()
         return (end if first is None else first), end
 
-    def trim(self, now_ms: int) -> bool:
-        """Delete what retention and compaction no longer keep; True when there is more to do."""
+    def bytes_kept(self) -> int:
+        """What is in use of the file; the rest of it is there for what comes."""
         with sqlite.translated(self.path):
-            more = False
-            if self.spec.retention_ms is not None:
-                more |= self._trim_older(now_ms - self.spec.retention_ms)
-            if self.spec.retention_bytes is not None:
-                more |= self._trim_larger(self.spec.retention_bytes)
-            if self.spec.compacted and self._appended >= self._compact_after:
-                self._compact()
-        return more
-
-    def _trim_older(self, timestamp: int) -> bool:
-        more = False
-        for base in self._bases():
-            oldest = self._db.execute(
-                "SELECT position, timestamp FROM records WHERE position >= ? AND position < ?"
-                " ORDER BY position LIMIT ?",
-                (base, base + STRIDE, TRIM_ROWS),
-            ).fetchall()
-            expired = list(takewhile(lambda row: row[1] < timestamp, oldest))
-            if expired:
-                self._delete(base, expired[-1][0])
-            more |= len(expired) == TRIM_ROWS
-        return more
-
-    def _trim_larger(self, bytes_max: int) -> bool:
-        """Drop the oldest share of every partition until the pages in use fit."""
-        pages, unused, page_bytes = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        used = (pages - unused) * page_bytes
-        if used <= bytes_max:
-            return False
-        dropped = 0
-        for partition, base in enumerate(self._bases()):
-            first, end = self.bounds(partition)
-            surplus = min(TRIM_ROWS, int((end - first) * (1 - bytes_max / used)))
-            if surplus:
-                dropped += self._delete(base, base + first + surplus - 1)
-        return dropped > 0
-
-    def _compact(self) -> None:
-        """Keep each key's latest record (a tombstone too) and every record without a key."""
-        with sqlite.transaction(self._db):
-            self._db.execute(
-                "DELETE FROM records WHERE key IS NOT NULL AND position NOT IN"
-                " (SELECT max(position) FROM records GROUP BY position / ?, key)",
-                (STRIDE,),
+            pages, unused, page_bytes = (
+                self.db.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
             )
-            (kept,) = self._db.execute("SELECT count(*) FROM records").fetchone()
-        self._appended = 0
-        self._compact_after = max(COMPACT_ROWS, kept)
-
-    def _delete(self, base: int, position: int) -> int:
-        with sqlite.transaction(self._db):
-            return self._db.execute(
-                "DELETE FROM records WHERE position >= ? AND position <= ?", (base, position)
-            ).rowcount
-
-    def _bases(self) -> Iterator[int]:
-        return (partition * STRIDE for partition in range(self.spec.partitions))
+        return int((pages - unused) * page_bytes)

@@ -13,8 +13,9 @@ from faust.types import TP, RecordMetadata
 from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Retry, StreamappError
 from streamapp.transport.clients import Outgoing
-from streamapp.transport.local.clients import partition_of, rows_of
+from streamapp.transport.local.clients import rows_of
 from streamapp.transport.local.log import Row
+from streamapp.transport.routing import partition_of
 
 #: Messages that may wait to be appended; whoever sends more waits.
 QUEUE_MESSAGES_MAX = 16_384

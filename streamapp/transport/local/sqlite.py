@@ -112,6 +112,24 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
+def snapshot(db: sqlite3.Connection) -> Iterator[None]:
+    """Several reads of one state."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+@contextmanager
+def changing(db: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """A :func:`transaction` whose errors are :func:`translated`."""
+    with translated(path), transaction(db):
+        yield
+
+
+@contextmanager
 def translated(path: Path) -> Iterator[None]:
     """SQLite's errors in our words: what the caller does next, and the file's name."""
     try:
@@ -128,7 +146,7 @@ def _in_our_words(error: sqlite3.Error, code: int, path: Path) -> StreamappError
         code = sqlite3.SQLITE_CORRUPT
     match code & 0xFF:  # the primary code of an extended one
         case sqlite3.SQLITE_FULL:
-            return Retry("log.full", f"no space left for {path}", "free some space, then try again")
+            return full(path)
         case sqlite3.SQLITE_IOERR:
             return Retry("log.io", f"{path}: {error}", "check the disk, then try again")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -139,6 +157,11 @@ def _in_our_words(error: sqlite3.Error, code: int, path: Path) -> StreamappError
             return Refuse("log.open", f"cannot write {path}: {error}", "check its permissions")
         case _:
             return Halt("log.sqlite", f"{path}: {error}")
+
+
+def full(path: Path) -> Retry:
+    """The error for a disk without space."""
+    return Retry("log.full", f"no space left for {path}", "free some space, then try again")
 
 
 def sync(path: Path) -> None:

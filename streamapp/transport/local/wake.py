@@ -10,12 +10,15 @@ import ctypes
 import os
 import struct
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamapp.core.errors import Retry
 
 FOLDER = "wake"
+
+#: Rung when a group's members or assignments change; it is no topic's name.
+GROUPS = "@groups"
 
 #: A reader that waits looks for itself this often.
 LOOK_EVERY_S = 1.0
@@ -34,12 +37,13 @@ class Bell:
         self._handles: dict[str, int] = {}
 
     def ring(self, topic: str) -> None:
-        """Wake everyone who waits for the topic (a valid name: its file is open)."""
-        handle = self._handles.get(topic)
-        if handle is None:
-            handle = os.open(self._folder / topic, os.O_WRONLY | os.O_CREAT, 0o644)
-            self._handles[topic] = handle
-        os.pwrite(handle, b"\n", 0)
+        """Wake everyone who waits for the topic (a valid name: its file is open), or GROUPS."""
+        with suppress(OSError):  # on a full disk whoever waits looks for itself a moment later
+            handle = self._handles.get(topic)
+            if handle is None:
+                handle = os.open(self._folder / topic, os.O_WRONLY | os.O_CREAT, 0o644)
+                self._handles[topic] = handle
+            os.pwrite(handle, b"\n", 0)
 
     def close(self) -> None:
         while self._handles:

@@ -11,16 +11,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from streamapp.core.clock import monotonic_s, now_ms
-from streamapp.core.errors import Refuse, Retry, StreamappError
+from streamapp.core.errors import Refuse, StreamappError
 from streamapp.transport.local.log import Row, TopicLog
+from streamapp.transport.local.retention import Patrol
 from streamapp.transport.local.wake import Bell
 
 #: Rows that go in one transaction at most (one call's rows always stay together).
 COMMIT_ROWS_MAX = 16_384
-
-#: How often a topic that is written to is looked at for retention.
-TRIM_EVERY_S = 10.0
 
 
 class OpenTopics:
@@ -72,7 +69,6 @@ class Writer:
         self._folder = folder
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Append | _Call | None] = SimpleQueue()
-        self._trim_at: dict[str, float] = {}
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
@@ -97,27 +93,31 @@ class Writer:
 
     def _run(self) -> None:
         topics, bell = OpenTopics(self._folder), Bell(self._folder)
+        patrol = Patrol(self._folder, topics.get)
         try:
             running = True
             while running:
-                appends, calls, running = self._take()
+                appends, calls, running = self._take(patrol.wait_s())
                 for call in calls:
                     self._settle([_outcome(call.work)], [call.future])
                 for topic in dict.fromkeys(job.topic for job in appends):
                     group = [job for job in appends if job.topic == topic]
                     self._commit(topics, bell, topic, group)
-                    self._maybe_trim(topics, topic)
+                patrol.round()
         finally:
             topics.close()
             bell.close()
             self._loop.call_soon_threadsafe(_settle, [(self._ended, None)])
 
-    def _take(self) -> tuple[list[_Append], list[_Call], bool]:
-        """Wait for a job, then take all there are, up to one transaction's worth."""
+    def _take(self, wait_s: float) -> tuple[list[_Append], list[_Call], bool]:
+        """Wait for a job, at most so long, then take all there are, up to one transaction's."""
         appends: list[_Append] = []
         calls: list[_Call] = []
         rows = 0
-        job = self._jobs.get()
+        try:
+            job = self._jobs.get(timeout=wait_s)
+        except Empty:
+            return appends, calls, True
         while job is not None:
             if isinstance(job, _Append):
                 appends.append(job)
@@ -146,16 +146,6 @@ class Writer:
         else:
             outcomes = [outcome] * len(group)
         self._settle(outcomes, [job.future for job in group])
-
-    def _maybe_trim(self, topics: OpenTopics, topic: str) -> None:
-        now = monotonic_s()
-        if now < self._trim_at.get(topic, 0.0):
-            return
-        try:
-            more = topics.get(topic).trim(now_ms())
-        except (Retry, Refuse):  # the next append meets the same trouble and has a caller to tell
-            more = False
-        self._trim_at[topic] = now if more else now + TRIM_EVERY_S
 
     def _settle(self, outcomes: Sequence[Any], futures: Sequence[asyncio.Future[Any]]) -> None:
         self._loop.call_soon_threadsafe(_settle, list(zip(futures, outcomes, strict=True)))

@@ -1,0 +1,106 @@
+"""Admin of a Kafka cluster (see :mod:`streamapp.transport.clients`)."""
+
+from collections.abc import Mapping
+
+from aiokafka.errors import LeaderNotAvailableError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.admin import CreateTopicsRequest, ListGroupsRequest
+from aiokafka.protocol.commit import OffsetFetchRequest
+
+from streamapp.transport.clients import TopicSpec
+from streamapp.transport.kafka.connection import REQUEST_MS_MAX, Connection
+from streamapp.transport.kafka.topics import describe, settings_of
+from streamapp.transport.routing import checked_spec
+from streamapp.transport.security import Security
+
+_AS_BROKERS_ARE_SET = -1
+
+
+class KafkaAdmin:
+    """Topics and groups.
+
+    Args:
+        url: ``kafka+batch://host:port[,host:port...]``.
+        security: how to connect; in the clear without it.
+        replication: copies of each partition of a topic that is created; None: as many as the
+        brokers are set to keep.
+    """
+
+    def __init__(
+        self, url: str, security: Security | None = None, *, replication: int | None = None
+    ) -> None:
+        self._connection = Connection(url, security)
+        self._replication = _AS_BROKERS_ARE_SET if replication is None else replication
+
+    async def start(self) -> None:
+        await self._connection.start()
+
+    async def stop(self) -> None:
+        await self._connection.stop()
+
+    async def topics(self) -> Mapping[str, TopicSpec]:
+        """All but Kafka's own."""
+        return await self._connection.persist(lambda: describe(self._connection), "its topics")
+
+    async def create(self, spec: TopicSpec) -> bool:
+        made = await self._connection.persist(
+            lambda: self._create(spec), f"a new topic {spec.name[:300]!r}"
+        )
+        existing = await self._connection.persist(
+            lambda: self._existing(spec.name), f"topic {spec.name!r}"
+        )
+        checked_spec(existing, spec)
+        return made
+
+    async def committed(self, group: str) -> Mapping[tuple[str, int], int]:
+        return await self._connection.persist(lambda: self._committed(group), f"group {group!r}")
+
+    async def groups(self) -> list[str]:
+        """Every consumer group, by name."""
+        return await self._connection.persist(self._groups, "its consumer groups")
+
+    async def bytes_kept(self, topic: str) -> int | None:  # noqa: ARG002  # other logs know
+        """None: aiokafka has no request for it."""
+        return None
+
+    async def _create(self, spec: TopicSpec) -> bool:
+        if spec.name in await describe(self._connection, [spec.name]):
+            return False  # it may be that we may not create, and need not
+        request = CreateTopicsRequest(
+            [(spec.name, spec.partitions, self._replication, [], settings_of(spec))],
+            REQUEST_MS_MAX,
+            validate_only=False,
+        )
+        for _, code, message in (await self._connection.ask(request)).topic_errors:
+            error = for_code(code)
+            if error is TopicAlreadyExistsError:
+                return False
+            if error.errno:
+                raise error(message or spec.name)
+        return True
+
+    async def _existing(self, name: str) -> TopicSpec:
+        found = await describe(self._connection, [name])
+        if name not in found:
+            raise LeaderNotAvailableError(name)  # the broker that was asked has not heard of it
+        return found[name]
+
+    async def _committed(self, group: str) -> dict[tuple[str, int], int]:
+        request = OffsetFetchRequest(group, None)
+        answer = await self._connection.ask_coordinator(group, request)
+        if error := getattr(answer, "error_code", 0):
+            raise for_code(error)(group)
+        return {
+            (topic, partition): offset
+            for topic, partitions in answer.topics
+            for partition, offset, _, code in partitions
+            if not code and offset >= 0
+        }
+
+    async def _groups(self) -> list[str]:
+        found: set[str] = set()
+        for broker in self._connection.client.cluster.brokers():
+            answer = await self._connection.ask(ListGroupsRequest(), broker.nodeId)
+            if answer.error_code:
+                raise for_code(answer.error_code)("list of groups")
+            found.update(name for name, *_ in answer.groups)
+        return sorted(found)

@@ -1,0 +1,83 @@
+"""Where a record goes and whether it may, the same for every log."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import cast
+
+from streamapp.core.errors import Refuse, Reject
+from streamapp.transport.clients import Outgoing, TopicSpec
+
+
+@lru_cache(maxsize=65_536)
+def _hash(key: bytes) -> int:
+    from aiokafka.partitioner import murmur2  # late: it loads all of aiokafka
+
+    return cast("int", murmur2(key)) & 0x7FFFFFFF
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition Kafka's default partitioner gives to a key."""
+    return _hash(key) % partitions if partitions > 1 else 0
+
+
+def size_of(record: Outgoing) -> int:
+    """Bytes of key, value and headers: what ``record_bytes_max`` limits."""
+    size = len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        size += sum(len(name) + len(value) for name, value in record.headers)
+    return size
+
+
+def route(spec: TopicSpec, record: Outgoing, keyless: int) -> tuple[int, int]:
+    """Partition and size of a record; without key and partition it goes to ``keyless``.
+
+    Raises:
+        Refuse: a partition that the topic does not have.
+        Reject: the record is too large.
+    """
+    partition = record.partition
+    if partition is None:
+        key = record.key
+        partition = keyless if key is None else partition_of(key, spec.partitions)
+    elif not 0 <= partition < spec.partitions:
+        raise no_partition(spec, partition)
+    size = size_of(record)
+    if size > spec.record_bytes_max:
+        raise Reject(
+            "record.too_large",
+            f"a record of {size} bytes is more than topic {spec.name!r} takes:"
+            f" {spec.record_bytes_max}",
+            "make it smaller or raise the topic's record_bytes_max",
+        )
+    return partition, size
+
+
+def no_partition(spec: TopicSpec, partition: int) -> Refuse:
+    """The error for a partition number that the topic does not have."""
+    return Refuse(
+        "topic.partition",
+        f"topic {spec.name!r} has partitions 0 to {spec.partitions - 1}, not {partition}",
+        "use one of those",
+    )
+
+
+def checked_spec(existing: TopicSpec, asked: TopicSpec) -> None:
+    """Refuse a declaration whose number of partitions differs from what exists.
+
+    Raises:
+        Refuse: it does.
+    """
+    if existing.partitions != asked.partitions:
+        raise Refuse(
+            "topic.partitions",
+            f"topic {asked.name!r} has {existing.partitions} partitions, not {asked.partitions}",
+            "partition counts never change in place; use the number it has, or another name",
+        )
+
+
+def routed(
+    spec: TopicSpec, records: Sequence[Outgoing], keyless: int
+) -> tuple[list[int], list[int]]:
+    """Partition and size of every record, as :func:`route`."""
+    pairs = [route(spec, record, keyless) for record in records]
+    return [partition for partition, _ in pairs], [size for _, size in pairs]

@@ -1,0 +1,318 @@
+"""A real Apache Kafka broker on loopback, without Docker: a pytest plugin and a program.
+
+Maven resolves the jars of ``kafka/pom.xml`` once, into a cache outside the tree. A broker is one
+KRaft node, broker and controller in one process, with a data folder of its own; it ends with
+whoever started it, even by kill -9.
+
+    python tests/kafka_broker.py run [--port 9092] [--sasl]
+    python tests/kafka_broker.py status | stop
+"""
+
+import asyncio
+import concurrent.futures
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from kafka_jars import Unavailable, jars
+
+#: Users of the SASL listener and their passwords; ``admin`` may do all, ``guest`` nothing.
+USERS = {"admin": "admin-secret", "guest": "guest-secret"}
+
+START_S = 90.0
+STOP_S = 30.0
+
+#: Watches the pipe of whoever started it: when that closes, Java goes, whatever the reason was.
+_DIE_WITH_PARENT = """
+exec 3<&0
+(read -r _ <&3; kill -9 $$) 2>/dev/null &
+exec 3<&-
+exec "$@" </dev/null
+"""
+
+_PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{more}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+num.partitions=1
+default.replication.factor=1
+message.max.bytes=17825792
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+log.cleaner.backoff.ms=100
+log.cleaner.min.cleanable.ratio=0.01
+log.cleaner.dedupe.buffer.size=16777216
+log.retention.check.interval.ms=500
+log.initial.task.delay.ms=100
+"""
+
+_SASL = """
+listener.name.sasl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256
+listener.name.sasl.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required {users};
+listener.name.sasl.scram-sha-256.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS;User:admin
+"""
+
+_TLS = """
+listener.name.tls.ssl.keystore.type=PEM
+listener.name.tls.ssl.keystore.location={pem}
+"""
+
+
+class Broker:
+    """One broker; :meth:`start`, :meth:`stop` and :meth:`kill` any number of times.
+
+    Port and data stay the same from start to start. The methods block: in a coroutine call them
+    by ``asyncio.to_thread``.
+    """
+
+    def __init__(
+        self, folder, *, port=0, sasl=False, tls_pem=None, say=lambda _: None, **properties
+    ):
+        """``tls_pem``: a file with the broker's key and certificate, for a TLS listener as well."""
+        self.folder = Path(folder)
+        self.port, self.controller_port, sasl_port, tls_port = _free_ports(port)
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.url = f"kafka+batch://{self.bootstrap}"
+        self.sasl_url = f"kafka+batch://127.0.0.1:{sasl_port}" if sasl else None
+        self.tls_url = f"kafka+batch://127.0.0.1:{tls_port}" if tls_pem else None
+        self._more = f",SASL://127.0.0.1:{sasl_port}" if sasl else ""
+        self._more += f",TLS://127.0.0.1:{tls_port}" if tls_pem else ""
+        self._sasl, self._tls_pem = sasl, tls_pem
+        self._properties, self._say = properties, say
+        self._java = None
+
+    @property
+    def running(self):
+        return self._java is not None and self._java.poll() is None
+
+    @property
+    def pid(self):
+        return self._java.pid
+
+    @property
+    def log(self):
+        """What the broker printed."""
+        path = self.folder / "broker.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self):
+        """Run it, and return when it answers."""
+        if self.running:
+            return self
+        classpath = f"{jars(self._say)}/*"
+        if not (self.folder / "broker.properties").exists():
+            self._format(classpath)
+        self._spawn(classpath)
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def stop(self):
+        """SIGTERM, and SIGKILL when that does not help."""
+        if self.running:
+            self._java.send_signal(signal.SIGTERM)
+            try:
+                self._java.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._say("the broker did not stop; killing it")
+        self.kill()
+
+    def kill(self):
+        """SIGKILL."""
+        if self._java is not None:
+            try:
+                os.killpg(self._java.pid, signal.SIGKILL)  # the watcher too
+            except ProcessLookupError:
+                pass
+            self._java.wait()
+            self._java.stdin.close()
+            self._java = None
+
+    def signal(self, number):
+        """Any other signal, such as SIGSTOP."""
+        self._java.send_signal(number)
+
+    def remove(self):
+        """Kill it and remove its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _format(self, classpath):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "broker.properties.part"
+        path.write_text(self._text())
+        scram = [f"--add-scram=SCRAM-SHA-256=[name={u},password={p}]" for u, p in USERS.items()]
+        cluster = uuid.uuid4().hex[:22]
+        made = subprocess.run(
+            ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=ERROR",
+             "-cp", classpath, "kafka.tools.StorageTool", "format", "--cluster-id", cluster,
+             "--config", path, *(scram if self._sasl else ())],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False, timeout=START_S,
+        )  # fmt: skip
+        if made.returncode:
+            raise RuntimeError(f"Kafka's StorageTool failed:\n{made.stdout[-4000:]}")
+        path.rename(self.folder / "broker.properties")
+
+    def _text(self):
+        text = _PROPERTIES.format(
+            port=self.port,
+            controller=self.controller_port,
+            data=self.folder / "data",
+            more=self._more,
+        )
+        if self._sasl:
+            users = " ".join(f'user_{user}="{word}"' for user, word in USERS.items())
+            text += _SASL.format(users=users)
+        if self._tls_pem:
+            text += _TLS.format(pem=self._tls_pem)
+        for name, value in self._properties.items():
+            text += f"{name.replace('_', '.')}={value}\n"
+        return text
+
+    def _spawn(self, classpath):
+        heap = ["-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError"]
+        with (self.folder / "broker.log").open("ab") as log:
+            self._java = subprocess.Popen(
+                ["sh", "-c", _DIE_WITH_PARENT, "sh", "java", *heap, "-Dlog4j2.level=INFO",
+                 "-Djava.awt.headless=true", "-cp", classpath,
+                 "kafka.Kafka", str(self.folder / "broker.properties")],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.folder,
+                start_new_session=True,  # ctrl-C is for whoever started it
+            )  # fmt: skip
+
+    def _wait_until_it_answers(self):
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise RuntimeError(f"Kafka ended at once:\n{self._tail()}")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                time.sleep(0.05)
+                continue
+            with concurrent.futures.ThreadPoolExecutor(1) as thread:  # a loop may run in this one
+                if thread.submit(asyncio.run, _answers(self.bootstrap)).result():
+                    return
+            time.sleep(0.05)
+        raise RuntimeError(f"Kafka did not answer within {START_S:.0f} s:\n{self._tail()}")
+
+    def _tail(self):
+        return "\n".join(self.log.splitlines()[-40:])
+
+
+async def _answers(bootstrap):
+    """Whether the broker lists itself, so that topics can be made."""
+    from aiokafka.client import AIOKafkaClient
+    from aiokafka.errors import KafkaError
+
+    client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=2000)
+    try:
+        await client.bootstrap()
+        metadata = await client.fetch_all_metadata()
+        return bool(metadata.brokers())
+    except (KafkaError, OSError):
+        return False
+    finally:
+        await client.close()
+
+
+def _free_ports(first=0):
+    """Four ports below those that the system gives to clients, so that a restart finds them free."""
+    found = [first] if first else []
+    while len(found) < 4:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+# As a pytest plugin
+
+_BROKER = pytest.StashKey()
+
+
+def require():
+    """Skip where no broker can run; fail there when REQUIRE_KAFKA=1."""
+    try:
+        jars()
+    except Unavailable as error:
+        (pytest.fail if os.environ.get("REQUIRE_KAFKA") == "1" else pytest.skip)(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka(pytestconfig):
+    """The session's broker; a test that finds it stopped by another gets it started again."""
+    require()
+    broker = Broker(tempfile.mkdtemp(prefix="streamapp-kafka-"))
+    try:
+        pytestconfig.stash[_BROKER] = broker.start()
+        yield broker
+    finally:
+        broker.remove()
+
+
+@pytest.fixture
+def kafka_broker():
+    """A maker of brokers of one's own: ``kafka_broker(sasl=True).start()``."""
+    require()
+    made = []
+
+    def make(**options):
+        made.append(Broker(tempfile.mkdtemp(prefix="streamapp-kafka-"), **options))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.remove()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    broker = item.config.stash.get(_BROKER, None)
+    if broker is not None and "kafka" in item.fixturenames:
+        broker.start()
+
+
+if __name__ == "__main__":
+    from kafka_program import main
+
+    sys.exit(main())
