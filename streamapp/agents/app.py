@@ -14,8 +14,13 @@ from faust.types import TP
 from faust.web import Request, Response, View
 
 from streamapp.agents.outcome import guarded, stop_process
-from streamapp.core.errors import Refuse, StreamappError
+from streamapp.agents.seldom import Seldom
+from streamapp.core.errors import Refuse, Retry, StreamappError
 from streamapp.core.metrics import Metrics
+from streamapp.transport import Security
+
+#: aiokafka speaks at every attempt to reach a broker, ten times a second.
+_FEW = Seldom("aiokafka")
 
 
 class App(faust.App):
@@ -56,6 +61,7 @@ class App(faust.App):
     async def on_first_start(self) -> None:
         for handler in logging.getLogger().handlers:
             handler.addFilter(_is_no_error_of_ours)
+            handler.addFilter(_FEW)
         if self.before_start is not None:
             await self.before_start()
         try:
@@ -87,7 +93,9 @@ def make_app(
     web_bind: str,
     web_port: int,
     drain_s: float,
+    session_s: float = 10.0,
     wait_empty: bool = True,
+    security: Security | None = None,
 ) -> App:
     """A Faust app as all three agents want it: small buffers, nothing created behind our back.
 
@@ -99,6 +107,7 @@ def make_app(
     app = App(
         name,
         broker=broker,
+        broker_credentials=_credentials(security),
         datadir=datadir,
         web_bind=web_bind,
         web_host=web_bind,
@@ -115,10 +124,27 @@ def make_app(
         stream_wait_empty=wait_empty,
         stream_buffer_maxsize=4,
         broker_commit_interval=1.0,
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=session_s / 5,
         logging_config=None,
     )
     app.drain_s = drain_s
     return app
+
+
+def _credentials(security: Security | None) -> Any:
+    """The same in Faust's words."""
+    if security is None or not (security.sasl or security.tls):
+        return None
+    context = security.ssl_context()
+    if not security.sasl:
+        return faust.SSLCredentials(context)
+    return faust.SASLCredentials(
+        username=security.username,
+        password=security.password,
+        mechanism=security.mechanism,
+        ssl_context=context,
+    )
 
 
 def add_pages(
@@ -126,6 +152,7 @@ def add_pages(
     metrics: Metrics,
     ready: Callable[[], dict[str, bool]],
     positions: Callable[[], Mapping[tuple[str, int], int]],
+    prefix: str = "",
 ) -> None:
     """``/healthz`` (the loop turns), ``/readyz`` (what must hold, as JSON), ``/metrics``.
 
@@ -134,24 +161,28 @@ def add_pages(
         metrics: of this process.
         ready: what must hold, by name.
         positions: the next offset of each partition that is not done yet; lag is counted from it.
+        prefix: of the paths, in an app that has pages of its own.
     """
+    named = f"{prefix.removeprefix('/')}:" if prefix else ""
 
-    @app.page("/healthz", name="healthz")
+    @app.page(f"{prefix}/healthz", name=f"{named}healthz")
     async def healthz(view: View, _request: Request) -> Response:
         return view.text("ok")
 
-    @app.page("/readyz", name="readyz")
+    @app.page(f"{prefix}/readyz", name=f"{named}readyz")
     async def readyz(view: View, _request: Request) -> Response:
         checks = {**ready(), "not_draining": not app.should_stop}
         return view.json(checks, status=200 if all(checks.values()) else 503)
 
-    @app.page("/metrics", name="metrics")
+    @app.page(f"{prefix}/metrics", name=f"{named}metrics")
     async def exposition(view: View, _request: Request) -> Response:
         held = positions()
-        ends = await app.consumer.highwaters(*(TP(*key) for key in held)) if held else {}
-        for (topic, partition), next_ in held.items():
-            behind = max(ends.get(TP(topic, partition), 0) - next_, 0)
-            metrics.lag.labels(topic, str(partition)).set(behind)
+        try:
+            ends = await app.consumer.highwaters(*(TP(*key) for key in held)) if held else {}
+        except Retry:
+            ends = {}  # the log does not answer: lag stays what it was
+        for tp, end in ends.items():
+            metrics.lag.labels(tp[0], str(tp[1])).set(max(end - held[tp[0], tp[1]], 0))
         return view.bytes(metrics.text(), content_type="text/plain; version=0.0.4")
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from streamapp.agents.frames import frames
 from streamapp.agents.kinship import holds_this_log
+from streamapp.agents.outcome import persist
 from streamapp.agents.view import ViewAgent
 from streamapp.core.clock import now_us
 from streamapp.core.metrics import Metrics
@@ -57,7 +58,7 @@ class MirrorAgent(ViewAgent):
         if self._ring is not None:
             return
         ring = await self._in_writer(self._open_ring)
-        await self._reader.start()
+        await persist("connect", self._reader.start, self._metrics)
         try:
             ours = await holds_this_log(ring, self._reader, ENRICHED)
         finally:

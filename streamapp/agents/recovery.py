@@ -8,6 +8,9 @@ us cover nothing new and so change nothing.
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from streamapp.agents.repeats import Repeats, identities, of_the_stages
 from streamapp.core.ranges import RangeSet
 from streamapp.core.slice import Slice
 from streamapp.topics.enriched import Cover, Enriched, cover_of, decode
@@ -21,26 +24,34 @@ READ_BYTES_MAX = 32 << 20
 class Standing:
     """What is known of one source partition when it is taken over.
 
+    ``state`` is what the stages remember, ``repeats`` which events went through last;
     ``next`` is the first source offset not yet enriched, None when the enriched topic says nothing
     of it; ``snapshot`` the enriched offset of the newest state snapshot; ``since_snapshot`` records
     written after it.
     """
 
     state: PartitionState
+    repeats: Repeats
     next: int | None = None
     snapshot: int | None = None
     since_snapshot: int = 0
 
 
-async def recover(reader: Reader, enriched: str, partition: int, state: PartitionState) -> Standing:
+async def recover(reader: Reader, enriched: str, partition: int, keys_max: int) -> Standing:
     """Rebuild the standing of one partition from its enriched topic.
+
+    Args:
+        reader: of the log.
+        enriched: the topic.
+        partition: of both topics.
+        keys_max: keys remembered per kind of state.
 
     Raises:
         Halt: the enriched topic holds records that are not ours.
         Retry: the log does not answer.
     """
     begin, end = await reader.bounds(enriched, partition)
-    standing = Standing(state)
+    standing = Standing(PartitionState(keys_max), Repeats(keys_max))
     last = await _last_cover(reader, enriched, partition, begin, end)
     if last is None:
         return standing
@@ -85,15 +96,18 @@ def _apply(standing: Standing, done: RangeSet, offset: int, record: Enriched) ->
         # Without a snapshot before it (retention took it) the records read so far are not the whole
         # state.  Otherwise a later one says nothing that the records before it did not say.
         if standing.next is None or (standing.snapshot is None and cover.next >= standing.next):
-            standing.state.restore(record.states)
+            standing.state.restore(of_the_stages(record.states))
+            standing.repeats.restore(record.states)
             done.add(0, cover.next)
             standing.next = cover.next
         if cover.next == standing.next:
             standing.snapshot = offset
             standing.since_snapshot = 0
         return
-    fresh = [entry for entry in record.states if entry.source_offset not in done]
-    standing.state.apply(fresh)
+    states = of_the_stages(record.states)
+    standing.state.apply(entry for entry in states if entry.source_offset not in done)
+    covered = done.mask(record.rows.column("source_offset").to_numpy())
+    standing.repeats.remember(identities(record.rows.filter(pa.array(~covered))))
     done.add(cover.first, cover.next)
     start = cover.first if standing.next is None else standing.next
     standing.next = max(start, done.prefix_end(start))

@@ -2,50 +2,96 @@
 
 A producer that got no answer sends again with the same id.  The store keeps the repeat out of its
 table anyway, but it would already have moved its conversation's kinetics and become a frame.  So
-each partition remembers the ids of its last events among its state; only events that went through
-count, so that a repaired dead letter may come again.
+each partition remembers its last events; only those that went through count, so that a repaired
+dead letter may come again.
+
+What went through is in the rows of the enriched records, so nothing is published for it but, in a
+snapshot, the whole window as one entry.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 
 import pyarrow as pa
 
 from streamapp.core.batch import Batch
 from streamapp.core.state import StateEntry
-from streamapp.workflow import PartitionState
 
 STAGE = "repeats"
-KIND = "id"
+KIND = "window"
+#: Before there was a window each event was an entry of this kind, its identity in hex the key.
+KIND_BEFORE = "id"
+IDENTITY_BYTES = 8
 
 
-def without_repeats(batch: Batch, state: PartitionState) -> tuple[Batch, int]:
-    """The batch without rows whose (source, id) went through before, and how many those were."""
-    known = state.overlay().view(STAGE)
-    seen: set[str] = set()
-    keep: list[bool] = []
-    for key in _keys(batch):
-        keep.append(key not in seen and known.get(KIND, key) is None)
-        seen.add(key)
-    repeats = keep.count(False)
-    if not repeats:
-        return batch, 0
-    return Batch(batch.rows.filter(pa.array(keep)), batch.range, batch.rejects), repeats
+class Repeats:
+    """The identities of the last ``cap`` events of one partition, oldest first."""
+
+    def __init__(self, cap: int) -> None:
+        self._cap = cap
+        self._order: deque[bytes] = deque()
+        self._known: set[bytes] = set()
+
+    def without(self, batch: Batch) -> tuple[Batch, list[bytes]]:
+        """The batch without its repeats, and the identities of the rows that are left."""
+        found = identities(batch.rows)
+        if len(set(found)) == len(found) and self._known.isdisjoint(found):
+            return batch, found
+        window = Repeats(self._cap)  # as it would be after each row, however batches are cut
+        window.remember(self._order)
+        keep = [window.add(identity) for identity in found]
+        rows = batch.rows.filter(pa.array(keep))
+        kept = [identity for identity, is_kept in zip(found, keep, strict=True) if is_kept]
+        return Batch(rows, batch.range, batch.rejects), kept
+
+    def remember(self, found: Collection[bytes]) -> None:
+        """Note rows that went through, in offset order."""
+        if len(set(found)) < len(found) or not self._known.isdisjoint(found):
+            for identity in found:
+                self.add(identity)
+            return
+        self._order.extend(found)
+        self._known.update(found)
+        excess = len(self._order) - self._cap
+        self._known.difference_update([self._order.popleft() for _ in range(excess)])
+
+    def add(self, identity: bytes) -> bool:
+        """Note one; False when it is there."""
+        if identity in self._known:
+            return False
+        self._order.append(identity)
+        self._known.add(identity)
+        if len(self._order) > self._cap:
+            self._known.discard(self._order.popleft())
+        return True
+
+    def entry(self, source_offset: int) -> StateEntry:
+        """The window after ``source_offset``, for a snapshot."""
+        return StateEntry(STAGE, KIND, "", source_offset, b"".join(self._order))
+
+    def restore(self, entries: Iterable[StateEntry]) -> None:
+        """Replace the window by a snapshot's; entries of other stages are left alone."""
+        self._order.clear()
+        self._known.clear()
+        for entry in entries:
+            if entry.stage == STAGE and entry.kind == KIND:
+                window: bytes = entry.value
+                ends = range(IDENTITY_BYTES, len(window) + 1, IDENTITY_BYTES)
+                self.remember([window[end - IDENTITY_BYTES : end] for end in ends])
+            elif entry.stage == STAGE and entry.kind == KIND_BEFORE:
+                self.remember([bytes.fromhex(entry.key)])
 
 
-def remember(batch: Batch, state: PartitionState) -> Sequence[StateEntry]:
-    """Note the rows that went through; returns the changes to publish beside them."""
-    offsets = batch.offsets().tolist()
-    entries = [
-        StateEntry(STAGE, KIND, key, offset, True)
-        for key, offset in zip(_keys(batch), offsets, strict=True)
-    ]
-    state.apply(entries)
-    return entries
-
-
-def _keys(batch: Batch) -> list[str]:
-    pairs = zip(batch.strings("source"), batch.strings("id"), strict=True)
+def identities(rows: pa.RecordBatch) -> list[bytes]:
+    """What makes each row the same event as another: its source and id, hashed."""
+    pairs = zip(rows.column("source").to_pylist(), rows.column("id").to_pylist(), strict=True)
     return [
-        blake2b(f"{source}\0{id_}".encode(), digest_size=8).hexdigest() for source, id_ in pairs
+        blake2b(f"{source}\0{id_}".encode(), digest_size=IDENTITY_BYTES).digest()
+        for source, id_ in pairs
     ]
+
+
+def of_the_stages(entries: Sequence[StateEntry]) -> list[StateEntry]:
+    """Entries without ours."""
+    return [entry for entry in entries if entry.stage != STAGE]

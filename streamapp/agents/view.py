@@ -48,6 +48,14 @@ class ViewAgent(ABC):
         """Where the view stands in each enriched partition; 0 where it has nothing."""
         return await guarded(self._start_positions(tps))
 
+    async def open(self) -> None:
+        """Open the view, before the app joins its group.
+
+        A second process of one view is refused here, by the view's own lock, and the first one's
+        partitions stay where they are.
+        """
+        await guarded(self._open())
+
     async def stop(self) -> None:
         """Write nothing more and close the view."""
         if self._task is not None:
@@ -61,7 +69,7 @@ class ViewAgent(ABC):
 
     @abstractmethod
     async def _open(self) -> None:
-        """Make the view ready; called before every assignment, importing the app locks no file."""
+        """Make the view ready; called before every assignment; importing the app locks no file."""
 
     @abstractmethod
     async def _work(self) -> None:

@@ -36,6 +36,24 @@ class Settings:
     broker: str = _setting(
         "", "log URL: local:///path or kafka+batch://host:9092 (default: HOME/log)"
     )
+    broker_security: str = _setting(
+        "plaintext",
+        "how to connect to Kafka: plaintext, ssl, sasl_plaintext or sasl_ssl",
+        one_of=("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
+    )
+    broker_sasl_mechanism: str = _setting(
+        "PLAIN",
+        "how sasl proves who we are: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+        one_of=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    )
+    broker_username: str = _setting("", "user name for sasl")
+    broker_password: str = _setting("", "password for sasl", secret=True)
+    broker_ca_file: Path | None = _setting(
+        None, "PEM of the authorities to trust (default: system)"
+    )
+    broker_cert_file: Path | None = _setting(None, "PEM of our own certificate, for mutual TLS")
+    broker_key_file: Path | None = _setting(None, "PEM of its key, without a password")
+    broker_replication: int = _setting(0, "copies of a topic that is created; 0: Kafka's default")
     topics_dir: Path | None = _setting(None, "topic catalogue and workflow (default: as installed)")
     models_dir: Path | None = _setting(None, "model manifests and routes (default: as installed)")
     models_cache: Path = _setting(Path("~/.cache/streamapp"), "where pulled model files are kept")
@@ -59,9 +77,15 @@ class Settings:
     inflight_events_max: int = _setting(20_000, "events the gateway holds for the log", least=1)
     batch_events_max: int = _setting(512, "events enriched as one batch", least=1)
     batch_bytes_max: int = _setting(8 << 20, "bytes fetched as one batch", least=1024)
+    batch_wait_ms_max: int = _setting(20, "longest a batch grows while another is in work")
+    session_s: int = _setting(10, "seconds until a silent process loses its partitions", least=2)
+    stall_s_max: int = _setting(30, "seconds a partition may stand still while it grows", least=1)
     snapshot_records: int = _setting(1000, "enriched records between state snapshots", least=1)
     snapshot_s: int = _setting(60, "seconds between state snapshots", least=1)
     conversations_max: int = _setting(10_000, "conversations remembered per partition", least=1)
+    json_twin: str = _setting(
+        "false", "also publish enriched rows as JSON: true or false", one_of=("true", "false")
+    )
     flush_rows: int = _setting(2048, "rows the store writes as one transaction", least=1)
     flush_ms_max: int = _setting(20, "longest a row waits for its transaction")
     dedup_window_s: int = _setting(86_400, "how long a stored (source, id) is remembered")
@@ -278,6 +302,12 @@ def _convert(declared: Field[Any], value: Any, where: str, base: Path) -> Any:
 
 
 def _one_of(declared: Field[Any], value: str, label: str) -> str:
+    if declared.name == "broker" and "@" in value and not value.startswith("local:"):
+        raise Refuse(
+            "broker.userinfo",
+            f"{declared.name} of {label.rpartition(' (')[2][:-1]} names a user, and URLs are shown",
+            "set broker_username, broker_password and broker_security instead",
+        )
     allowed = declared.metadata["one_of"]
     if allowed and value not in allowed:
         raise Refuse("config.choice", f"{label} is not known", f"give one of {', '.join(allowed)}")

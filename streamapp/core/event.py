@@ -6,8 +6,8 @@ binary mode) win over the body.
 """
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -52,6 +52,9 @@ _FIELDS = {
     "text": "text",
 }
 _OTHERS = frozenset({"time", "duration_ms", "attachments"})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Year 1 to 9999 in UTC, Unix microseconds: what Python can show.
+_TIMES_US = range(-62_135_596_800_000_000, 253_402_300_800_000_000)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str | int | None)
 _number = msgspec.json.Decoder(float | None)
@@ -69,19 +72,27 @@ def parse_event(value: bytes) -> Event:
     members = _parse_members(value)
     fields: dict[str, Any] = {}
     rest: list[str] = []
-    for key, raw in members.items():
-        field = _FIELDS.get(key)
-        if field is not None and field not in fields:
-            fields[field] = _text(key, raw)
-        elif key == "time":
+    for (key, raw), role in zip(members.items(), roles(members), strict=True):
+        if role is None:
+            rest.append(f"{json.dumps(key, ensure_ascii=False)}:{str(raw, 'utf-8')}")
+        elif role == "time":
             fields["time_us"] = parse_time(_decode(key, _string, raw))
-        elif key == "duration_ms":
+        elif role == "duration_ms":
             fields["duration_ms"] = _duration(raw)
-        elif key == "attachments":
+        elif role == "attachments":
             fields["attachments"] = None if bytes(raw) == b"null" else str(raw, "utf-8")
         else:
-            rest.append(f"{json.dumps(key, ensure_ascii=False)}:{str(raw, 'utf-8')}")
+            fields[role] = _text(key, raw)
     return Event(**fields, payload="{" + ",".join(rest) + "}")
+
+
+def roles(keys: Iterable[str]) -> list[str | None]:
+    """What each key of an event's JSON object fills: a field, or None for ``payload``."""
+    found: list[str | None] = []
+    for key in keys:
+        role = _FIELDS.get(key, key if key in _OTHERS else None)
+        found.append(None if role in found else role)
+    return found
 
 
 def merge_attributes(event: Event, attributes: Mapping[str, str]) -> Event:
@@ -110,16 +121,21 @@ def parse_time(value: str | int | None) -> int | None:
         else:
             moment = datetime.fromisoformat(value)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+        since = moment - _EPOCH  # exact, and does not overflow where UTC has no year for it
+        time_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     except (ValueError, OverflowError, OSError):
-        raise Reject(
-            "event.time",
-            f"time {str(value)[:40]!r} is neither RFC 3339 nor Unix milliseconds",
-            'write it like "2026-11-22T09:30:00Z"',
-        ) from None
+        raise _no_time(value) from None
+    if time_us not in _TIMES_US:
+        raise _no_time(value)
+    return time_us
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+def _no_time(value: str | int) -> Reject:
+    return Reject(
+        "event.time",
+        f"time {str(value)[:40]!r} is neither RFC 3339 nor Unix milliseconds",
+        'write it like "2026-11-22T09:30:00Z"',
+    )
 
 
 def _parse_members(value: bytes) -> dict[str, msgspec.Raw]:

@@ -1,5 +1,6 @@
 """The catalogue: one TOML file per topic, one entry per file."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from streamapp.core.errors import Refuse
 RAW = "events.raw"
 ENRICHED = "events.enriched"
 DEAD = "events.dead"
+#: Optional: the rows of the enriched topic as JSON records.
+TWIN = "events.enriched.json"
 #: What a record that holds a rejected one adds to it at most: address, stage, code and reason.
 CONTEXT_BYTES = 16 << 10
 #: What a source checkout and an installed wheel bring along.
@@ -20,7 +23,10 @@ _IN_CHECKOUT = Path(__file__).parent.parent.parent
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One topic as declared.  Retention None: kept for ever."""
+    """One topic as declared.  Retention None: kept for ever.
+
+    An ``optional`` one is there only where a setting asks for it.
+    """
 
     name: str
     about: str
@@ -31,6 +37,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     compacted: bool = False
     schema: str | None = None
     dead_letter: str | None = None
+    optional: bool = False
 
     def log_spec(self) -> tuple[str, int, int, int | None, int | None, bool]:
         """What a log must know to create the topic: the fields of ``transport.TopicSpec``."""
@@ -72,8 +79,12 @@ def defaults(kind: str) -> Path:
     return wheel if wheel.is_dir() else _IN_CHECKOUT / kind
 
 
-def load(folder: Path | None = None) -> Catalogue:
+def load(folder: Path | None = None, wanted: Collection[str] = ()) -> Catalogue:
     """Read ``*.toml`` of a folder (``workflow.toml`` is not a topic).
+
+    Args:
+        folder: instead of what came with the installation.
+        wanted: the optional topics to keep; the others count as not declared.
 
     Raises:
         Refuse: a file that is not TOML, a missing or unknown key, a value out of range, a topic
@@ -91,14 +102,21 @@ def load(folder: Path | None = None) -> Catalogue:
                 "topic.twice", f"{path}: topic {topic.name!r} is declared twice", "remove one"
             )
         topics[topic.name] = topic
-    catalogue = Catalogue(folder, topics)
-    if catalogue[RAW].partitions != catalogue[ENRICHED].partitions:
-        raise Refuse(
-            "topic.partitions",
-            f"{folder}: {ENRICHED} has {topics[ENRICHED].partitions} partitions and {RAW} "
-            f"has {topics[RAW].partitions}",
-            "give them the same number: enriched partition p holds source partition p",
-        )
+    kept = {name: t for name, t in topics.items() if not t.optional or name in wanted}
+    return _checked(Catalogue(folder, kept))
+
+
+def _checked(catalogue: Catalogue) -> Catalogue:
+    """The catalogue, when its topics fit together."""
+    folder, topics = catalogue.folder, catalogue.topics
+    for name in (ENRICHED, TWIN) if TWIN in topics else (ENRICHED,):
+        if catalogue[RAW].partitions != catalogue[name].partitions:
+            raise Refuse(
+                "topic.partitions",
+                f"{folder}: {name} has {topics[name].partitions} partitions and {RAW} "
+                f"has {topics[RAW].partitions}",
+                "give them the same number: enriched partition p holds source partition p",
+            )
     for name in (DEAD, ENRICHED):
         least = catalogue[RAW].record_bytes_max + CONTEXT_BYTES
         if catalogue[name].record_bytes_max < least:

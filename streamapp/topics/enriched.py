@@ -49,7 +49,8 @@ REJECT_SCHEMA = pa.schema(
     ]
 )
 _LZ4 = ipc.IpcWriteOptions(compression="lz4")
-_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+#: Kafka has null headers, whatever its clients' types say.
+_headers: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]])
 
 
 class Cover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

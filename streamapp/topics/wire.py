@@ -3,8 +3,11 @@
 A record that is no event becomes a reject with its address; it never costs its neighbours.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import numpy as np
 import pyarrow as pa
 
 from streamapp.core.batch import EVENT_SCHEMA, Batch, Rejected
@@ -12,16 +15,18 @@ from streamapp.core.errors import Reject
 from streamapp.core.event import Event, checked_key, merge_attributes, parse_event
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Headers, RecordLike, Slice
+from streamapp.topics.columns import CE_PREFIX, Members, Unlike, decode_alike, split
 
-#: CloudEvents 1.0 Kafka protocol binding, section 3.2: attributes in binary mode are headers with
-#: this prefix.
-CE_PREFIX = "ce_"
 #: The stage named in rejects of records that never became events.
 STAGE = "wire"
 #: A stage's exception may quote a whole document; its dead letter must fit the topics.
 REASON_CHARS_MAX = 1000
 #: Year 1 to 9999, what every reader of a row can show; Kafka takes any 64 bits as a timestamp.
 TIMESTAMP_MS = range(-62_135_596_800_000, 253_402_300_800_000)
+#: Records taken at once; their members then stay in the processor's cache.
+TOGETHER_MAX = 512
+#: Fewer that look alike are decoded one by one.
+TOGETHER_MIN = 8
 
 
 def decode_slice(
@@ -35,19 +40,11 @@ def decode_slice(
         last one ended).
         event_bytes_max: a larger value is rejected as ``event.too_large``.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in EVENT_SCHEMA.names}
-    rejects: list[Rejected] = []
-    topic, partition = slice_.range.topic, slice_.range.partition
-    for record in slice_.records:
-        try:
-            event = decode_record(record, event_bytes_max=event_bytes_max)
-        except Reject as error:
-            rejects.append(rejected(record, STAGE, error.code, error.message))
-            continue
-        _append(columns, record, event, topic, partition)
-    arrays = [pa.array(columns[field.name], field.type) for field in EVENT_SCHEMA]
-    rows = pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
-    return Batch(rows, range_ or slice_.range, tuple(rejects))
+    found = _Found(slice_.range, event_bytes_max)
+    for at in range(0, len(slice_.records), TOGETHER_MAX):
+        found.add(slice_.records[at : at + TOGETHER_MAX])
+    rejects = sorted(found.rejects, key=lambda reject: reject.source_offset)
+    return Batch(found.rows(), range_ or slice_.range, tuple(rejects))
 
 
 def decode_record(record: RecordLike, *, event_bytes_max: int) -> Event:
@@ -86,7 +83,7 @@ def cloudevent_attributes(headers: Headers) -> dict[str, str]:
         return {
             name[len(CE_PREFIX) :]: value.decode()
             for name, value in headers
-            if name.startswith(CE_PREFIX)
+            if name.startswith(CE_PREFIX) and value is not None  # a null of Kafka's
         }
     except UnicodeDecodeError:
         raise Reject("event.header", "a ce_ header is not UTF-8", "encode as UTF-8") from None
@@ -109,9 +106,83 @@ def rejected(record: RecordLike, stage: str, code: str, reason: str) -> Rejected
     )
 
 
+#: A record and the members of its value.
+_Split = tuple[RecordLike, Members]
+
+
+class _Found:
+    """Rows and rejects of a slice so far, in no order."""
+
+    def __init__(self, range_: OffsetRange, event_bytes_max: int) -> None:
+        self.rejects: list[Rejected] = []
+        self._parts: list[pa.RecordBatch] = []
+        self._range = range_
+        self._event_bytes_max = event_bytes_max
+
+    def add(self, records: Sequence[RecordLike]) -> None:
+        """Decode records: those that look alike at once, others one by one."""
+        alike: dict[tuple[tuple[str, ...], ...], list[_Split]] = {}
+        others: list[RecordLike] = []
+        low, high, size_max = TIMESTAMP_MS.start, TIMESTAMP_MS.stop, self._event_bytes_max
+        for record in records:
+            value, headers = record.value, record.headers
+            if value and len(value) <= size_max and low <= record.timestamp < high:
+                try:
+                    members = split(value)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    pass  # decode_record says what is wrong with it
+                else:
+                    names = next(zip(*headers, strict=True)) if headers else ()
+                    alike.setdefault((tuple(members), names), []).append((record, members))
+                    continue
+            others.append(record)
+        for group in alike.values():
+            self._add_alike(group)
+        self._add_each(others)
+
+    def _add_alike(self, group: Sequence[_Split]) -> None:
+        """All at once, or by halves until what does not fit is among few."""
+        records = [record for record, _ in group]
+        if len(group) < TOGETHER_MIN:
+            self._add_each(records)
+            return
+        topic, partition, _, _ = self._range
+        try:
+            rows = decode_alike(records, [members for _, members in group], topic, partition)
+        except Unlike:
+            self._add_alike(group[: len(group) // 2])
+            self._add_alike(group[len(group) // 2 :])
+        else:
+            self._parts.append(rows)
+
+    def _add_each(self, records: Sequence[RecordLike]) -> None:
+        columns: dict[str, list[Any]] = {name: [] for name in EVENT_SCHEMA.names}
+        for record in records:
+            try:
+                event = decode_record(record, event_bytes_max=self._event_bytes_max)
+            except Reject as error:
+                self.rejects.append(rejected(record, STAGE, error.code, error.message))
+            else:
+                _append(columns, record, event, self._range)
+        arrays = [pa.array(columns[field.name], field.type) for field in EVENT_SCHEMA]
+        if len(arrays[0]):
+            self._parts.append(pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA))
+
+    def rows(self) -> pa.RecordBatch:
+        """All rows, in offset order."""
+        if not self._parts:
+            return pa.RecordBatch.from_pylist([], schema=EVENT_SCHEMA)
+        rows = self._parts[0] if len(self._parts) == 1 else pa.concat_batches(self._parts)
+        offsets = rows.column("source_offset").to_numpy()
+        if (np.diff(offsets) > 0).all():
+            return rows
+        return rows.take(pa.array(np.argsort(offsets, kind="stable")))
+
+
 def _append(
-    columns: dict[str, list[Any]], record: RecordLike, event: Event, topic: str, partition: int
+    columns: dict[str, list[Any]], record: RecordLike, event: Event, range_: OffsetRange
 ) -> None:
+    topic, partition, _, _ = range_
     ingest_us = record.timestamp * 1000
     columns["source_offset"].append(record.offset)
     columns["id"].append(event.id or f"{topic}-{partition}-{record.offset}")

@@ -42,19 +42,31 @@ def {name}(text: str) -> dict[str, int]:
 _TEST = """\
 from {name}_stage import {name}
 
-from streamapp.plugin.testing import batch_of
+from streamapp.testing import Pipeline, batch_of
+from streamapp.testing.contracts.stage import StageContract
 
 
 def test_words_are_counted() -> None:
     columns = {name}({{}}).enrich(batch_of(text=["two words", "", None]))
     assert columns["{name}"].to_pylist() == [2, 0, None]
+
+
+def test_on_the_way_of_an_event(streamapp: Pipeline) -> None:
+    streamapp.use({name})
+    streamapp.send("two words", {{"type": "PageView", "url": "/help"}})
+    assert [row["{name}"] for row in streamapp.rows()] == [2, None]
+
+
+class TestContract(StageContract):
+    stage = {name}
 """
 
 _README = """\
 # {name}
 
-    pip install -e .
+    pip install -e . pytest
     pytest
+    streamapp invoke {name}_stage.py --text "two words"
 
 Then name it in `topics/workflow.toml` and restart the worker:
 

@@ -6,6 +6,7 @@ that evicted), the state beneath is untouched until ``commit``.  Every put is ke
 that the caller can publish it beside the rows.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
@@ -34,7 +35,7 @@ class _Held:
 
     def __init__(self, cap: int) -> None:
         self.cap = cap
-        self.puts: dict[str, _Put] = {}
+        self.puts: OrderedDict[str, _Put] = OrderedDict()  # a dict finds its oldest key slowly
 
     def get(self, key: str) -> _Put | None:
         return self.puts.get(key)
@@ -46,10 +47,10 @@ class _Held:
         return len(self.puts)
 
     def put(self, key: str, put: _Put) -> None:
-        self.puts.pop(key, None)
         self.puts[key] = put
+        self.puts.move_to_end(key)
         if len(self.puts) > self.cap:
-            del self.puts[next(iter(self.puts))]
+            self.puts.popitem(last=False)
 
 
 class _Laid:

@@ -1,140 +1,13 @@
 """The enrich agent on a log in memory: nothing is skipped, lost unheard, or stopped for by a Retry."""
 
 import asyncio
-import json
 
 import pytest
+from enrich_worker import WAIT_S, Event, Plan, Worker
 
-from streamapp.agents import enrich, outcome
-from streamapp.agents.enrich import EnrichAgent, EnrichConfig
+from streamapp.agents import outcome
 from streamapp.core.errors import Halt, Retry
-from streamapp.core.metrics import Metrics
-from streamapp.core.ranges import OffsetRange
-from streamapp.core.slice import Record, Slice
-from streamapp.topics.catalogue import ENRICHED, RAW
-from streamapp.topics.enriched import decode
-from streamapp.transport.clients import Address
-
-WAIT_S = 10
-
-
-class Log:
-    """Topics in memory; `begin` of the raw one is set by the test, as retention would."""
-
-    def __init__(self):
-        self.records = {ENRICHED: []}
-        self.begin = 0
-        self.stopped = 0
-
-    async def start(self):
-        pass
-
-    async def stop(self):
-        self.stopped += 1
-
-    async def send(self, topic, records):
-        kept = self.records.setdefault(topic, [])
-        first = len(kept)
-        kept += [Record(first + i, 0, r.key, r.value, r.headers) for i, r in enumerate(records)]
-        return [Address(topic, 0, first + i) for i in range(len(records))]
-
-    async def bounds(self, topic, partition):
-        return (self.begin, 10**6) if topic == RAW else (0, len(self.records[topic]))
-
-    async def read(self, topic, partition, offset, **_limits):
-        found = self.records[topic][offset:]
-        return Slice(OffsetRange(topic, partition, offset, offset + len(found)), found)
-
-    def covers(self):
-        return [decode(record).cover for record in self.records[ENRICHED]]
-
-
-class Plan:
-    """Adds nothing; `before` is called with each batch in the inference thread."""
-
-    is_open = True
-
-    def __init__(self, before=lambda batch: None):
-        self.before = before
-
-    def close(self):
-        self.is_open = False
-
-    def provenance(self):
-        return "[]"
-
-    def run(self, batch, state, raw):
-        self.before(batch)
-        return batch, []
-
-
-class Event:
-    """A Slice as Faust hands it over."""
-
-    def __init__(self, first, offsets, generation=1):
-        values = [json.dumps({"message": "m", "id": f"e{o}"}).encode() for o in offsets]
-        records = [Record(o, 0, None, v) for o, v in zip(offsets, values, strict=True)]
-        self.value = Slice(OffsetRange(RAW, 0, first, offsets[-1] + 1), records)
-        self.generation_id = generation
-        self.message = self
-        self.acked = asyncio.Event()
-
-    def ack(self):
-        self.acked.set()
-
-
-class Stream:
-    def __init__(self):
-        self.queue = asyncio.Queue()
-
-    def noack(self):
-        return self
-
-    async def events(self):
-        while True:
-            yield await self.queue.get()
-
-
-class Worker:
-    """An agent that runs, on partition 0 of the raw topic."""
-
-    def __init__(self, plan, **config):
-        self.log, self.stream, self.metrics, self.generation = Log(), Stream(), Metrics(), 1
-        limits = {
-            "record_bytes_max": 1 << 20,
-            "event_bytes_max": 1 << 20,
-            "snapshot_records": 1000,
-            "snapshot_s": 10**9,
-            "conversations_max": 1000,
-        }
-        self.agent = EnrichAgent(
-            plan,
-            self.log,
-            self.log,
-            EnrichConfig(**{**limits, **config}),
-            self.metrics,
-            lambda: self.generation,
-        )
-
-    async def __aenter__(self):
-        await self.agent.start_positions([(RAW, 0)])
-        self.body = asyncio.create_task(self.agent.run(self.stream))
-        return self
-
-    async def __aexit__(self, *_):
-        self.body.cancel()
-        if not self.log.stopped:
-            await self.agent.stop()
-
-    async def finished(self, *events):
-        for event in events:
-            await self.stream.queue.put(event)
-        async with asyncio.timeout(WAIT_S):
-            for event in events:
-                await event.acked.wait()
-
-    def value(self, name):
-        return self.metrics.registry.get_sample_value(name)
+from streamapp.topics.catalogue import RAW
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +20,6 @@ def no_exit(monkeypatch):
         raise asyncio.CancelledError
 
     monkeypatch.setattr(outcome, "stop_process", stop)
-    monkeypatch.setattr(enrich, "stop_process", stop)
     return said
 
 
@@ -205,11 +77,11 @@ async def test_a_slice_that_was_never_delivered_halts_before_anything_is_covered
 
 
 async def test_a_snapshot_too_large_for_its_topic_is_counted_and_work_goes_on():
-    limits = {"snapshot_records": 1, "record_bytes_max": 12_000}
+    limits = {"snapshot_records": 1, "record_bytes_max": 12_000, "conversations_max": 2000}
     async with Worker(Plan(), **limits) as worker:
-        await worker.finished(*(Event(n * 50, list(range(n * 50, n * 50 + 50))) for n in range(9)))
+        await worker.finished(*(Event(n * 50, list(range(n * 50, n * 50 + 50))) for n in range(30)))
         assert worker.value("streamapp_snapshots_too_large_total") > 0
-        assert worker.log.covers()[-1].next == 450
+        assert worker.log.covers()[-1].next == 1500
 
 
 async def test_stopping_finishes_the_slice_in_work_and_leaves_the_others():

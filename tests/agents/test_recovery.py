@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from streamapp.agents.publish import Standpoint, enriched_records, lost_record, snapshot_record
 from streamapp.agents.recovery import recover
-from streamapp.agents.repeats import remember, without_repeats
+from streamapp.agents.repeats import STAGE, Repeats
 from streamapp.core.errors import Halt
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
+from streamapp.core.state import StateEntry
 from streamapp.stages.kinetics import Kinetics
 from streamapp.topics.wire import decode_slice
 from streamapp.workflow import PartitionState
@@ -41,6 +42,7 @@ class Worker:
 
     def __init__(self, state=None, snapshot=None, at=0):
         self.state = state or PartitionState(CAP)
+        self.repeats = Repeats(CAP)
         self.snapshot = snapshot
         self.at = at
         self.kinetics = Kinetics({})
@@ -49,7 +51,7 @@ class Worker:
         records = [Record(first + i, 0, None, value) for i, value in enumerate(values)]
         range_ = OffsetRange("events.raw", 0, self.at, first + len(values))
         decoded = decode_slice(Slice(range_, records), event_bytes_max=10_000)
-        batch, _ = without_repeats(decoded, self.state)
+        batch, found = self.repeats.without(decoded)
         overlay = self.state.overlay()
         import numpy as np
 
@@ -60,15 +62,20 @@ class Worker:
         if len(batch):
             batch = batch.with_columns(self.kinetics.enrich(batch, overlay.view("kinetics")))
         overlay.commit()
-        changes = [*overlay.changes, *remember(batch, self.state)]
+        self.repeats.remember(found)
         raw = {record.offset: record for record in records}
-        out, _ = enriched_records(batch, changes, Standpoint(self.snapshot, "[]"), raw, 1 << 20)
+        out, _ = enriched_records(
+            batch, overlay.changes, Standpoint(self.snapshot, "[]"), raw, 1 << 20
+        )
         self.at = range_.next
         return out
 
+    def remembered(self):
+        return [*self.state.snapshot(), self.repeats.entry(0)]
+
     def take_snapshot(self, offset):
         record = snapshot_record(
-            OffsetRange("events.raw", 0, self.at, self.at), self.state.snapshot(), "[]"
+            OffsetRange("events.raw", 0, self.at, self.at), self.remembered(), "[]"
         )
         self.snapshot = offset
         return record
@@ -95,21 +102,21 @@ async def test_taking_over_after_any_record_equals_never_stopping(values, data):
         size = data.draw(st.integers(1, 6), "batch")
         published += calm.enrich(values[at : at + size], at)
         at = min(at + size, len(values))
-        states.append((len(published), at, calm.state.snapshot()))
+        states.append((len(published), at, calm.remembered()))
         if data.draw(st.booleans(), "snapshot"):
             published.append(calm.take_snapshot(len(published)))
-            states.append((len(published), at, calm.state.snapshot()))
+            states.append((len(published), at, calm.remembered()))
     count, next_, expected = data.draw(st.sampled_from(states), "take over here")
     log = published[:count]
     zombie = data.draw(st.integers(0, len(log)), "a zombie repeats from here")
     log += [r for r in log[zombie:] if b"is_snapshot" not in dict(r.headers)["streamapp"]]
-    standing = await recover(MemoryReader(log), "events.enriched", 0, PartitionState(CAP))
+    standing = await recover(MemoryReader(log), "events.enriched", 0, CAP)
     assert standing.next == next_
-    assert sorted(standing.state.snapshot()) == sorted(expected)
+    assert sorted([*standing.state.snapshot(), standing.repeats.entry(0)]) == sorted(expected)
 
 
 async def test_an_empty_topic_says_nothing():
-    standing = await recover(MemoryReader([]), "events.enriched", 0, PartitionState(CAP))
+    standing = await recover(MemoryReader([]), "events.enriched", 0, CAP)
     assert standing.next is None
     assert standing.snapshot is None
 
@@ -117,7 +124,7 @@ async def test_an_empty_topic_says_nothing():
 async def test_a_log_that_skips_offsets_is_read_to_its_end():
     worker = Worker()
     records = [r for n in range(9) for r in worker.enrich([b'{"message": "a"}'], n)]
-    standing = await recover(MemoryReader(records, skip=7), "t", 0, PartitionState(CAP))
+    standing = await recover(MemoryReader(records, skip=7), "t", 0, CAP)
     assert standing.next == 9
 
 
@@ -125,7 +132,7 @@ async def test_loss_counts_as_covered():
     worker = Worker()
     records = worker.enrich([b'{"message": "a"}'], 0)
     records.append(lost_record(OffsetRange("events.raw", 0, 1, 50), Standpoint(None, "[]")))
-    standing = await recover(MemoryReader(records), "t", 0, PartitionState(CAP))
+    standing = await recover(MemoryReader(records), "t", 0, CAP)
     assert standing.next == 50
 
 
@@ -133,21 +140,50 @@ async def test_foreign_records_halt():
     from streamapp.transport import Outgoing
 
     with pytest.raises(Halt, match="not ours"):
-        await recover(MemoryReader([Outgoing(b"x")]), "t", 0, PartitionState(CAP))
+        await recover(MemoryReader([Outgoing(b"x")]), "t", 0, CAP)
 
 
 def test_only_events_that_went_through_are_repeats():
-    state = PartitionState(100)
+    repeats = Repeats(100)
     good = b'{"message": "a", "id": "e1"}'
     records = [Record(i, 0, None, v) for i, v in enumerate([good, good, b'{"id": "e2"'])]
     batch = decode_slice(Slice(OffsetRange("t", 0, 0, 3), records), event_bytes_max=99)
-    first, repeats = without_repeats(batch, state)
-    assert (first.strings("id"), repeats) == (["e1"], 1)
-    assert without_repeats(batch, state)[1] == 1  # nothing remembered yet: the batch may yet fail
-    remember(first, state)
-    again, repeats = without_repeats(batch, state)
-    assert (len(again), repeats) == (0, 2)
-    assert again.range == batch.range
+    first, found = repeats.without(batch)
+    assert (first.strings("id"), len(found)) == (["e1"], 1)
+    assert len(repeats.without(batch)[0]) == 1  # not remembered yet: the batch may yet fail
+    repeats.remember(found)
+    again, found = repeats.without(batch)
+    assert (len(again), found) == (0, [])
+    assert (again.range, again.rejects) == (batch.range, batch.rejects)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=6)), st.integers(1, 8))
+def test_the_window_holds_the_last_that_went_through(batches, cap):
+    repeats, went = Repeats(cap), []
+    for batch in batches:
+        fresh = [e for e in dict.fromkeys(batch) if e not in went[-cap:]]
+        repeats.remember([e.to_bytes(8) for e in fresh])
+        went += fresh
+    copy = Repeats(cap)
+    copy.restore([repeats.entry(7)])
+    assert copy.entry(7) == repeats.entry(7)
+    assert repeats.entry(7).value == b"".join(e.to_bytes(8) for e in went[-cap:])
+
+
+async def test_a_snapshot_from_before_there_was_a_window_is_read():
+    """Each event was an entry of its own, its identity in hex."""
+    worker = Worker()
+    first = worker.enrich([event_with_id("e1"), event_with_id("e2")], 0)
+    hexes = [worker.repeats.entry(0).value[at : at + 8].hex() for at in (0, 8)]
+    entries = [StateEntry(STAGE, "id", key, at, True) for at, key in enumerate(hexes)]
+    snapshot = snapshot_record(OffsetRange("events.raw", 0, 2, 2), entries, "[]")
+    standing = await recover(MemoryReader([*first, snapshot]), "t", 0, CAP)
+    assert standing.repeats.entry(0) == worker.repeats.entry(0)
+    assert standing.state.snapshot() == []
+
+
+def event_with_id(identity):
+    return msgspec.json.encode({"message": "m", "id": identity})
 
 
 class TrimmedReader(MemoryReader):
@@ -176,14 +212,16 @@ async def test_a_snapshot_found_on_the_way_makes_up_for_dropped_records():
     ]
     stale = Worker(PartitionState(CAP), None, 2)  # its last record names no snapshot
     log = [*records, *stale.enrich([event_of("newer")], 2)]
-    standing = await recover(TrimmedReader(log, 1), "t", 0, PartitionState(CAP))
+    standing = await recover(TrimmedReader(log, 1), "t", 0, CAP)
     assert standing.next == 3
-    assert sorted(standing.state.snapshot()) == sorted(worker.state.snapshot())
+    assert sorted([*standing.state.snapshot(), standing.repeats.entry(0)]) == sorted(
+        worker.remembered()
+    )
     assert standing.snapshot == 2
 
 
 async def test_without_any_snapshot_the_position_is_right_all_the_same():
     worker = Worker()
     records = [r for n in range(6) for r in worker.enrich([event_of("c")], n)]
-    standing = await recover(TrimmedReader(records, 4), "t", 0, PartitionState(CAP))
+    standing = await recover(TrimmedReader(records, 4), "t", 0, CAP)
     assert (standing.next, standing.snapshot) == (6, None)

@@ -6,7 +6,7 @@ import pytest
 
 from streamapp.core.errors import Refuse
 from streamapp.topics import catalogue
-from streamapp.topics.catalogue import DEAD, ENRICHED, RAW
+from streamapp.topics.catalogue import DEAD, ENRICHED, RAW, TWIN
 
 
 @pytest.fixture
@@ -56,6 +56,19 @@ def test_raw_and_enriched_have_the_same_partitions(folder):
     path.write_text(path.read_text().replace("partitions = 4", "partitions = 8"))
     with pytest.raises(Refuse, match="events.enriched has 4 partitions and events.raw has 8"):
         catalogue.load(folder)
+
+
+def test_an_optional_topic_is_there_when_it_is_wanted(folder):
+    assert TWIN not in catalogue.load().topics
+    assert catalogue.load(wanted={TWIN})[TWIN].partitions == catalogue.load()[ENRICHED].partitions
+    path = folder / f"{TWIN}.toml"
+    path.write_text(path.read_text().replace("partitions = 4", "partitions = 8"))
+    catalogue.load(folder)
+    with pytest.raises(Refuse, match=f"{TWIN} has 8 partitions and events.raw has 4"):
+        catalogue.load(folder, {TWIN})
+    path.unlink()
+    with pytest.raises(Refuse, match=f"no topic is called '{TWIN}'"):
+        catalogue.load(folder, {TWIN})[TWIN]
 
 
 @pytest.mark.parametrize("name", [DEAD, ENRICHED])

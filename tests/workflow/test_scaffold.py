@@ -19,7 +19,7 @@ def test_its_own_test_passes(tmp_path):
     done = subprocess.run(
         command, cwd=tmp_path / "shout_2", capture_output=True, text=True, check=False
     )
-    assert "1 passed" in done.stdout, done.stdout
+    assert "10 passed" in done.stdout, done.stdout
 
 
 def test_the_example_is_what_is_written(tmp_path):

@@ -1,0 +1,83 @@
+"""The enriched topic's JSON twin: one record per row, for readers that have no Arrow.
+
+The enriched topic stays the truth; the twin is a copy, at least once, that ``kcat``, Java and
+``jq`` read.  Partition p of the twin holds what partition p of the enriched topic holds, so a row's
+``source_offset`` and the record's partition are its address, by which a reader drops repeats.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamapp.agents.pipeline import Twin
+from streamapp.agents.publish import RECORD_OVERHEAD_BYTES
+from streamapp.core.batch import Batch
+from streamapp.transport.clients import Outgoing
+
+#: Columns whose text is JSON already; it goes in as it is.
+_JSON_COLUMNS = frozenset({"payload", "attachments"})
+#: What is left of a row that its topic does not take.
+_KEPT = ("source_offset", "id", "type", "source", "conversation", "actor", "time", "ingest_time")
+_CONTENT_TYPE = ("content-type", b"application/json")
+_SPECVERSION = ("ce_specversion", b"1.0")
+# NaN and the infinities become null: JSON has neither.
+_encode = msgspec.json.Encoder().encode
+
+
+def twin_to(topic: str, bytes_max: int) -> Twin:
+    """What the enrich agent publishes beside an enriched batch: its rows, to ``topic``."""
+
+    def twin(batch: Batch) -> list[tuple[str, list[Outgoing]]]:
+        return [(topic, json_twin(batch, bytes_max))]
+
+    return twin
+
+
+def json_twin(batch: Batch, bytes_max: int, *, embedding: bool = False) -> list[Outgoing]:
+    """The rows of an enriched batch as JSON records, in offset order.
+
+    The key is the conversation, else the id; ``ce_*`` headers name the event; times are RFC 3339 in
+    UTC with microseconds; ``payload`` and ``attachments`` are JSON, not text.  A row too large
+    keeps its identity, and ``left_out`` names its other columns.
+
+    Args:
+        batch: enriched.
+        bytes_max: the twin topic's ``record_bytes_max``.
+        embedding: write the column ``embedding`` too (some thousand characters a row).
+    """
+    names = [name for name in batch.rows.schema.names if embedding or name != "embedding"]
+    columns = [_values(name, batch.column(name)) for name in names]
+    stamps = batch.column("ingest_time").cast(pa.int64()).to_pylist()
+    records = []
+    for stamp_us, values in zip(stamps, zip(*columns, strict=True), strict=True):
+        row = dict(zip(names, values, strict=True))
+        value = _encode(row)
+        if len(value) + RECORD_OVERHEAD_BYTES > bytes_max:
+            left_out = [name for name in names if name not in _KEPT]
+            value = _encode({**{name: row[name] for name in _KEPT}, "left_out": left_out})
+        key = str(row["conversation"] or row["id"]).encode()
+        records.append(
+            Outgoing(value, key, tuple(_headers(row)), batch.range.partition, stamp_us // 1000)
+        )
+    return records
+
+
+def _headers(row: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    yield _SPECVERSION
+    for name in ("id", "source", "type", "time"):
+        yield "ce_" + name, str(row[name]).encode()
+    yield _CONTENT_TYPE
+
+
+def _values(name: str, column: pa.Array) -> Sequence[Any]:
+    """A column as values that msgspec writes as JSON."""
+    if name in _JSON_COLUMNS:
+        texts = column.to_pylist()
+        return [None if text is None else msgspec.Raw(text.encode()) for text in texts]
+    if pa.types.is_timestamp(column.type):
+        in_utc = column.cast(pa.timestamp("us", tz="UTC"), safe=False)
+        return list(pc.replace_substring(in_utc.cast(pa.string()), " ", "T").to_pylist())
+    return list(column.to_pylist())
