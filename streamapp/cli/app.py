@@ -48,6 +48,7 @@ SECTIONS = {
     "Parts": {
         "models": Entry("models:models", "List and fetch model files."),
         "stage": Entry("stage:stage", "List stages, or start one of your own."),
+        "invoke": Entry("invoke:invoke", "Run one stage on a few events, without any broker."),
         "config": Entry("config:config", "Show every setting and where it came from."),
         "completion": Entry("completion:completion", "Print the completion script of a shell."),
     },

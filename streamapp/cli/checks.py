@@ -105,17 +105,20 @@ def check_ports(settings: Settings) -> Iterator[Check]:
 
 def check_broker(settings: Settings) -> Iterator[Check]:
     """Does the log answer, with the topics that are declared?"""
-    from streamapp.transport import open_admin
+    from streamapp.compose import admin
 
     declared = catalogue.load(settings.topics_dir)
     if (folder := missing_log(settings)) is not None:
         yield Check("broker", "ok", f"{folder} is not there yet: the first process makes it")
         return
     try:
-        there = asyncio.run(_topics(open_admin(settings.broker_url)))
+        there = asyncio.run(_topics(admin(settings)))
     except TimeoutError:
         fix = f"start it, or set {env_name('broker')}"
         yield Check("broker", "fail", f"{settings.broker_url} does not answer", fix)
+        return
+    except StreamappError as error:
+        yield Check("broker", "fail", error.message, error.fix)
         return
     yield Check("broker", "ok", f"{settings.broker_url} answers")
     missing = [topic.name for topic in declared if topic.name not in there]

@@ -88,4 +88,6 @@ def new(name: str, folder: Path) -> None:
 
     for path in scaffold(name, folder):
         click.echo(f"wrote {path}")
+    module = folder / name / f"{name}_stage.py"
+    click.echo(f'try it: streamapp invoke {module} --text "two words"')
     click.echo(f"next: pip install -e {folder / name}, then name it in topics/workflow.toml")

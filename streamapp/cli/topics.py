@@ -1,8 +1,8 @@
 """``streamapp topics``: what the log has, and making it have what the catalogue declares."""
 
 import asyncio
-import socket
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
@@ -14,18 +14,24 @@ from streamapp.cli.output import print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
 
-#: The consumer groups of our own processes on this host.
-GROUPS = ("streamapp-enrich", "streamapp-store", f"streamapp-mirror-{socket.gethostname()}")
-
 
 class PartitionState(NamedTuple):
-    """One partition of a topic as the log has it; ``lag`` of each group that ever committed."""
+    """One partition as the log has it; ``lag`` of each group that committed in it."""
 
-    topic: str
     partition: int
     begin: int
     end: int
     lag: dict[str, int]
+
+
+class TopicState(NamedTuple):
+    """One topic; ``bytes`` is None where the log does not tell."""
+
+    topic: str
+    records: int
+    bytes: int | None
+    lag: dict[str, int]
+    partitions: list[PartitionState]
 
 
 @group(examples=["streamapp topics apply", "streamapp topics ls"])
@@ -34,16 +40,22 @@ def topics() -> None:
 
 
 @topics.command(
-    examples=["streamapp topics ls", "streamapp topics ls --group my-app --json"],
+    examples=[
+        "streamapp topics ls",
+        "streamapp topics ls --partitions",
+        "streamapp topics ls --group my-app --json",
+    ],
 )
-@click.option("--group", "groups", multiple=True, metavar="NAME", help="Lag of this group as well.")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Lag of this group only.")
+@click.option("--partitions", is_flag=True, help="A line for each partition.")
 @json_option
 @settings_options("broker")
-def ls(settings: Settings, groups: tuple[str, ...], as_json: bool) -> None:
-    """List topics with their partitions, offsets and the lag of consumer groups.
+def ls(settings: Settings, groups: tuple[str, ...], partitions: bool, as_json: bool) -> None:
+    """List topics with what they hold and the lag of every consumer group.
 
-    BEGIN is the first offset still kept, END one past the last.  Lag is what a group has not
-    committed yet; a group that never committed is not shown.
+    RECORDS is the number of offsets from the first one still kept to the end (of a compacted topic
+    some are gone), BYTES what the topic takes on disk.  Lag is what a group has not committed yet;
+    a group that never committed is not shown.
     """
     if (folder := missing_log(settings)) is not None:
         raise Refuse(
@@ -51,16 +63,24 @@ def ls(settings: Settings, groups: tuple[str, ...], as_json: bool) -> None:
             f"there is no log at {folder}",
             "name another with --home or --broker, or make it: streamapp topics apply",
         )
-    states = asyncio.run(inspect(settings.broker_url, (*GROUPS, *groups)))
+    states = asyncio.run(inspect(settings, groups))
     if as_json:
-        print_json([state._asdict() for state in states])
-        return
-    rows = [
-        (state.topic, state.partition, state.begin, state.end, state.end - state.begin, _lag(state))
-        for state in states
-    ]
-    numbers = ("partition", "begin", "end", "records")
-    print_table(("topic", *numbers, "lag"), rows, right=numbers)
+        print_json([_as_json(state) for state in states])
+    elif partitions:
+        numbers = ("partition", "begin", "end", "records")
+        rows = [
+            (state.topic, part.partition, part.begin, part.end, part.end - part.begin, _lag(part))
+            for state in states
+            for part in state.partitions
+        ]
+        print_table(("topic", *numbers, "lag"), rows, right=numbers)
+    else:
+        sums = ("partitions", "records", "bytes")
+        totals = [
+            (state.topic, len(state.partitions), state.records, state.bytes, _lag(state))
+            for state in states
+        ]
+        print_table(("topic", *sums, "lag"), totals, right=sums)
 
 
 @topics.command(
@@ -86,23 +106,34 @@ def apply(settings: Settings, as_json: bool) -> None:
         click.echo(f"{did}  {topic.name}  {topic.partitions} partitions")
 
 
-async def inspect(url: str, groups: tuple[str, ...]) -> list[PartitionState]:
-    """Every partition of every topic of the log."""
-    from streamapp.transport import open_admin, open_reader
+async def inspect(settings: Settings, groups: Sequence[str] = ()) -> list[TopicState]:
+    """Every topic of the log, with the lag of these groups, or of all."""
+    from streamapp import compose
 
-    admin, reader = open_admin(url), open_reader(url)
+    admin, reader = compose.admin(settings), compose.reader(settings)
     async with AsyncExitStack() as stack:
         for client in (admin, reader):
             await client.start()
             stack.push_async_callback(client.stop)
-        committed = {name: await admin.committed(name) for name in groups}
+        names = groups or await admin.groups()
+        committed = {name: await admin.committed(name) for name in names}
         states = []
         for spec in sorted((await admin.topics()).values()):
+            parts = []
             for partition in range(spec.partitions):
                 begin, end = await reader.bounds(spec.name, partition)
                 lag = _lags(committed, (spec.name, partition), begin, end)
-                states.append(PartitionState(spec.name, partition, begin, end, lag))
+                parts.append(PartitionState(partition, begin, end, lag))
+            states.append(_topic(spec.name, await admin.bytes_kept(spec.name), parts))
         return states
+
+
+def _topic(name: str, bytes_kept: int | None, parts: list[PartitionState]) -> TopicState:
+    lag: Counter[str] = Counter()
+    for part in parts:
+        lag.update(part.lag)
+    records = sum(part.end - part.begin for part in parts)
+    return TopicState(name, records, bytes_kept, dict(lag), parts)
 
 
 def _lags(
@@ -112,11 +143,15 @@ def _lags(
     end: int,
 ) -> dict[str, int]:
     return {
-        name: end - max(begin, offsets[address])
+        name: end - min(max(begin, offsets[address]), end)
         for name, offsets in committed.items()
         if address in offsets
     }
 
 
-def _lag(state: PartitionState) -> Any:
-    return "  ".join(f"{name} {lag}" for name, lag in state.lag.items())
+def _lag(state: TopicState | PartitionState) -> str:
+    return "  ".join(f"{name} {lag}" for name, lag in sorted(state.lag.items()))
+
+
+def _as_json(state: TopicState) -> dict[str, Any]:
+    return {**state._asdict(), "partitions": [part._asdict() for part in state.partitions]}

@@ -1,5 +1,6 @@
 """``streamapp stage``."""
 
+import shlex
 import subprocess
 import sys
 
@@ -30,6 +31,19 @@ def test_new_writes_a_stage_whose_test_passes(run, clean):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    [line] = [line for line in result.out.splitlines() if line.startswith("try it: streamapp ")]
+    tried = run(*shlex.split(line.removeprefix("try it: streamapp ")), "--json")
+    assert (tried.code, tried.json["shouting"]) == (0, 2)
+
+
+def test_what_the_readme_of_a_new_stage_says_works(run, clean, monkeypatch):
+    run("stage", "new", "shouting")
+    folder = clean / "stages/shouting"
+    monkeypatch.chdir(folder)
+    readme = (folder / "README.md").read_text()
+    [line] = [line.strip() for line in readme.splitlines() if "streamapp invoke" in line]
+    result = run(*shlex.split(line)[1:])
+    assert (result.code, result.out.split()[-1]) == (0, "2")
 
 
 def test_new_overwrites_nothing(run):

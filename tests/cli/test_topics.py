@@ -28,16 +28,24 @@ def test_apply_creates_what_is_declared_and_says_what_was_there(run):
     assert "events.raw  4 partitions" in again
 
 
-def test_ls_shows_offsets(run, tmp_path):
+def test_ls_shows_what_topics_hold(run, tmp_path):
     run("topics", "apply")
     append(f"local://{tmp_path}/home/log", "events.raw", [b"{}"] * 3)
     states = run("topics", "ls", "--json").json
-    (raw,) = [s for s in states if (s["topic"], s["partition"]) == ("events.raw", 1)]
-    assert (raw["begin"], raw["end"], raw["lag"]) == (0, 3, {})
-    assert len(states) == sum(topic.partitions for topic in load())
-    table = run("topics", "ls").out.splitlines()
-    assert table[0].split() == ["topic", "partition", "begin", "end", "records", "lag"]
-    assert ["events.raw", "1", "0", "3", "3"] in [line.split() for line in table]
+    (raw,) = [state for state in states if state["topic"] == "events.raw"]
+    assert raw["records"] == 3
+    assert raw["bytes"] > 0
+    assert raw["lag"] == {}
+    assert raw["partitions"][1] == {"partition": 1, "begin": 0, "end": 3, "lag": {}}
+    assert [len(state["partitions"]) for state in states] == [
+        topic.partitions for topic in sorted(load(), key=lambda topic: topic.name)
+    ]
+    table = [line.split() for line in run("topics", "ls").out.splitlines()]
+    assert table[0] == ["topic", "partitions", "records", "bytes", "lag"]
+    assert ["events.raw", "4", "3", str(raw["bytes"])] in table
+    table = [line.split() for line in run("topics", "ls", "--partitions").out.splitlines()]
+    assert table[0] == ["topic", "partition", "begin", "end", "records", "lag"]
+    assert ["events.raw", "1", "0", "3", "3"] in table
 
 
 def test_ls_does_not_make_the_log_it_looks_for(run, tmp_path):
@@ -50,18 +58,29 @@ def test_ls_does_not_make_the_log_it_looks_for(run, tmp_path):
 def test_ls_shows_the_lag_of_groups_that_committed(run, tmp_path):
     run("topics", "apply")
     append(f"local://{tmp_path}/home/log", "events.raw", [b"{}"] * 5)
-    commit(tmp_path / "home/log", "mine", {("events.raw", 1): 2})
-    states = run("topics", "ls", "--group", "mine", "--json").json
-    assert [state["lag"] for state in states if state["lag"]] == [{"mine": 3}]
-    assert "mine 3" in run("topics", "ls", "--group", "mine").out
+    commit(tmp_path / "home/log", "mine", {("events.raw", 1): 2, ("events.raw", 0): 0})
+    commit(tmp_path / "home/log", "other", {("events.raw", 1): 5})
+    states = run("topics", "ls", "--json").json
+    assert [state["lag"] for state in states if state["lag"]] == [{"mine": 3, "other": 0}]
+    assert "mine 3  other 0" in run("topics", "ls").out
+    only = run("topics", "ls", "--group", "mine", "--partitions").out
+    assert "mine 3" in only
+    assert "other" not in only
+    assert run("topics", "ls", "--group", "nobody", "--json").json[0]["lag"] == {}
 
 
 def commit(folder, group, offsets):
-    from streamapp.transport.local.groups import Commits
+    from streamapp.transport.local.groups import Groups
 
-    commits = Commits(folder)
-    commits.put(group, offsets)
-    commits.close()
+    groups = Groups(folder)
+    groups.join(group, group)
+    generation = groups.look(group, group, 60.0).generation
+    groups.ready(group, group, generation, b"")
+    groups.assign(group, generation, {group: b""})
+    groups.take(group, group, generation)
+    assert groups.commit(group, group, generation, offsets)
+    groups.leave(group, group)
+    groups.close()
 
 
 def test_another_number_of_partitions_is_refused(run, clean):

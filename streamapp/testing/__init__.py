@@ -1,0 +1,45 @@
+"""Tests of stages and of what uses a log, without broker and without Faust.
+
+With pytest these come as the fixtures ``streamapp``, ``streamapp_clock`` and ``streamapp_log``
+(:mod:`streamapp.testing.plugin`)::
+
+    from word_count_stage import word_count
+
+    def test_words(streamapp):
+        streamapp.use(word_count)
+        streamapp.send("hello world")
+        assert streamapp.rows()[0]["word_count"] == 2
+
+``streamapp.testing.contracts`` holds suites to inherit.  Importing this package loads nothing:
+pytest does so in every run on a machine where streamapp is installed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamapp.plugin.testing import HashEmbedder, HashModels, batch_of
+    from streamapp.testing.clock import FakeClock
+    from streamapp.testing.log import MemoryLog
+    from streamapp.testing.pipeline import Pipeline
+
+__all__ = ["FakeClock", "HashEmbedder", "HashModels", "MemoryLog", "Pipeline", "batch_of"]
+
+_MODULES = {
+    "FakeClock": "streamapp.testing.clock",
+    "HashEmbedder": "streamapp.plugin.testing",
+    "HashModels": "streamapp.plugin.testing",
+    "MemoryLog": "streamapp.testing.log",
+    "Pipeline": "streamapp.testing.pipeline",
+    "batch_of": "streamapp.plugin.testing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
