@@ -1,0 +1,31 @@
+"""Models in your Kafka stream: a plugin for Faust.
+
+``streamapp.install(app, source=..., stages=[...])`` adds the enrich agent to a Faust app of your
+own; ``streamapp.CloudEventSchema`` reads topics of CloudEvents; ``streamapp.slice_topic`` and
+``streamapp.configure`` give an agent of yours whole fetches.  Importing this package loads none of
+it: a name is imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamapp.agents.codecs import CloudEventSchema
+    from streamapp.guest import install
+    from streamapp.transport import configure, slice_topic
+
+__all__ = ["CloudEventSchema", "configure", "install", "slice_topic"]
+
+_HOMES = {
+    "CloudEventSchema": "streamapp.agents.codecs",
+    "configure": "streamapp.transport",
+    "install": "streamapp.guest",
+    "slice_topic": "streamapp.transport",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -6,7 +6,7 @@ Imports are inside the functions, so that a process loads only what it is made o
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamapp.core.config import Settings, load, to_environment
@@ -16,12 +16,50 @@ from streamapp.topics import catalogue as topics
 
 if TYPE_CHECKING:
     from streamapp.models import Registry
+    from streamapp.transport import Admin, Producer, Reader, Security
     from streamapp.workflow import Plan
 
 
 def catalogue(settings: Settings) -> topics.Catalogue:
-    """The declared topics."""
-    return topics.load(settings.topics_dir)
+    """The declared topics, the optional ones as the settings ask for them."""
+    return topics.load(settings.topics_dir, {topics.TWIN} if settings.json_twin == "true" else ())
+
+
+def security(settings: Settings) -> "Security":
+    """How to connect to the broker."""
+    from streamapp.transport import Security
+
+    return Security(
+        settings.broker_security,
+        settings.broker_sasl_mechanism,
+        settings.broker_username,
+        settings.broker_password,
+        settings.broker_ca_file,
+        settings.broker_cert_file,
+        settings.broker_key_file,
+    )
+
+
+def producer(settings: Settings) -> "Producer":
+    """A producer for the log, to be started."""
+    from streamapp.transport import open_producer
+
+    return open_producer(settings.broker_url, security(settings))
+
+
+def reader(settings: Settings) -> "Reader":
+    """A reader of the log, to be started."""
+    from streamapp.transport import open_reader
+
+    return open_reader(settings.broker_url, security(settings))
+
+
+def admin(settings: Settings) -> "Admin":
+    """An admin client of the log, to be started."""
+    from streamapp.transport import open_admin
+
+    copies = settings.broker_replication or None
+    return open_admin(settings.broker_url, security(settings), replication=copies)
 
 
 def registry(settings: Settings) -> "Registry":
@@ -61,62 +99,62 @@ def missing_models(settings: Settings) -> list[str]:
 
 async def ensure_topics(settings: Settings) -> list[str]:
     """Create the catalogue's topics on the broker; the names of those that were missing."""
-    from streamapp.transport import TopicSpec, open_admin
+    from streamapp.transport import TopicSpec
 
-    admin = open_admin(settings.broker_url)
-    await admin.start()
+    client = admin(settings)
+    await client.start()
     try:
         return [
             topic.name
             for topic in catalogue(settings)
-            if await admin.create(TopicSpec(*topic.log_spec()))
+            if await client.create(TopicSpec(*topic.log_spec()))
         ]
     finally:
-        await admin.stop()
+        await client.stop()
 
 
 async def check_topics(settings: Settings) -> None:
     """What every agent needs of the log before it starts; nothing is created.
 
     Raises:
-        Refuse: one of the three topics is missing, or raw and enriched differ in partitions.
+        Refuse: a topic is missing, or raw and enriched (or its JSON twin) differ in partitions.
         Retry: the broker does not answer.
     """
-    from streamapp.transport import open_admin
-
-    admin = open_admin(settings.broker_url)
-    await admin.start()
+    client = admin(settings)
+    await client.start()
     try:
-        there = await admin.topics()
+        there = await client.topics()
     finally:
-        await admin.stop()
-    missing = [name for name in (topics.RAW, topics.ENRICHED, topics.DEAD) if name not in there]
+        await client.stop()
+    twin = [topics.TWIN] if settings.json_twin == "true" else []
+    needed = [topics.RAW, topics.ENRICHED, topics.DEAD, *twin]
+    missing = [name for name in needed if name not in there]
     if missing:
         raise Refuse(
             "topic.missing",
             f"{settings.broker_url} has no topic {', '.join(missing)}",
             "run `streamapp topics apply` with the same settings (`streamapp up` does it itself)",
         )
-    raw, enriched = there[topics.RAW].partitions, there[topics.ENRICHED].partitions
-    if raw != enriched:
-        raise Refuse(
-            "topic.partitions",
-            f"{topics.RAW} has {raw} partitions and {topics.ENRICHED} has {enriched}",
-            "make both anew with one number: enriched partition p holds source partition p",
-        )
+    raw = there[topics.RAW].partitions
+    for name in (topics.ENRICHED, *twin):
+        if raw != there[name].partitions:
+            raise Refuse(
+                "topic.partitions",
+                f"{topics.RAW} has {raw} partitions and {name} has {there[name].partitions}",
+                "make both anew with one number: enriched partition p holds source partition p",
+            )
 
 
 async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
     """The gateway, until a signal."""
     from streamapp.gateway import serve
-    from streamapp.transport import open_admin, open_producer
 
     await serve(
         settings,
-        open_producer(settings.broker_url),
+        producer(settings),
         catalogue(settings),
         Metrics(),
-        admin=open_admin(settings.broker_url),
+        admin=admin(settings),
         on_ready=on_ready,
     )
 
@@ -124,22 +162,26 @@ async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | No
 def enrich_app(settings: Settings) -> Any:
     """The worker's Faust app: raw events in, enriched records out."""
     from streamapp.agents.enrich import EnrichAgent, EnrichConfig
-    from streamapp.transport import open_producer, open_reader
+    from streamapp.agents.twin import twin_to
 
     app, metrics = _app("streamapp-enrich", settings, settings.worker_port, wait_empty=False)
+    declared = catalogue(settings)
     agent = EnrichAgent(
         plan(settings, lambda name, _, s: metrics.stage_seconds.labels(name).observe(s)),
-        open_producer(settings.broker_url),
-        open_reader(settings.broker_url),
+        producer(settings),
+        reader(settings),
         EnrichConfig(
-            record_bytes_max=catalogue(settings)[topics.ENRICHED].record_bytes_max,
+            record_bytes_max=declared[topics.ENRICHED].record_bytes_max,
             event_bytes_max=settings.event_bytes_max,
             snapshot_records=settings.snapshot_records,
             snapshot_s=settings.snapshot_s,
             conversations_max=settings.conversations_max,
         ),
         metrics,
-        lambda: app.consumer_generation_id,
+        _generation(app),
+        twin_to(topics.TWIN, declared[topics.TWIN].record_bytes_max)
+        if settings.json_twin == "true"
+        else None,
     )
     return _with_agent(app, agent, "enrich", topics.RAW, settings, metrics)
 
@@ -174,18 +216,17 @@ def store_app(settings: Settings) -> Any:
         open_store,
         serve,
         metrics,
-        lambda: app.consumer_generation_id,
+        _generation(app),
         flush_rows=settings.flush_rows,
         flush_ms_max=settings.flush_ms_max,
     )
-    return _with_agent(app, agent, "store", topics.ENRICHED, settings, metrics)
+    return _with_agent(app, agent, "store", topics.ENRICHED, settings, metrics, agent.open)
 
 
 def mirror_app(settings: Settings) -> Any:
     """This host's terminal agent: enriched records in, frames of the ring out."""
     from streamapp.agents.mirror import MirrorAgent
     from streamapp.ring import EngineName, RingSpec, RingWriter
-    from streamapp.transport import open_reader
 
     app, metrics = _app(
         f"streamapp-mirror-{socket.gethostname()}", settings, settings.terminal_port
@@ -198,11 +239,11 @@ def mirror_app(settings: Settings) -> Any:
 
     agent = MirrorAgent(
         open_ring,
-        open_reader(settings.broker_url),
+        reader(settings),
         metrics,
-        lambda: app.consumer_generation_id,
+        _generation(app),
     )
-    return _with_agent(app, agent, "mirror", topics.ENRICHED, settings, metrics)
+    return _with_agent(app, agent, "mirror", topics.ENRICHED, settings, metrics, agent.open)
 
 
 def app_or_exit(build: Callable[[Settings], Any]) -> Any:
@@ -236,13 +277,27 @@ def _app(
         web_bind="127.0.0.1",
         web_port=port,
         drain_s=settings.drain_s,
+        session_s=settings.session_s,
+        security=security(settings),
         wait_empty=wait_empty,
     )
     return app, Metrics()
 
 
+def _generation(app: Any) -> Callable[[], int]:
+    from streamapp.transport.acks import generation_of
+
+    return lambda: generation_of(app)
+
+
 def _with_agent(
-    app: Any, agent: Any, name: str, topic: str, settings: Settings, metrics: Metrics
+    app: Any,
+    agent: Any,
+    name: str,
+    topic: str,
+    settings: Settings,
+    metrics: Metrics,
+    opening: Callable[[], Awaitable[None]] | None = None,
 ) -> Any:
     from streamapp.agents.app import add_pages, on_shutdown
     from streamapp.agents.outcome import persist
@@ -254,8 +309,16 @@ def _with_agent(
         start_positions=agent.start_positions,
         batch_events_max=settings.batch_events_max,
         batch_bytes_max=settings.batch_bytes_max,
+        batch_wait_ms_max=settings.batch_wait_ms_max,
+        stall_s_max=settings.stall_s_max,
     )
-    app.before_start = lambda: persist("topics", lambda: check_topics(settings), metrics)
+
+    async def before_start() -> None:
+        await persist("topics", lambda: check_topics(settings), metrics)
+        if opening is not None:
+            await opening()
+
+    app.before_start = before_start
     app.agent(slice_topic(app, topic), name=name, concurrency=1)(agent.run)
     add_pages(app, metrics, lambda: {"assigned": agent.ready}, agent.positions)
     on_shutdown(app, agent.stop)

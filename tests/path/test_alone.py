@@ -4,8 +4,10 @@ import asyncio
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -67,18 +69,24 @@ def test_partition_counts_that_do_not_fit_are_refused(alone, tmp_path):
     assert "events.raw has 3 partitions and events.enriched has 2" in said
 
 
-def test_a_second_member_is_refused_with_the_first_ones_pid(alone):
+@pytest.mark.parametrize(
+    ("name", "held"), [("store", "store.duckdb"), ("terminal", "another process writes")]
+)
+def test_a_second_process_of_one_view_is_refused_and_the_first_keeps_all(alone, name, held):
     assert alone("topics apply")[0] == 0
     machine = alone.machine
     first = subprocess.Popen(
-        [sys.executable, "-m", "streamapp.cli", "terminal"], env=machine.env, cwd=machine.home
+        [sys.executable, "-m", "streamapp.cli", name], env=machine.env, cwd=machine.home
     )
     try:
-        machine.wait_for(lambda: machine.ready("terminal"), "the first to be ready")
-        code, said = alone("terminal", terminal_port=0)
+        machine.wait_for(lambda: machine.ready(name), "the first to be ready")
+        code, said = alone(name, **{f"{name}_port": 0})
         assert code == 2
-        assert f"already has a member on this log: process {first.pid}" in said
-        assert machine.ready("terminal")
+        assert held in said.splitlines()[0]
+        assert said.splitlines()[1].startswith("fix: ")
+        assert machine.ready(name)
+        with closing(sqlite3.connect(machine.home / "log" / "groups" / "groups.db")) as groups:
+            assert groups.execute("SELECT generation FROM groups").fetchall() == [(1,)]
     finally:
         first.terminate()
         assert first.wait(30) == 0

@@ -1,0 +1,400 @@
+"""streamapp.install in somebody's own app: what it refuses, and what it leaves as it was."""
+
+import asyncio
+import json
+import socket
+import urllib.request
+from collections import Counter
+
+import faust
+import pytest
+from faust_apps import run  # noqa: F401
+
+import streamapp
+from streamapp.agents.log import log_of
+from streamapp.core.errors import Refuse
+from streamapp.plugin import stage
+from streamapp.stages.language import Language
+from streamapp.topics.enriched import decode
+from streamapp.transport import (
+    Outgoing,
+    TopicSpec,
+    configure,
+    open_admin,
+    open_producer,
+    open_reader,
+    options_of,
+)
+
+PROGRAM = """
+import json, os, sys
+import faust, streamapp
+from streamapp.plugin import Reject, stage
+
+app = faust.App("shop", topic_partitions=2, store="memory://", broker_commit_interval=0.1, {settings})
+
+@stage("loud", version=1, reads=["text"], writes={{"loud": "string"}})
+def loud(text):
+    if text == "bad":
+        raise Reject("loud.bad", "this one is bad")
+    return {{"loud": text.upper()}}
+
+def say(word, **what):
+    os.write(1, b"\\x1e" + word.encode() + b" " + json.dumps(what).encode() + b"\\n")
+
+{body}
+"""
+ENRICHED = """
+orders = streamapp.install(app, source="orders", stages=[loud])
+
+@app.agent(orders)
+async def read(batches):
+    async for batch in batches:
+        for order in batch.select(["id", "loud"]).to_pylist():
+            say("row", **order)
+"""
+
+
+@stage("loud", version=1, reads=["text"], writes={"loud": "string"})
+def loud(text):
+    return {"loud": text.upper()}
+
+
+class Log:
+    def __init__(self, url):
+        self._clients = open_admin(url), open_producer(url), open_reader(url)
+        self.admin, self.producer, self.reader = self._clients
+
+    async def __aenter__(self):
+        for client in self._clients:
+            await client.start()
+        return self
+
+    async def __aexit__(self, *_):
+        for client in self._clients:
+            await client.stop()
+
+    async def send(self, topic, numbers, text="hi"):
+        bodies = [json.dumps({"id": f"o{n}", "message": text}).encode() for n in numbers]
+        await self.producer.send(topic, [Outgoing(b, b"%d" % n) for n, b in enumerate(bodies)])
+
+    async def records(self, topic, partitions):
+        found = []
+        for partition in range(partitions):
+            at, end = await self.reader.bounds(topic, partition)
+            while at < end:
+                slice_ = await self.reader.read(topic, partition, at)
+                found += slice_.records
+                at = max(slice_.range.next, at + 1)
+        return found
+
+    async def ids(self, topic="orders.enriched", partitions=2):
+        """Of all enriched rows, as often as they are there."""
+        rows = [decode(record).rows for record in await self.records(topic, partitions)]
+        return Counter(id_ for batch in rows for id_ in batch.column("id").to_pylist())
+
+    async def until_ids(self, count, worker):
+        async with asyncio.timeout(90):
+            while sum((ids := await self.ids()).values()) < count:
+                assert worker.process.poll() is None, worker.text()
+                await asyncio.sleep(0.05)
+        return ids
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"local://{tmp_path}/log"
+
+
+@pytest.fixture
+async def log(url):
+    async with Log(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app_of(run, tmp_path):  # noqa: F811
+    """Write the program; returns how to start it with a broker."""
+
+    def write(body, settings=""):
+        (tmp_path / "shop.py").write_text(PROGRAM.format(body=body, settings=settings))
+
+        def start(broker, *arguments):
+            arguments = arguments or ("worker", "-l", "info", "--without-web")
+            return run("-m", "faust", "-A", "shop", *arguments, BROKER_URL=broker)
+
+        return start
+
+    return write
+
+
+def expected(count):
+    return Counter(f"o{n}" for n in range(count))
+
+
+async def test_a_plain_agent_reads_enriched_events(app_of, url, log):
+    worker = await app_of(ENRICHED)(url).ready()
+    await log.send("orders", range(20))
+    rows = await worker.until_said("row", 20)
+    assert {row["loud"] for row in rows} == {"HI"}
+    assert Counter(row["id"] for row in rows) == expected(20)
+    assert await worker.terminate() == 0
+
+
+@pytest.mark.parametrize("transport", ["local", "kafka", "kafka+batch"])
+async def test_kill_9_loses_nothing_and_repeats_nothing(app_of, transport, url, request):
+    client = broker = url
+    if transport != "local":
+        kafka = request.getfixturevalue("kafka_broker")().start()
+        client, broker = kafka.url, f"{transport}://{kafka.bootstrap}"
+    # A killed member is missed for as long as its session lasts, a minute by default.
+    start, count = app_of(ENRICHED, "broker_session_timeout=5, broker_heartbeat_interval=1"), 4000
+    async with Log(client) as log:
+        await log.admin.create(TopicSpec("orders", 2, 1 << 20))
+        await log.send("orders", range(count))
+        for enough in (1, 1500):
+            worker = start(broker)
+            if enough == 1:
+                await worker.ready()
+            await log.until_ids(enough, worker)
+            await worker.kill()
+        worker = await start(broker).ready()
+        await log.send("orders", range(count, count + 100))
+        assert await log.until_ids(count + 100, worker) == expected(count + 100)
+        assert await worker.terminate() == 0
+
+
+@pytest.mark.parametrize("transport", ["kafka", "kafka+batch"])
+async def test_members_come_and_go_and_nothing_is_lost(app_of, transport, kafka_broker):
+    kafka = kafka_broker().start()
+    start = app_of(ENRICHED, "broker_session_timeout=5, broker_heartbeat_interval=1")
+    async with Log(kafka.url) as log:
+        await log.admin.create(TopicSpec("orders", 2, 1 << 20))
+        broker, sent, workers = f"{transport}://{kafka.bootstrap}", 0, []
+        for leaves in (False, False, True, True):
+            workers.append(await start(broker).ready())
+            await log.send("orders", range(sent, sent := sent + 1000))
+            if leaves:
+                assert await workers.pop(0).terminate() == 0
+            await log.until_ids(sent, workers[-1])
+        ids = await log.ids()
+        assert set(ids) == set(expected(sent))
+        for worker in workers:
+            assert await worker.terminate() == 0
+
+
+@pytest.mark.parametrize("transport", ["kafka", "kafka+batch"])
+async def test_our_clients_are_let_in_with_the_app_s_own_login(app_of, transport, kafka_broker):
+    kafka = kafka_broker(sasl=True).start()
+    login = 'faust.SASLCredentials(username="admin", password="admin-secret", mechanism="PLAIN")'
+    start = app_of(ENRICHED, f"broker_credentials={login}")
+    async with Log(kafka.url) as log:
+        await log.admin.create(TopicSpec("orders", 2, 1 << 20))
+        await log.send("orders", range(20))
+        worker = await start(kafka.sasl_url.replace("kafka+batch", transport)).ready()
+        assert await log.until_ids(20, worker) == expected(20)
+        assert await worker.terminate() == 0
+
+
+async def test_a_bad_event_is_a_dead_letter_of_the_app_s_own(app_of, url, log):
+    worker = await app_of(ENRICHED)(url).ready()
+    await log.send("orders", range(3), "bad")
+    await log.send("orders", range(3, 5))
+    await worker.until_said("row", 2)
+    letters = await log.records("orders.dead", 1)
+    assert [json.loads(letter.value)["message"] for letter in letters] == ["bad"] * 3
+    assert await worker.terminate() == 0
+
+
+async def test_an_agent_that_reads_the_source_too_gets_its_records(app_of, url, log):
+    body = f"""{ENRICHED}
+counts = app.Table("counts", default=int)
+
+@app.agent(app.topic("orders", key_type=str))
+async def count(stream):
+    async for key, order in stream.items():
+        counts[key] += 1
+        say("order", id=order["id"], count=counts[key])
+"""
+    worker = await app_of(body)(url).ready()
+    await log.send("orders", range(30))
+    orders = await worker.until_said("order", 30)
+    rows = await worker.until_said("row", 30)
+    assert Counter(order["id"] for order in orders) == expected(30)
+    assert Counter(row["id"] for row in rows) == expected(30)
+    assert await worker.terminate() == 0
+
+
+async def test_the_enriched_topic_follows_its_source_not_the_app(app_of, url, log):
+    await log.admin.create(TopicSpec("orders", 5, 1 << 20))
+    worker = await app_of(ENRICHED)(url).ready()
+    topics = await log.admin.topics()
+    assert topics["orders.enriched"].partitions == 5
+    assert await worker.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        (
+            TopicSpec("orders.enriched", 3, 8 << 20),
+            "orders has 2 partitions and orders.enriched has 3",
+        ),
+        (
+            TopicSpec("orders.enriched", 2, 1 << 20),
+            "orders.enriched takes records of 1,048,576 bytes",
+        ),
+        (TopicSpec("orders.dead", 1, 4096), "orders.dead takes records of 4,096 bytes"),
+    ],
+)
+async def test_a_topic_that_does_not_fit_ends_in_two_lines(app_of, url, log, there, why):
+    await log.admin.create(TopicSpec("orders", 2, 1 << 20))
+    await log.admin.create(there)
+    worker = app_of(ENRICHED)(url)
+    assert await worker.ended() == 2
+    text = worker.text()
+    assert "Traceback" not in text
+    assert f"error: {why}" in text
+    assert "\nfix: " in text
+
+
+async def test_topics_are_not_declared_where_the_app_forbids_it(app_of, url, log):
+    start = app_of(ENRICHED, "topic_allow_declare=False, topic_disable_leader=True")
+    worker = start(url)
+    assert await worker.ended() == 2
+    assert "has no topic orders, and topic_allow_declare is off" in worker.text()
+    command = start(url, "streamapp-topics")
+    assert await command.ended() == 0
+    assert "created  orders.enriched  2 partitions" in command.text()
+    assert set(await log.admin.topics()) == {"orders", "orders.enriched", "orders.dead"}
+
+
+async def test_the_json_twin_has_the_same_rows(app_of, url, log):
+    body = ENRICHED.replace("stages=[loud]", "stages=[loud], json_twin=True")
+    worker = await app_of(body)(url).ready()
+    await log.send("orders", range(20))
+    await log.until_ids(20, worker)
+    twins = await log.records("orders.enriched.json", 2)
+    assert Counter(json.loads(twin.value)["id"] for twin in twins) == expected(20)
+    assert {json.loads(twin.value)["loud"] for twin in twins} == {"HI"}
+    assert await worker.terminate() == 0
+
+
+async def test_pages_and_commands(app_of, url, log):
+    body = f"""{ENRICHED}
+streamapp.install(app, source="reviews", stages=["language"])
+
+@app.page("/healthz")
+async def mine(self, request):
+    return self.text("mine")
+"""
+    start = app_of(body)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    worker = await start(url, "worker", "-l", "info", "--web-port", str(port)).ready()
+    await log.send("orders", range(6))
+    await worker.until_said("row", 6)
+
+    def get(path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+            return answer.read().decode()
+
+    ready = json.loads(await asyncio.to_thread(get, "/streamapp/readyz"))
+    assert ready == {"assigned.orders": True, "assigned.reviews": True, "not_draining": True}
+    metrics = await asyncio.to_thread(get, "/streamapp/metrics")
+    assert "streamapp_enrich_events_total 6.0" in metrics
+    assert 'streamapp_consumer_lag_records{partition="0",topic="orders"} 0.0' in metrics
+    assert await asyncio.to_thread(get, "/healthz") == "mine"
+    command = start(url, "streamapp-rows", "--last", "2")
+    assert await command.ended() == 0
+    rows = [json.loads(line) for line in command.text().splitlines()]
+    assert [row["loud"] for row in rows] == ["HI", "HI"]
+    assert await worker.terminate() == 0
+
+
+# In this process: nothing connects.
+
+
+@pytest.fixture
+def app(tmp_path):
+    return faust.App("mine", broker=f"local://{tmp_path}/log")
+
+
+def test_it_adds_to_what_the_app_configured(app):
+    configure(app, coalesce={"mine"}, batch_events_max=9)
+    topic = streamapp.install(app, source=app.topic("orders", partitions=3), stages=[loud])
+    assert topic.get_topic_name() == "orders.enriched"
+    assert options_of(app).coalesce == {"mine", "orders"}
+    assert options_of(app).batch_events_max == 9
+
+
+def test_stages_come_by_name_by_function_by_class_and_made(app):
+    made = Language({"languages": ["en", "pt"]})
+    streamapp.install(app, source="a", stages=["language", loud])
+    streamapp.install(
+        app, source="b", stages=[Language], options={"language": {"languages": ["en", "pt"]}}
+    )
+    streamapp.install(app, source="c", stages=[made, loud], enriched="d", dead="e")
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "why"),
+    [
+        ("a", {"stages": ["langauge"]}, "no stage is called 'langauge' .did you mean 'language'"),
+        ("a", {"stages": ["language", Language]}, "'language' is named twice"),
+        ("a", {"stages": []}, "no stages"),
+        ("a", {"stages": [3]}, "3 is no stage"),
+        ("a", {"stages": ["language"], "options": {"embed": {}}}, "options for 'embed'"),
+        ("a", {"stages": ["language"], "options": {"language": {"x": 1}}}, "no option 'x'"),
+        ("a", {"stages": [Language({})], "options": {"language": {}}}, "is made already"),
+        ("a", {"stages": ["sentiment"]}, "reads 'language', which no stage"),
+        (["a", "b"], {"stages": [loud]}, "is not one topic"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(app, source, arguments, why):
+    topic = source if isinstance(source, str) else app.topic(*source)
+    with pytest.raises(Refuse, match=why):
+        streamapp.install(app, source=topic, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("broker", "url"),
+    [
+        ("kafka://a:1;b", "kafka+batch://a:1,b:9092"),
+        ("kafka+batch://[::1]:7", "kafka+batch://[::1]:7"),
+        ("local:///tmp/a%20log", "local:///tmp/a%20log"),
+    ],
+)
+def test_our_clients_read_the_log_that_the_app_names(broker, url):
+    assert log_of(faust.App("mine", broker=broker)).url == url
+
+
+def test_they_log_in_as_the_app_does():
+    login = faust.SASLCredentials(username="ana", password="secret", mechanism="SCRAM-SHA-256")
+    log = log_of(faust.App("mine", broker="kafka://a", broker_credentials=login))
+    assert log.security.client_options() == {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "SCRAM-SHA-256",
+        "sasl_plain_username": "ana",
+        "sasl_plain_password": "secret",
+        "ssl_context": None,
+    }
+    assert "secret" not in repr(log)
+
+
+def test_a_broker_that_is_no_log_is_refused():
+    with pytest.raises(Refuse, match="cannot work on broker 'memory:"):
+        streamapp.install(faust.App("mine", broker="memory://"), source="a", stages=[loud])
+
+
+def test_kafka_transactions_are_refused():
+    app = faust.App("mine", broker="kafka://a", processing_guarantee="exactly_once")
+    with pytest.raises(Refuse, match="does not take part in Kafka transactions"):
+        streamapp.install(app, source="a", stages=[loud])
+
+
+def test_a_source_is_installed_once(app):
+    streamapp.install(app, source="orders", stages=[loud])
+    with pytest.raises(Refuse, match="two agents keep the position of topic 'orders'"):
+        streamapp.install(app, source="orders", stages=["language"])
