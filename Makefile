@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 RING   := $(wildcard streamapp/ring/*.c streamapp/ring/*.h include/*.h)
 
-.PHONY: setup demo up test check bench bench-footprint soak clean help
+.PHONY: setup demo up kafka test check bench bench-footprint bench-transport soak clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -30,6 +30,9 @@ demo: $(VENV)/.run  ## send messages through all four processes and show what co
 up: $(VENV)/.run  ## run all four processes and show a live summary
 	@$(BIN)/streamapp up
 
+kafka: $(VENV)/.dev  ## one Apache Kafka broker on loopback until ctrl-C (PORT=9092; needs Java and Maven)
+	@$(BIN)/python tests/kafka_broker.py run --port $(or $(PORT),9092)
+
 check: $(VENV)/.dev  ## linters, types and floors
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -44,6 +47,9 @@ soak: setup  ## the long forms of the fault tests
 
 bench: setup  ## every benchmark; tables here, figures in bench/results/
 	@for file in bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+bench-transport: setup  ## our transports beside Faust, Quix Streams and aiokafka (about ten minutes)
+	@$(BIN)/python bench/bench_transport.py
 
 bench-footprint: setup  ## memory of the four processes, idle and loaded
 	@$(BIN)/python bench/bench_footprint.py

@@ -69,6 +69,13 @@ def test_the_stage():
     assert (stage.name, stage.version) == ("word_count", 1)
 
 
+def test_the_app_of_one_s_own():
+    space = {"__name__": "shop"}
+    exec(block("streamapp.install"), space)
+    read = [agent for agent in space["app"].agents.values() if agent.fun.__name__ == "read"]
+    assert [agent.channel.get_topic_name() for agent in read] == ["reviews.enriched"]
+
+
 @pytest.mark.parametrize("line", block("faust -A streamapp.worker worker").strip().split("\n"))
 def test_the_faust_apps_are_found(line, tmp_path):
     env = os.environ | {"STREAMAPP_HOME": str(tmp_path)}
