@@ -23,7 +23,7 @@ from streamapp.core.metrics import Metrics
 from streamapp.plugin import Stage, StageFactory
 from streamapp.topics import catalogue as topics
 from streamapp.transport import configure, is_configured, join, options_of, record_by_record
-from streamapp.transport.acks import SliceSchema
+from streamapp.transport.acks import SliceSchema, generation_of
 from streamapp.workflow import Plan, Workflow
 
 #: What ``stages`` takes: a name of the group ``streamapp.stages``, a factory such as ``@stage``
@@ -108,7 +108,7 @@ def install(
         reader,
         _config(house, route),
         house.metrics,
-        lambda: app.consumer_generation_id,
+        lambda: generation_of(app),
         twin_to(twin, house.catalogue[topics.TWIN].record_bytes_max) if twin else None,
     )
     start_positions = _start_positions(app, agent, name)
@@ -120,7 +120,7 @@ def install(
             stream,
             start_positions,
             reader,
-            lambda: app.consumer_generation_id,
+            lambda: generation_of(app),
             Limits(limits.batch_events_max, limits.batch_bytes_max),
             house.metrics,
         )

@@ -92,7 +92,8 @@ def _every_id_once(fleet, sent, raw):
     wanted = {one.id for one in sent if one.id}
     lost = wanted - set(ids)
     assert not lost, f"lost: {_addresses(lost, raw)}"
-    assert not set(ids) - wanted, "nobody sent it"
+    more = set(ids) - wanted
+    assert not more, f"nobody sent them: {_addresses(more, raw)}"
 
 
 def _addresses(ids, raw):

@@ -213,6 +213,8 @@ def events(name, seed):
         at_ms += chance.choice([15, 400, 3_000, 70_000, -2_000])
         conversation = f"{name}-{chance.randrange(7)}"
         kind = chance.choices(["good", "again", "poison", "bad"], [89.5, 5, 0.5, 5])[0]
+        if kind == "again" and not lately:
+            kind = "good"
         text = f"{chance.choice(['great', 'bad', 'so so'])} {number}"
         event = {
             "id": f"{name}-{number}",
@@ -232,7 +234,7 @@ def events(name, seed):
             event["id"] if kind == "good" else None,
             Outgoing(value, conversation.encode(), headers),
         )
-        if kind == "again" and lately:
+        if kind == "again":
             sent = chance.choice(lately)
         elif kind == "good":
             lately.append(sent)

@@ -282,6 +282,7 @@ class Pipeline:
         """Third step: to the log, then acknowledged."""
         while await self._finish(await self._made.get()):
             self._made.task_done()
+        self.drop()  # what comes behind is not ours either, and must not wait for us
 
     async def _finish(self, work: _Work) -> bool:
         """False when the partition was revoked: a later owner goes on from what is published."""
@@ -328,9 +329,21 @@ class Pipeline:
     async def _send(
         self, what: str, topic: str, records: Sequence[Outgoing]
     ) -> list[Address] | None:
-        """Where the records are, for good; None when the partition was revoked meanwhile."""
-        send = partial(self._shared.producer.send, topic, records)
-        return await persist(what, send, self._shared.metrics, self._is_ours)
+        """Where the records are, for good; None when the partition was revoked meanwhile.
+
+        While stopping, a log that does not answer is not waited for either.
+        """
+        tried = False
+
+        async def send() -> list[Address]:
+            nonlocal tried
+            tried = True
+            return await self._shared.producer.send(topic, records)
+
+        def goes_on() -> bool:
+            return self._is_ours() and not (tried and self._stopping)
+
+        return await persist(what, send, self._shared.metrics, goes_on)
 
     def _count(self, made: _Made, slice_: Slice) -> None:
         metrics = self._shared.metrics

@@ -289,6 +289,49 @@ async def test_what_was_revoked_on_its_way_is_neither_published_nor_acknowledged
         assert [(c.first, c.next) for c in worker.log.covers()] == [(0, 4)]
 
 
+async def test_stopping_does_not_wait_for_a_log_that_does_not_answer():
+    class Silent(Log):
+        asked = asyncio.Event()
+
+        async def send(self, topic, records):
+            self.asked.set()
+            raise Retry("log.unreachable", "nobody there")
+
+    async with Worker(Plan(), Silent()) as worker:
+        events = [Event(at, [at]) for at in range(4)]
+        for event in events:
+            worker.stream.queue.put_nowait(event)
+        await worker.log.asked.wait()
+        async with asyncio.timeout(WAIT_S):
+            await worker.agent.stop()
+        assert not any(event.acked.is_set() for event in events)
+        assert worker.log.stopped
+
+
+async def test_a_step_that_ends_lets_go_the_ones_behind_it():
+    """The group moves on while a Slice is published and two more are on their way; then a SIGTERM."""
+    sent, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Log):
+        async def send(self, topic, records):
+            sent.set()
+            await go_on.wait()
+            return await super().send(topic, records)
+
+    async with Worker(Plan(), Slow()) as worker:
+        for at in range(5):
+            worker.stream.queue.put_nowait(Event(at, [at]))
+        await sent.wait()
+        way = worker.agent._partitions[RAW, 0]
+        async with asyncio.timeout(WAIT_S):
+            while not way._made._putters:  # the models' step waits for the publishing one
+                await asyncio.sleep(0)
+        worker.generation = 2
+        go_on.set()
+        async with asyncio.timeout(WAIT_S):
+            await worker.agent.stop()
+
+
 async def test_a_generation_that_is_over_publishes_nothing_even_before_it_is_told():
     """The group has moved on, and the new assignment has not come yet."""
     begun, go_on = threading.Event(), threading.Event()
