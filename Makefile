@@ -3,7 +3,7 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHON ?= python3
-RING   := $(wildcard streamapp/ring/*.c streamapp/ring/*.h include/*.h)
+C      := $(wildcard streamapp/*/*.c streamapp/*/*.h include/*.h)
 
 .PHONY: setup demo up kafka test check bench bench-footprint bench-transport soak clean help
 .DEFAULT_GOAL := help
@@ -11,7 +11,7 @@ RING   := $(wildcard streamapp/ring/*.c streamapp/ring/*.h include/*.h)
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-$(VENV)/.run: pyproject.toml setup.py docker/constraints.txt $(RING)
+$(VENV)/.run: pyproject.toml setup.py docker/constraints.txt $(C)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e .
@@ -55,4 +55,4 @@ bench-footprint: setup  ## memory of the four processes, idle and loaded
 	@$(BIN)/python bench/bench_footprint.py
 
 clean:  ## remove what was built
-	rm -rf $(VENV) build dist *.egg-info streamapp/ring/*.so
+	rm -rf $(VENV) build dist *.egg-info streamapp/*/*.so

@@ -8,18 +8,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("streamapp", "faust-streaming", "duckdb", "pyarrow", "numpy", "onnxruntime")
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+Name = TypeVar("Name")
+Figure = TypeVar("Figure")
 
 
 def interleaved(
-    subjects: Mapping[str, Callable[[], float]], rounds: int = ROUNDS
-) -> dict[str, list[float]]:
+    subjects: Mapping[Name, Callable[[], Figure]], rounds: int = ROUNDS, *, warm_up: bool = True
+) -> dict[Name, list[Figure]]:
     """Figures of each subject, one of each per round after a warm-up, so that drift hits all alike."""
-    figures: dict[str, list[float]] = {name: [] for name in subjects}
-    for number in range(rounds + 1):
+    figures: dict[Name, list[Figure]] = {name: [] for name in subjects}
+    for number in range(0 if warm_up else 1, rounds + 1):
         for name, measure in subjects.items():
             figure = measure()
             if number:
@@ -39,6 +42,35 @@ def report(
     figures: Mapping[str, object],
 ) -> None:
     """Print the table and the ratios; write both with the figures, versions and the command."""
+    show(table)
+    for label, ratio in ratios.items():
+        print(f"{label}: {ratio:.2f}")
+    write(name, ratios, figures)
+
+
+def write(
+    name: str,
+    ratios: Mapping[str, float],
+    figures: Mapping[str, object],
+    versions: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Write bench/results/NAME.json and return what it says."""
+    RESULTS.mkdir(exist_ok=True)
+    content = {
+        "ratios": {label: round(ratio, 4) for label, ratio in ratios.items()},
+        "figures": figures,
+        "versions": {package: version(package) for package in PACKAGES}
+        | {"python": platform.python_version()}
+        | dict(versions or {}),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "command": f"python {Path(sys.argv[0]).name}",
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    return content
+
+
+def show(table: Sequence[Sequence[str]]) -> None:
+    """Print a table, its first column to the left."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
         print(
@@ -47,15 +79,3 @@ def report(
                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))
             )
         )
-    for label, ratio in ratios.items():
-        print(f"{label}: {ratio:.2f}")
-    RESULTS.mkdir(exist_ok=True)
-    content = {
-        "ratios": {label: round(ratio, 4) for label, ratio in ratios.items()},
-        "figures": figures,
-        "versions": {package: version(package) for package in PACKAGES}
-        | {"python": platform.python_version()},
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "command": f"python {Path(sys.argv[0]).name}",
-    }
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")

@@ -30,9 +30,9 @@ def batch(base, records, skipped=0, control=False, codec=0):
     return bytes(data)
 
 
-def source(data, position=0, check_crcs=True):
+def source(data, position):
     return PartitionRecords(
-        TopicPartition("t", 0), MemoryRecords(data), [], position, None, None, check_crcs, 0
+        TopicPartition("t", 0), MemoryRecords(data), [], position, None, None, True, 0
     )
 
 
@@ -59,7 +59,7 @@ def test_everything_is_taken_once_in_order_within_the_limits(parts, into, record
     position = min(into, base)
     theirs = source(data, position)
     expected = list(theirs)
-    arrived, found, at = Arrived(source(data, position)), [], position
+    arrived, found, at = Arrived(MemoryRecords(data), position, check_crcs=True), [], position
     while not arrived.is_empty:
         piece = arrived.take(records_max, bytes_max)
         assert piece.position == at
@@ -82,8 +82,9 @@ def test_a_batch_whose_checksum_is_wrong_is_refused():
     good = batch(0, [(None, b"a", [])])
     bad = bytearray(batch(1, [(None, b"value", [])]))
     bad[-3] ^= 1
-    arrived = Arrived(source(good + bytes(bad)))
+    arrived = Arrived(MemoryRecords(good + bytes(bad)), 0, check_crcs=True)
     assert arrived.take(1, 100).next == 1
     with pytest.raises(CorruptRecordException, match="offset 1"):
         arrived.take(1, 100)
-    assert Arrived(source(good + bytes(bad), check_crcs=False)).take(9, 100).next == 2
+    trusting = Arrived(MemoryRecords(good + bytes(bad)), 0, check_crcs=False)
+    assert trusting.take(9, 100).next == 2

@@ -15,12 +15,18 @@ from streamapp.transport.gather import Fetched
 
 
 class Arrived:
-    """Takes from a ``PartitionRecords`` of a consumer that reads uncommitted, as Faust's does."""
+    """Record batches that a fetch brought, for whom reads uncommitted, as Faust does.
 
-    def __init__(self, source: Any) -> None:
-        self._batches = source._records  # noqa: SLF001
-        self._check_crcs = source._check_crcs  # noqa: SLF001
-        self._position: int = source.next_fetch_offset
+    Args:
+        batches: aiokafka's ``MemoryRecords``.
+        position: the offset that was asked for; the first batch may begin below it.
+        check_crcs: whether the batches' checksums are checked.
+    """
+
+    def __init__(self, batches: Any, position: int, *, check_crcs: bool) -> None:
+        self._batches = batches
+        self._check_crcs = check_crcs
+        self._position = position
         #: Records of the last batch that there was no room for, and the offset after that batch.
         self._left: list[Any] = []
         self._after = self._position
@@ -51,8 +57,8 @@ class Arrived:
         batch = self._batches.next_batch()
         if self._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"wrong checksum at offset {batch.base_offset}")
-        self._after = batch.next_offset
-        # Markers of transactions are no records; a compressed batch may begin below the position.
+        self._after = max(batch.next_offset, self._position)
+        # Markers of transactions are no records; the first batch may begin below the position.
         found = () if batch.is_control_batch else batch
         self._left = [record for record in found if record.offset >= self._position]
         return self._left
@@ -63,7 +69,7 @@ def _up_to(chunk: list[Any], count: int, bytes_max: int, size: int) -> tuple[lis
     chunk = chunk[:count]
     sizes = [len(record.value or b"") + len(record.key or b"") for record in chunk]
     total = size + sum(sizes)
-    if total <= bytes_max:
+    if total < bytes_max:
         return chunk, total
     totals = list(accumulate(sizes, initial=size))[1:]
     fits = next(index for index, reached in enumerate(totals) if reached >= bytes_max) + 1

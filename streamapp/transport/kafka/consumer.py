@@ -262,7 +262,13 @@ def _take(result: Any, key: Any, room: Room, *, raw: bool) -> Fetched | None:
         return None
     source = result._partition_records  # noqa: SLF001
     if raw:
-        arrived = source.arrived = getattr(source, "arrived", None) or Arrived(source)
+        if not hasattr(source, "arrived"):
+            source.arrived = Arrived(
+                source._records,  # noqa: SLF001
+                source.next_fetch_offset,
+                check_crcs=source._check_crcs,  # noqa: SLF001
+            )
+        arrived = source.arrived
         piece = arrived.take(room.records_max or _NO_LIMIT, room.bytes_max or _NO_LIMIT)
         source.next_fetch_offset = piece.next
         is_empty = arrived.is_empty

@@ -7,7 +7,7 @@ the end of a partition is its high watermark.
 import asyncio
 from typing import NamedTuple
 
-from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError, for_code
+from aiokafka.errors import OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
@@ -16,6 +16,7 @@ from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
+from streamapp.transport.kafka.arrived import Arrived
 from streamapp.transport.kafka.connection import Connection
 from streamapp.transport.kafka.topics import Topics
 from streamapp.transport.security import Security
@@ -118,8 +119,13 @@ class KafkaReader:
                 error = for_code(code)
                 if error.errno:
                     raise error(topic)
-                records, next_ = _taken(data or b"", at, records_max, bytes_max)
-                return _Fetched(records, next_, end)
+                arrived = Arrived(MemoryRecords(data or b""), at, check_crcs=True)
+                piece = arrived.take(records_max, bytes_max)
+                records = [
+                    Record(r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+                    for r in piece.records
+                ]
+                return _Fetched(records, piece.next, end)
         return _Fetched([], at, at)
 
     async def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
@@ -134,25 +140,3 @@ class KafkaReader:
         if error.errno:
             raise error(topic)
         return int(offset)
-
-
-def _taken(data: bytes, at: int, records_max: int, bytes_max: int) -> tuple[list[Record], int]:
-    """Records from offset ``at`` on, within the limits but one at least, and what follows them."""
-    records: list[Record] = []
-    size, batches = 0, MemoryRecords(data)
-    while batches.has_next():
-        batch = batches.next_batch()
-        if not batch.validate_crc():
-            raise CorruptRecordException("the checksum of a batch is wrong")
-        if not batch.is_control_batch:
-            for found in batch:
-                if found.offset < at:  # a batch is sent whole
-                    continue
-                headers = tuple((name, value or b"") for name, value in found.headers)
-                key, value = found.key, found.value
-                records.append(Record(found.offset, found.timestamp, key, value, headers))
-                size += len(value or b"") + len(key or b"")
-                if len(records) >= records_max or size >= bytes_max:
-                    return records, found.offset + 1
-        at = max(at, batch.next_offset)
-    return records, at
