@@ -39,7 +39,7 @@ class Calm:
         wait_for(lambda: stored(fleet) == ends, f"the store to reach {ends}")
         fleet.nobody_died()
         asyncio.run(self._follow(raw))
-        wait_for(lambda: asyncio.run(covered(self._fleet.broker)) == ends, "the calm worker")
+        wait_for(lambda: self._done() == ends, "the calm worker", 600)
 
         _every_id_once(fleet, sent, raw)
         _equal_rows(fleet, asyncio.run(rows(self._fleet.broker)))
@@ -48,6 +48,10 @@ class Calm:
         assert asyncio.run(states(fleet.broker)) == asyncio.run(states(self._fleet.broker))
         _frames_once(fleet)
         wait_for(lambda: asyncio.run(lag(fleet.broker)) == 0, "the groups' lag to be 0")
+
+    def _done(self):
+        committed = asyncio.run(committed_by("streamapp-enrich", self._fleet.broker))
+        return {partition: next_ for (_, partition), next_ in committed.items()}
 
     async def _follow(self, raw):
         """Append what is new, to the same offsets."""
@@ -221,21 +225,23 @@ async def states(url):
         return found
 
 
-async def lag(url):
-    """What worker and store have not acknowledged, in records."""
+async def committed_by(group, url):
+    """By topic and partition, what a group has acknowledged."""
     admin = open_admin(url)
     await admin.start()
     try:
-        committed = {
-            topic: await admin.committed(group)
-            for topic, group in ((RAW, "streamapp-enrich"), (ENRICHED, "streamapp-store"))
-        }
+        return await admin.committed(group)
     finally:
         await admin.stop()
+
+
+async def lag(url):
+    """What worker and store have not acknowledged, in records."""
     behind = 0
-    for topic, positions in committed.items():
+    for topic, group in ((RAW, "streamapp-enrich"), (ENRICHED, "streamapp-store")):
+        committed = await committed_by(group, url)
         ends = await bounds(url, topic)
-        behind += sum(end - positions.get((topic, at), 0) for at, end in ends.items())
+        behind += sum(end - committed.get((topic, at), 0) for at, end in ends.items())
     return behind
 
 

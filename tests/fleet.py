@@ -54,7 +54,7 @@ _WORKFLOW = """
 stages = ["vectors", "kinetics"]
 
 [stages.vectors]
-seconds = 0.03
+seconds = {seconds}
 hold = "{hold}"
 """
 #: What a fleet is made of when nothing is the matter.
@@ -69,10 +69,11 @@ class Fleet(Machine):
     Args:
         home: of all of them; each process has its own folder below, as on a host of its own.
         broker: the log's URL.
+        stage_s: what the slow stage takes for a batch.
         settings: as ``STREAMAPP_*``.
     """
 
-    def __init__(self, home, broker, **settings):
+    def __init__(self, home, broker, *, stage_s=0.03, **settings):
         home = Path(home)
         self.broker = broker
         self.hold = home / "hold"
@@ -87,7 +88,7 @@ class Fleet(Machine):
         self.ports |= dict(zip(GUESTS, free_ports(len(GUESTS)), strict=True))
         path = [str(_site(home)), os.environ.get("PYTHONPATH", "")]
         self.env["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-        _topics(home / "topics", self.hold)
+        _topics(home / "topics", stage_s, self.hold)
         self.processes = {}
         self.run("topics", "apply")
 
@@ -315,6 +316,6 @@ def _site(home):
     return info.parent
 
 
-def _topics(folder, hold):
+def _topics(folder, stage_s, hold):
     shutil.copytree(defaults("topics"), folder)
-    (folder / "workflow.toml").write_text(_WORKFLOW.format(hold=hold))
+    (folder / "workflow.toml").write_text(_WORKFLOW.format(seconds=stage_s, hold=hold))

@@ -1,5 +1,6 @@
 """Every command and snippet of the README runs, in order, on one machine."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+ENV = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 README = (Path(__file__).parents[2] / "README.md").read_text()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = [(kind, text) for kind, text in FENCE.findall(README)]
@@ -67,6 +69,26 @@ def test_the_stage():
     exec(block("def word_count"), space)
     stage = space["word_count"]({})
     assert (stage.name, stage.version) == ("word_count", 1)
+
+
+def test_the_stage_s_own_tests(tmp_path):
+    file = tmp_path / "test_it.py"
+    file.write_text(block("def word_count") + block("streamapp.use("))
+    told = run(f"{sys.executable} -m pytest -q -p no:cacheprovider {file}", cwd=tmp_path)
+    assert re.search(r"\b9 passed", told), told
+    stage = tmp_path / "word_count.py"
+    stage.write_text(block("def word_count"))
+    told = run(f'streamapp invoke {stage} --text "two words" --json', env=ENV, cwd=tmp_path)
+    assert json.loads(told)["words"] == 2
+
+
+def test_on_apache_kafka(kafka, tmp_path):
+    commands = block("STREAMAPP_BROKER=kafka").splitlines()
+    exported, apply, _up = [command.split("#")[0].strip() for command in commands]
+    name, url = exported.removeprefix("export ").split("=")
+    env = ENV | {name: url.replace("127.0.0.1:9092", kafka.bootstrap)}
+    told = run(apply, env=env | {"STREAMAPP_HOME": str(tmp_path)}, cwd=tmp_path)
+    assert "events.enriched  4 partitions" in told
 
 
 def test_the_app_of_one_s_own():

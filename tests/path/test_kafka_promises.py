@@ -83,7 +83,7 @@ class Place:
     def _build(self):
         self.leave()
         home = self._tmp.mktemp(self._log)
-        calm = Fleet(home / "calm", f"local://{home}/calm-log")
+        calm = Fleet(home / "calm", f"local://{home}/calm-log", stage_s=0.0)
         calm.launch("worker")  # starts beside the broker
         self._fleets = [calm]
         url = f"local://{home}/log"
