@@ -43,6 +43,7 @@ class BatchingConsumer(RangedConsumer):
         )
         self._watched: dict[TP, _Watch] = {}
         self._answers = True
+        self._asking = _Asking()
 
     @abstractmethod
     async def _fetch(self, wanted: Mapping[TP, Room], wait_s: float) -> Mapping[TP, Fetched]:
@@ -72,7 +73,11 @@ class BatchingConsumer(RangedConsumer):
         while True:
             grown_s = self._gathering.wait_s(now_s := monotonic_s())
             wait_s = min(deadline_s - now_s, inf if grown_s is None else grown_s)
-            fetched = await self._fetch(self._wanted(active_partitions), max(wait_s, 0.0))
+            self._asking.begin()
+            try:
+                fetched = await self._fetch(self._wanted(active_partitions), max(wait_s, 0.0))
+            finally:
+                self._asking.end()
             if not self.flow_active:
                 await self._undo({**self._gathering.all(), **fetched})
                 return None
@@ -218,12 +223,15 @@ class BatchingConsumer(RangedConsumer):
         if not self._answers:
             self.log.warning("the log answers again")
         self._answers = True
-        now_s = monotonic_s()
+        # While an agent's queue is full Faust asks for nothing, of no partition: that is no stall.
+        asked_s = self._asking.s
+        for tp in self._watched.keys() - reads.keys():  # its agent has enough
+            del self._watched[tp]
         for tp, read in reads.items():
             watch = self._watched.get(tp)
             if ends.get(tp, 0) <= read or watch is None or watch.read != read:
-                self._watched[tp] = _Watch(read, now_s, mended=False)
-            elif now_s - watch.since_s >= self.options.stall_s_max:
+                self._watched[tp] = _Watch(read, asked_s, mended=False)
+            elif asked_s - watch.since_s >= self.options.stall_s_max:
                 await self._mend(tp, watch, ends[tp])
 
     async def _mend(self, tp: TP, watch: "_Watch", end: int) -> None:
@@ -248,13 +256,35 @@ class BatchingConsumer(RangedConsumer):
             watch.read,
             end,
         )
-        self._watched[tp] = _Watch(watch.read, monotonic_s(), mended=True)
+        self._watched[tp] = _Watch(watch.read, self._asking.s, mended=True)
         if self._progress[tp].read == watch.read:
             await self._seek(tp, watch.read)
 
 
+class _Asking:
+    """How long Faust has waited for fetches, in all."""
+
+    def __init__(self) -> None:
+        self._before_s = 0.0
+        self._since_s: float | None = None
+
+    def begin(self) -> None:
+        """A fetch begins."""
+        self._since_s = monotonic_s()
+
+    def end(self) -> None:
+        """It has ended."""
+        self._before_s, self._since_s = self.s, None
+
+    @property
+    def s(self) -> float:
+        """Seconds, the fetch that goes on included."""
+        since_s = self._since_s
+        return self._before_s + (0.0 if since_s is None else monotonic_s() - since_s)
+
+
 class _Watch(NamedTuple):
-    """What the watchdog saw of a partition: read up to here since then."""
+    """What the watchdog saw of a partition: read up to here since so many seconds of asking."""
 
     read: int
     since_s: float

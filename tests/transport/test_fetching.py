@@ -210,6 +210,7 @@ async def test_a_partition_that_stands_still_is_positioned_anew_then_the_process
     driver_of, clock, caplog
 ):
     driver = driver_of(stall_s_max=30)
+    driver._asking.begin()
     driver._progress[P0].read = 3
     driver.end = 9
     for _ in range(4):
@@ -227,19 +228,27 @@ async def test_a_partition_that_stands_still_is_positioned_anew_then_the_process
         await driver._look_for_stalls()
 
 
-@pytest.mark.parametrize("reason", ["it moves", "nothing is there", "its agent is behind"])
+REASONS = ["it moves", "nothing is there", "its agent is behind", "nobody asks"]
+
+
+@pytest.mark.parametrize("reason", REASONS)
 async def test_a_partition_that_has_a_reason_is_left_alone(driver_of, clock, reason):
     driver = driver_of(stall_s_max=30)
+    driver._asking.begin()
+    if reason == "nobody asks":  # Faust waits for a place in the queue of some agent
+        driver._asking.end()
     driver.end = 1000
     for step in range(20):
         if reason == "it moves":
             driver._progress[P0].read = step
         elif reason == "nothing is there":
             driver.end = driver._progress[P0].read
-        else:
-            driver._progress[P0].in_flight = 99
+        elif reason == "its agent is behind":
+            driver._progress[P0].in_flight = 99 if step < 10 else 0
         await driver._look_for_stalls()
         clock.s += 10
+        if reason == "its agent is behind" and step == 11:
+            break  # it has just got room
     assert not driver.sought
 
 
@@ -249,6 +258,7 @@ async def test_a_log_that_does_not_say_where_it_ends_is_no_stall(driver_of, cloc
     async def silent(*_tps):
         raise Retry("log.unreachable", "nobody answers")
 
+    driver._asking.begin()
     driver.highwaters, answering = silent, driver.highwaters
     for _ in range(20):
         await driver._look_for_stalls()
