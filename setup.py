@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the ring's C extension, and the data folders a wheel carries."""
+"""What pyproject.toml cannot say: the C extensions, and the data folders a wheel carries."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-RING = "streamapp/ring"
+RING, TOPICS = "streamapp/ring", "streamapp/topics"
 #: Data at the root, below `streamapp/_defaults/` in a wheel.
 DATA = ("topics/**/*", "models/**/*", "examples/messages.csv")
 
@@ -20,8 +20,9 @@ class BuildExt(build_ext):
         compiler = str(self.compiler.compiler[0])
         if shutil.which(compiler) is None:
             raise SystemExit(
-                f"streamapp.ring needs a C compiler and {compiler!r} is not on PATH:"
-                " install one (Debian, Ubuntu: apt-get install gcc libc6-dev python3-dev)"
+                "streamapp.ring and streamapp.topics: each needs a C compiler and"
+                f" {compiler!r} is not on PATH: install one"
+                " (Debian, Ubuntu: apt-get install gcc libc6-dev python3-dev)"
             )
         super().build_extensions()
 
@@ -47,22 +48,32 @@ class BuildPy(build_py):
         return [*super().get_source_files(), *map(str, self._data())]
 
 
+def extension(name: str, sources: list[str], depends: list[str]) -> Extension:
+    """For every Python from 3.11 on: the stable interface only."""
+    return Extension(
+        name,
+        sources,
+        depends=depends,
+        include_dirs=["include"],
+        define_macros=[("Py_LIMITED_API", "0x030B0000")],
+        extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra"],
+        py_limited_api=True,
+    )
+
+
 setup(
     cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
     ext_modules=[
-        Extension(
+        extension(
             "streamapp.ring._ring",
             [f"{RING}/_ring.c", f"{RING}/_protocol.c"],
-            depends=[
-                "include/streamapp_ring.h",
-                f"{RING}/_protocol.h",
-                f"{RING}/_layout_table.h",
-            ],
-            include_dirs=["include"],
-            define_macros=[("Py_LIMITED_API", "0x030B0000")],
-            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra"],
-            py_limited_api=True,
-        )
+            ["include/streamapp_ring.h", f"{RING}/_protocol.h", f"{RING}/_layout_table.h"],
+        ),
+        extension(
+            "streamapp.topics._scan",
+            [f"{TOPICS}/{name}.c" for name in ("_scan", "_arrow", "_events", "_json")],
+            [f"{TOPICS}/_events.h", f"{TOPICS}/_json.h"],
+        ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

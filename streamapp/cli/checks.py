@@ -59,17 +59,18 @@ def check_python(_settings: Settings) -> Iterator[Check]:
 
 
 def check_compiler(_settings: Settings) -> Iterator[Check]:
-    """Is the ring's C extension built, and could it be?"""
+    """Are the C extensions built, and could they be?"""
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), "")
     try:
         from streamapp.ring import _ring  # noqa: F401
+        from streamapp.topics import _scan  # noqa: F401
     except ImportError as error:
         fix = "pip install --force-reinstall streamapp"
         if not compiler:
             fix = f"install a C compiler (apt-get install gcc python3-dev), then {fix}"
-        yield Check("compiler", "fail", f"the ring's C extension does not load: {error}", fix)
+        yield Check("compiler", "fail", f"a C extension does not load: {error}", fix)
         return
-    yield Check("compiler", "ok", f"the ring's C extension is built; {compiler or 'no compiler'}")
+    yield Check("compiler", "ok", f"the C extensions are built; {compiler or 'no compiler'}")
 
 
 def check_home(settings: Settings) -> Iterator[Check]:

@@ -48,7 +48,12 @@ REJECT_SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
     ]
 )
-_LZ4 = ipc.IpcWriteOptions(compression="lz4")
+#: Below, handing work over to Arrow's threads takes longer than doing it.
+_THREADS_FROM_ROWS = 1024
+_WRITE = [ipc.IpcWriteOptions(compression="lz4", use_threads=threads) for threads in (False, True)]
+_READ = [ipc.IpcReadOptions(use_threads=threads) for threads in (False, True)]
+#: Arrow writes many pieces of a few bytes.
+_BUFFER_BYTES = 64 * 1024
 #: Kafka has null headers, whatever its clients' types say.
 _headers: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]])
 
@@ -95,11 +100,19 @@ def no_rows() -> pa.RecordBatch:
 
 def encode(record: Enriched) -> tuple[bytes, Headers]:
     """Value and headers of the log record."""
-    sink = io.BytesIO()
     rows = record.rows.replace_schema_metadata({"streamapp.provenance": record.provenance})
-    _write(sink, rows)
-    _write(sink, _states(record.states))
-    _write(sink, _rejects(record.rejects))
+    sink = io.BytesIO()
+    out = pa.output_stream(sink, buffer_size=_BUFFER_BYTES)
+    _write(out, rows)
+    if record.states:
+        _write(out, _states(record.states))
+    else:
+        out.write(_NO_STATES)
+    if record.rejects:
+        _write(out, _rejects(record.rejects))
+    else:
+        out.write(_NO_REJECTS)
+    out.flush()
     return sink.getvalue(), [(HEADER, msgspec.json.encode(record.cover)), CONTENT_TYPE]
 
 
@@ -128,21 +141,21 @@ def decode(record: RecordLike) -> Enriched:
         Halt: as ``cover_of``; or the value is not what ``encode`` wrote.
     """
     cover = cover_of(record)
+    value = record.value or b""
+    states: tuple[StateEntry, ...] = ()
+    rejects: tuple[Rejected, ...] = ()
     try:
-        source = pa.BufferReader(record.value or b"")
-        rows = _read(source)
-        states = _read(source)
-        rejects = _read(source)
+        source = pa.BufferReader(value)
+        rows = _read(source, cover.rows)
+        if not _skip(source, value, _NO_STATES):
+            states = tuple(_state_entries(_read(source)))
+        if not _skip(source, value, _NO_REJECTS):
+            rejects = tuple(_reject_entries(_read(source)))
     except (pa.ArrowInvalid, OSError) as error:
         raise _foreign(record, str(error)) from None
     metadata = rows.schema.metadata or {}
-    return Enriched(
-        cover,
-        rows.replace_schema_metadata(None),
-        tuple(_state_entries(states)),
-        tuple(_reject_entries(rejects)),
-        metadata.get(b"streamapp.provenance", b"[]").decode(),
-    )
+    provenance = metadata.get(b"streamapp.provenance", b"[]").decode()
+    return Enriched(cover, rows.replace_schema_metadata(None), states, rejects, provenance)
 
 
 def _foreign(record: RecordLike, why: str) -> Halt:
@@ -153,19 +166,30 @@ def _foreign(record: RecordLike, why: str) -> Halt:
     )
 
 
-def _write(sink: io.BytesIO, batch: pa.RecordBatch) -> None:
-    with ipc.new_stream(sink, batch.schema, options=_LZ4) as writer:
+def _write(out: pa.NativeFile, batch: pa.RecordBatch) -> None:
+    options = _WRITE[batch.num_rows >= _THREADS_FROM_ROWS]
+    with ipc.new_stream(out, batch.schema, options=options) as writer:
         if batch.num_rows:
             writer.write_batch(batch)
 
 
-def _read(source: pa.NativeFile) -> pa.RecordBatch:
-    with ipc.open_stream(source) as reader:
+def _read(source: pa.NativeFile, rows: int = 0) -> pa.RecordBatch:
+    options = _READ[rows >= _THREADS_FROM_ROWS]
+    with ipc.open_stream(source, options=options) as reader:
         batches = list(reader)
         schema = reader.schema
     if not batches:
         return pa.RecordBatch.from_pylist([], schema=schema)
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _skip(source: pa.NativeFile, value: bytes, stream: bytes) -> bool:
+    """Is it this stream that comes next?  If so, it is behind us then."""
+    start = source.tell()
+    if not value.startswith(stream, start):
+        return False
+    source.seek(start + len(stream))
+    return True
 
 
 def _states(entries: Sequence[StateEntry]) -> pa.RecordBatch:
@@ -214,3 +238,13 @@ def _reject_entries(batch: pa.RecordBatch) -> Iterable[Rejected]:
     for offset, timestamp, key, value, headers, stage, code, reason in zip(*columns, strict=True):
         decoded = tuple(_headers.decode(headers))
         yield Rejected(offset, timestamp, key, value, decoded, stage, code, reason)
+
+
+def _empty(schema: pa.Schema) -> bytes:
+    with pa.BufferOutputStream() as out:
+        _write(out, pa.RecordBatch.from_pylist([], schema=schema))
+        return bytes(out.getvalue())
+
+
+#: Most records have neither, and what says so never changes.
+_NO_STATES, _NO_REJECTS = _empty(STATE_SCHEMA), _empty(REJECT_SCHEMA)

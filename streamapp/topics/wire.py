@@ -6,7 +6,6 @@ A record that is no event becomes a reject with its address; it never costs its 
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -15,7 +14,7 @@ from streamapp.core.errors import Reject
 from streamapp.core.event import Event, checked_key, merge_attributes, parse_event
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Headers, RecordLike, Slice
-from streamapp.topics.columns import CE_PREFIX, Members, Unlike, decode_alike, split
+from streamapp.topics.columns import decode_plain
 
 #: The stage named in rejects of records that never became events.
 STAGE = "wire"
@@ -23,10 +22,9 @@ STAGE = "wire"
 REASON_CHARS_MAX = 1000
 #: Year 1 to 9999, what every reader of a row can show; Kafka takes any 64 bits as a timestamp.
 TIMESTAMP_MS = range(-62_135_596_800_000, 253_402_300_800_000)
-#: Records taken at once; their members then stay in the processor's cache.
-TOGETHER_MAX = 512
-#: Fewer that look alike are decoded one by one.
-TOGETHER_MIN = 8
+#: CloudEvents 1.0 Kafka protocol binding, section 3.2: attributes in binary mode are headers with
+#: this prefix.
+CE_PREFIX = "ce_"
 
 
 def decode_slice(
@@ -40,11 +38,13 @@ def decode_slice(
         last one ended).
         event_bytes_max: a larger value is rejected as ``event.too_large``.
     """
-    found = _Found(slice_.range, event_bytes_max)
-    for at in range(0, len(slice_.records), TOGETHER_MAX):
-        found.add(slice_.records[at : at + TOGETHER_MAX])
-    rejects = sorted(found.rejects, key=lambda reject: reject.source_offset)
-    return Batch(found.rows(), range_ or slice_.range, tuple(rejects))
+    topic, partition, _, _ = slice_.range
+    rows, left = decode_plain(slice_.records, topic, partition, event_bytes_max=event_bytes_max)
+    rejects: tuple[Rejected, ...] = ()
+    if left:
+        more, rejects = _decode_each(left, slice_.range, event_bytes_max)
+        rows = _merge(rows, more)
+    return Batch(rows, range_ or slice_.range, rejects)
 
 
 def decode_record(record: RecordLike, *, event_bytes_max: int) -> Event:
@@ -106,77 +106,32 @@ def rejected(record: RecordLike, stage: str, code: str, reason: str) -> Rejected
     )
 
 
-#: A record and the members of its value.
-_Split = tuple[RecordLike, Members]
-
-
-class _Found:
-    """Rows and rejects of a slice so far, in no order."""
-
-    def __init__(self, range_: OffsetRange, event_bytes_max: int) -> None:
-        self.rejects: list[Rejected] = []
-        self._parts: list[pa.RecordBatch] = []
-        self._range = range_
-        self._event_bytes_max = event_bytes_max
-
-    def add(self, records: Sequence[RecordLike]) -> None:
-        """Decode records: those that look alike at once, others one by one."""
-        alike: dict[tuple[tuple[str, ...], ...], list[_Split]] = {}
-        others: list[RecordLike] = []
-        low, high, size_max = TIMESTAMP_MS.start, TIMESTAMP_MS.stop, self._event_bytes_max
-        for record in records:
-            value, headers = record.value, record.headers
-            if value and len(value) <= size_max and low <= record.timestamp < high:
-                try:
-                    members = split(value)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    pass  # decode_record says what is wrong with it
-                else:
-                    names = next(zip(*headers, strict=True)) if headers else ()
-                    alike.setdefault((tuple(members), names), []).append((record, members))
-                    continue
-            others.append(record)
-        for group in alike.values():
-            self._add_alike(group)
-        self._add_each(others)
-
-    def _add_alike(self, group: Sequence[_Split]) -> None:
-        """All at once, or by halves until what does not fit is among few."""
-        records = [record for record, _ in group]
-        if len(group) < TOGETHER_MIN:
-            self._add_each(records)
-            return
-        topic, partition, _, _ = self._range
+def _decode_each(
+    records: Sequence[RecordLike], range_: OffsetRange, event_bytes_max: int
+) -> tuple[pa.RecordBatch, tuple[Rejected, ...]]:
+    """Rows and rejects of records, one by one by the rules of ``core.event``."""
+    columns: dict[str, list[Any]] = {name: [] for name in EVENT_SCHEMA.names}
+    rejects: list[Rejected] = []
+    for record in records:
         try:
-            rows = decode_alike(records, [members for _, members in group], topic, partition)
-        except Unlike:
-            self._add_alike(group[: len(group) // 2])
-            self._add_alike(group[len(group) // 2 :])
+            event = decode_record(record, event_bytes_max=event_bytes_max)
+        except Reject as error:
+            rejects.append(rejected(record, STAGE, error.code, error.message))
         else:
-            self._parts.append(rows)
+            _append(columns, record, event, range_)
+    arrays = [pa.array(columns[field.name], field.type) for field in EVENT_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA), tuple(rejects)
 
-    def _add_each(self, records: Sequence[RecordLike]) -> None:
-        columns: dict[str, list[Any]] = {name: [] for name in EVENT_SCHEMA.names}
-        for record in records:
-            try:
-                event = decode_record(record, event_bytes_max=self._event_bytes_max)
-            except Reject as error:
-                self.rejects.append(rejected(record, STAGE, error.code, error.message))
-            else:
-                _append(columns, record, event, self._range)
-        arrays = [pa.array(columns[field.name], field.type) for field in EVENT_SCHEMA]
-        if len(arrays[0]):
-            self._parts.append(pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA))
 
-    def rows(self) -> pa.RecordBatch:
-        """All rows, in offset order."""
-        if not self._parts:
-            return pa.RecordBatch.from_pylist([], schema=EVENT_SCHEMA)
-        rows = self._parts[0] if len(self._parts) == 1 else pa.concat_batches(self._parts)
-        offsets = rows.column("source_offset").to_numpy()
-        if (np.diff(offsets) > 0).all():
-            return rows
-        return rows.take(pa.array(np.argsort(offsets, kind="stable")))
+def _merge(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows of both, in offset order."""
+    if not other.num_rows:
+        return one
+    if not one.num_rows:
+        return other
+    rows = pa.concat_batches([one, other])
+    offsets = rows.column("source_offset").to_numpy()
+    return rows.take(pa.array(np.argsort(offsets, kind="stable")))
 
 
 def _append(

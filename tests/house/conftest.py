@@ -14,7 +14,7 @@ def root() -> Path:
 
 @pytest.fixture
 def sources() -> list[Path]:
-    """Every source file of ours: Python, and the ring's C."""
+    """Every source file of ours: Python and C."""
     return [
         path
         for folder in SOURCES

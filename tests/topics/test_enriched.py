@@ -10,7 +10,16 @@ from streamapp.core.errors import Halt
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
 from streamapp.core.state import StateEntry
-from streamapp.topics.enriched import Cover, Enriched, cover_of, decode, encode, no_rows
+from streamapp.topics.enriched import (
+    REJECT_SCHEMA,
+    STATE_SCHEMA,
+    Cover,
+    Enriched,
+    cover_of,
+    decode,
+    encode,
+    no_rows,
+)
 from streamapp.topics.wire import decode_slice
 
 plain = st.recursive(
@@ -83,3 +92,38 @@ def test_the_cover_is_read_without_the_value():
     value, headers = encode(Enriched(cover, no_rows()))
     assert cover_of(Record(0, 0, None, None, headers)) == cover
     assert len(value) < 4000
+
+
+def test_streams_that_are_empty_in_another_way_are_empty():
+    """What another version of Arrow writes for no states and no rejects need not be our bytes."""
+    value, headers = encode(Enriched(Cover(topic="t", partition=0, first=0, next=2), rows(2)))
+    with pa.ipc.open_stream(value) as reader:
+        table = reader.read_all()
+    sink = pa.BufferOutputStream()
+    for schema, batches in (
+        (table.schema, table.to_batches()),
+        (STATE_SCHEMA.with_metadata({"by": "another"}), []),
+        (REJECT_SCHEMA.with_metadata({"by": "another"}), []),
+    ):
+        with pa.ipc.new_stream(sink, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    other = sink.getvalue().to_pybytes()
+    assert other != value
+    assert decode(Record(0, 0, None, other, headers)) == decode(Record(0, 0, None, value, headers))
+
+
+@pytest.mark.parametrize("count", [1, 3000])
+def test_a_record_that_was_cut_halts_or_is_whole(count):
+    """Only the mark of a stream's end may be missing, which says nothing."""
+    whole = Enriched(Cover(topic="t", partition=0, first=0, next=count, rows=count), rows(count))
+    value, headers = encode(whole)
+    for size in {
+        *range(0, len(value), max(1, len(value) // 200)),
+        *range(len(value) - 20, len(value)),
+    }:
+        try:
+            assert decode(Record(0, 0, None, value[:size], headers)) == whole
+        except Halt:
+            continue
+        assert size >= len(value) - 8
