@@ -19,6 +19,7 @@ from faust.transport.consumer import Consumer
 from faust.types import TP, ConsumerMessage, Message
 from faust.types.tuples import ack_lock
 
+from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange, RangeSet
 from streamapp.core.slice import RecordLike, Slice
 from streamapp.transport.options import Options, options_of
@@ -185,6 +186,7 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
         ours = {tp for tp in assigned if self.app.topics.acks_enabled_for(tp.topic)}
         start_positions = self.options.start_positions
         answers = await start_positions(ours) if start_positions is not None and ours else {}
+        self._check_readers()
         positions = {TP(*tp): offset for tp, offset in answers.items() if tp in ours}
         await self._check_positions(positions)
         positions |= await self._committed_positions(assigned - positions.keys())
@@ -195,6 +197,17 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
             told = None if tp.topic not in self.options.coalesce else -1
             self._progress[tp] = Progress(offset, told)
         return positions
+
+    def _check_readers(self) -> None:
+        """Refuse an agent that would get Slices where it wants records: all would fail, acked."""
+        for channel in self.app.topics:
+            mixed = self.options.coalesce.intersection(channel.topics)
+            if mixed and not isinstance(channel.schema, SliceSchema):
+                raise Refuse(
+                    "transport.schema",
+                    f"an agent takes single records of {min(mixed)!r}, but the topic is coalesced",
+                    "read it by transport.slice_topic, or take it out of coalesce",
+                )
 
     async def _check_positions(self, positions: Mapping[TP, int]) -> None:
         """Raise when a position that ``start_positions`` gave cannot be."""

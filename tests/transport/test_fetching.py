@@ -9,7 +9,7 @@ import pytest
 from faust.types import TP
 
 from streamapp import transport
-from streamapp.core.errors import Halt, Retry
+from streamapp.core.errors import Halt, Refuse, Retry
 from streamapp.core.slice import Record
 from streamapp.transport import fetching
 from streamapp.transport.acks import Progress
@@ -278,3 +278,14 @@ async def test_starting_says_where_work_goes_on(driver_of):
     positions = await driver.seek_to_committed()
     assert positions == {P0: 7}
     assert driver._should_commit(P0, driver._new_offset(P0))
+
+
+async def test_an_agent_that_wants_records_of_a_coalesced_topic_is_refused(driver_of):
+    """Every Slice would fail to decode, and Faust acknowledges what fails."""
+    driver = driver_of()
+    driver.app.topics.add(transport.slice_topic(driver.app, "topic"))
+    driver.app.topics.add(driver.app.topic("other", value_type=int))
+    await driver.seek_to_committed()
+    driver.app.topics.add(driver.app.topic("topic", value_type=int))
+    with pytest.raises(Refuse, match="takes single records of 'topic'"):
+        await driver.seek_to_committed()
