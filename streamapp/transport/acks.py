@@ -22,7 +22,7 @@ from faust.types.tuples import ack_lock
 from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange, RangeSet
 from streamapp.core.slice import RecordLike, Slice
-from streamapp.transport.options import Options, options_of
+from streamapp.transport.options import Options, is_joined, options_of
 
 
 class SliceSchema(faust.Schema):  # type: ignore[misc]  # faust is untyped here
@@ -280,7 +280,10 @@ class RangedConsumer(Consumer):  # type: ignore[misc]
         unread = {
             name for topic in self.app.topics if not topic.is_iterator for name in topic.topics
         }
-        self._unacked_messages -= {m for m in self._unacked_messages if m.topic in unread}
+        # A joined topic goes on where its output ends, and its agent drains by itself.
+        self._unacked_messages -= {
+            m for m in self._unacked_messages if m.topic in unread or is_joined(self.app, m.topic)
+        }
         await super().wait_empty()
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:

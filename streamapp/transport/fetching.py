@@ -5,6 +5,7 @@ Slices, kept free of holes, and watched: a partition whose log grows while nothi
 positioned anew, and when that does not help the process ends, so that its supervisor restarts it.
 """
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from math import inf
@@ -44,6 +45,10 @@ class BatchingConsumer(RangedConsumer):
         self._watched: dict[TP, _Watch] = {}
         self._answers = True
         self._asking = _Asking()
+        #: Held while a partition is positioned, and while what was fetched is looked at.
+        self._moving = asyncio.Lock()
+        self._moves = 0
+        self._moved_at: dict[TP, int] = {}
 
     @abstractmethod
     async def _fetch(self, wanted: Mapping[TP, Room], wait_s: float) -> Mapping[TP, Fetched]:
@@ -73,19 +78,37 @@ class BatchingConsumer(RangedConsumer):
         while True:
             grown_s = self._gathering.wait_s(now_s := monotonic_s())
             wait_s = min(deadline_s - now_s, inf if grown_s is None else grown_s)
+            moves = self._moves
             self._asking.begin()
             try:
                 fetched = await self._fetch(self._wanted(active_partitions), max(wait_s, 0.0))
             finally:
                 self._asking.end()
-            if not self.flow_active:
-                await self._undo({**self._gathering.all(), **fetched})
-                return None
-            again = {tp: piece for tp, piece in fetched.items() if self._is_out_of_step(tp, piece)}
-            await self._undo(again)
-            slices = self._slices({tp: fetched[tp] for tp in fetched.keys() - again.keys()})
-            if slices or self.should_stop or monotonic_s() >= deadline_s:
+            async with self._moving:
+                slices = await self._accept(fetched, moves)
+            if slices is None or slices or self.should_stop or monotonic_s() >= deadline_s:
                 return slices
+
+    async def _accept(
+        self, fetched: Mapping[TP, Fetched], moves: int
+    ) -> dict[TP, list[Slice]] | None:
+        """What may be delivered of what was fetched since so many moves; the rest is read again."""
+        moved = {
+            tp
+            for tp in fetched
+            if self._moved_at.get(tp, 0) > moves
+            and tp in self._progress
+            and self.app.topics.acks_enabled_for(tp.topic)  # Recovery positions changelogs itself
+        }
+        for tp in moved:  # nobody knows whether it was read before or after the move
+            await self._seek(tp, self._progress[tp].read)
+        still = {tp: piece for tp, piece in fetched.items() if tp not in moved}
+        if not self.flow_active:
+            await self._undo({**self._gathering.all(), **still})
+            return None
+        again = {tp: piece for tp, piece in still.items() if self._is_out_of_step(tp, piece)}
+        await self._undo(again)
+        return self._slices({tp: still[tp] for tp in still.keys() - again.keys()})
 
     def _wanted(self, active: set[TP] | None) -> dict[TP, Room]:
         """Room of the partitions that may be fetched."""
@@ -184,19 +207,25 @@ class BatchingConsumer(RangedConsumer):
     # -- positions
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        self._forget(self._gathering.all())
-        return await super().seek_to_committed()
+        async with self._moving:
+            positions = await super().seek_to_committed()
+            self._forget({*self._gathering.all(), *positions})
+        return positions
 
     async def seek(self, partition: TP, offset: int) -> None:
-        self._forget([partition])
-        await super().seek(partition, offset)
+        async with self._moving:
+            await super().seek(partition, offset)
+            self._forget([partition])
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         self._forget(revoked)
         await super().on_partitions_revoked(revoked)
 
     def _forget(self, tps: Iterable[TP]) -> None:
+        """Partitions are elsewhere: what was fetched before does not continue what comes."""
+        self._moves += 1
         for tp in list(tps):
+            self._moved_at[tp] = self._moves
             self._gathering.drop(tp)
             self._watched.pop(tp, None)
 
@@ -257,8 +286,10 @@ class BatchingConsumer(RangedConsumer):
             end,
         )
         self._watched[tp] = _Watch(watch.read, self._asking.s, mended=True)
-        if self._progress[tp].read == watch.read:
-            await self._seek(tp, watch.read)
+        async with self._moving:
+            progress = self._progress.get(tp)
+            if progress is not None and progress.read == watch.read:
+                await self._seek(tp, watch.read)
 
 
 class _Asking:

@@ -95,6 +95,11 @@ def join(app: Any, topic: str, start_positions: StartPositions) -> None:
     _combine(app)
 
 
+def is_joined(app: Any, topic: str) -> bool:
+    """True for a topic that :func:`join` brought: whoever did takes care of what is in work."""
+    return topic in _joined.get(app, {})
+
+
 def record_by_record(app: Any, topic: str) -> None:
     """Deliver a joined topic's records singly after all; to be called before the first of them."""
     options = options_of(app)

@@ -199,6 +199,37 @@ async def test_what_came_for_a_paused_partition_is_kept_or_read_again(driver_of)
     assert (piece.range.first, piece.range.next) == (0, 2)
 
 
+@pytest.mark.parametrize("to", [3, 100])
+@pytest.mark.parametrize("fetched_at", ["before", "after"])
+async def test_a_fetch_that_crosses_a_seek_is_neither_delivered_nor_lost(driver_of, to, fetched_at):
+    """Whether its records are of before or of after the seek: they are read again from there."""
+    driver, sought = driver_of(batch_wait_ms_max=60_000), asyncio.Event()
+    driver._progress[P0] = Progress(9)
+    driver._progress[P0].in_flight = 1
+
+    async def crossing(wanted, wait_s):
+        seek = asyncio.create_task(driver.seek(P0, to))
+        await sought.wait()
+        if fetched_at == "after":
+            await seek
+        return records(9 if fetched_at == "before" else to, 3)
+
+    async def slow_seek(partition, offset):
+        driver.sought.append((partition, offset))
+        sought.set()
+        await asyncio.sleep(0)
+
+    driver._fetch, fetch, driver._seek = crossing, driver._fetch, slow_seek
+    assert await driver._getmany({P0}, 0.0) == {}
+    assert driver.sought == [(P0, to), (P0, to)]
+    driver._fetch = fetch
+    driver.answers = [records(to, 3)]
+    [piece] = (await driver._getmany({P0}, 1.0))[P0]
+    assert (piece.range.first, piece.range.next) == (to, to + 3)
+    acknowledge(driver, piece)
+    assert driver._new_offset(P0) == to + 3
+
+
 @pytest.fixture
 def clock(monkeypatch):
     clock = SimpleNamespace(s=1000.0)

@@ -134,6 +134,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         fetcher = consumer._fetcher  # noqa: SLF001
         if consumer._closed or fetcher._closed:  # noqa: SLF001
             raise ConsumerStoppedError
+        try:  # aiokafka's membership waits until its error was asked for
+            consumer._coordinator.check_errors()  # noqa: SLF001
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            self.log.warning("the group: %r", error)
         subscriptions = fetcher._subscriptions  # noqa: SLF001
         with subscriptions.fetch_context():  # else aiokafka leaves the group after a while
             fetched = self._drain(fetcher, wanted)
@@ -215,7 +221,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Tell the group; False when it is not ours to say any more, or nobody answers now."""
         consumer = self._ensure_consumer()
-        ours = consumer.assignment()
+        known = consumer._client.cluster.partitions_for_topic  # noqa: SLF001
+        # aiokafka would tell a topic's that was deleted again and again.
+        ours = {key for key in consumer.assignment() if key.partition in (known(key.topic) or ())}
         keys = {TopicPartition(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
         told = {key: OffsetAndMetadata(at, "") for key, at in keys.items() if key in ours}
         if not told:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from faust.transport.drivers import aiokafka as driver
 
 from streamapp.core.errors import Refuse
+from streamapp.transport.kafka.address import hosts_of
 from streamapp.transport.kafka.consumer import Consumer
 
 
@@ -18,6 +19,7 @@ class Transport(driver.Transport):
     Consumer: ClassVar[type[Consumer]] = Consumer
 
     def __init__(self, url: Any, app: Any, loop: Any = None) -> None:
+        hosts_of(",".join(str(each) for each in url).replace(",kafka+batch://", ","))
         super().__init__(url, app, loop)
         if app.conf.processing_guarantee.value == "exactly_once":
             raise Refuse(

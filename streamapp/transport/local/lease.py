@@ -50,7 +50,10 @@ def has_ended(folder: Path, member: str) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        (beat_s,) = _BEAT.unpack(os.pread(handle, _BEAT.size, 0))
+        beat = os.pread(handle, _BEAT.size, 0)
+        if len(beat) < _BEAT.size:  # it has the lock and will beat, if not stopped for ever
+            return False
+        (beat_s,) = _BEAT.unpack(beat)
         return bool(monotonic_s() - beat_s > SESSION_S)
     else:
         return True
