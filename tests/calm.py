@@ -219,7 +219,7 @@ async def states(url):
     async with _Reading(url, ENRICHED) as (reader, partitions):
         found = {}
         for partition in partitions:
-            standing = await recover(reader, ENRICHED, partition, CONVERSATIONS_MAX)
+            standing = await recover(reader, (RAW, partition), ENRICHED, CONVERSATIONS_MAX)
             lately = standing.repeats.entry(0).value
             found[partition] = standing.next, standing.state.snapshot(), lately
         return found

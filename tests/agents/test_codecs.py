@@ -1,6 +1,7 @@
 """Faust's codecs `arrow` and `cloudevents`, and the schema: what Faust itself reads and writes with them."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import faust
@@ -8,6 +9,8 @@ import pyarrow as pa
 import pytest
 from faust.exceptions import ValueDecodeError
 from faust.serializers.registry import Registry
+from hypothesis import given
+from hypothesis import strategies as st
 
 import streamapp
 from streamapp.agents.codecs import Arrow, CloudEvents
@@ -67,6 +70,25 @@ def test_arrow_says_what_it_cannot():
         load(ARROW, b"not arrow")
     with pytest.raises(TypeError, match="RecordBatch or a Table"):
         dump(ARROW, {"a": 1})
+
+
+@given(st.data())
+def test_arrow_refuses_every_damaged_record_in_faust_s_way(data):
+    value = bytearray(enriched_value(batch_of(text=["a", "b"])))
+    at = data.draw(st.integers(0, len(value) - 1))
+    value[at] ^= data.draw(st.integers(1, 255))
+    with suppress(ValueDecodeError):
+        load(ARROW, bytes(value))
+
+
+@pytest.mark.parametrize("error", [MemoryError, pa.ArrowNotImplementedError, pa.ArrowKeyError])
+def test_arrow_turns_what_a_bad_length_does_into_faust_s_error(monkeypatch, error):
+    def fail(_):
+        raise error("malloc of size 210006720905280 failed")
+
+    monkeypatch.setattr(pa.ipc, "open_stream", fail)
+    with pytest.raises(ValueDecodeError, match="no Arrow IPC stream"):
+        load(ARROW, b"x")
 
 
 def test_cloudevents_in_structured_mode():
@@ -133,10 +155,54 @@ def test_the_schema_leaves_other_media_as_bytes(schema):
     assert (event["data"], event["datacontenttype"]) == (b"\x89PNG", "image/png")
 
 
-@pytest.mark.parametrize("value", [b"{", b"[1"])
+@pytest.mark.parametrize("value", [b"{", b"[1", b"[" * 100_000, b"\xff"])
 def test_the_schema_refuses_in_faust_s_way(schema, value):
     with pytest.raises(ValueDecodeError):
         schema.loads_value(None, Message(value, [("ce_id", b"e1")]))
+
+
+@pytest.mark.parametrize("value", [b'{"data_base64": null}', b"[" * 100_000, b'"\xff"'])
+def test_a_structured_event_that_is_none_is_refused_in_faust_s_way(schema, value):
+    with pytest.raises(ValueDecodeError):
+        schema.loads_value(None, Message(value))
+    with pytest.raises(ValueDecodeError):
+        load(CLOUDEVENTS, value)
+
+
+def test_a_header_that_is_no_text_is_refused_in_faust_s_way(schema):
+    with pytest.raises(ValueDecodeError):
+        schema.loads_value(None, Message(b"{}", [("ce_id", b"\xff")]))
+
+
+def test_header_names_and_media_types_have_no_case_and_null_headers_say_nothing(schema):
+    headers = [("CE_Id", b"e1"), ("Ce_Subject", None), ("Content-Type", None)]
+    assert schema.loads_value(None, Message(b"1", headers)) == {
+        "specversion": "1.0", "id": "e1", "data": 1,
+    }  # fmt: skip
+    headers = [("ce_id", b"e1"), ("Content-Type", b"Application/CloudEvents+JSON")]
+    assert schema.loads_value(None, Message(b'{"id": "e2"}', headers)) == {"id": "e2"}
+    headers = [("ce_id", b"e1"), ("CONTENT-TYPE", b"Application/JSON; charset=utf-8")]
+    assert schema.loads_value(None, Message(b"2", headers))["data"] == 2
+    headers = [("trace", None), ("content-type", b"application/json")]
+    assert schema.loads_value(None, Message(b'{"message": "hi"}', headers)) == {"message": "hi"}
+
+
+def test_the_schema_sends_no_attribute_that_is_none_and_says_what_bytes_are(schema):
+    value, said = schema.dumps_value(
+        None, {**EVENT, "data": b"\x00", "subject": None, "datacontenttype": None}, headers=None
+    )
+    pairs = dict(said)
+    assert value == b"\x00"
+    assert "ce_subject" not in pairs
+    assert pairs["content-type"] == b"application/octet-stream"
+    assert schema.loads_value(None, Message(value, said))["data"] == b"\x00"
+
+
+def test_what_the_event_says_replaces_headers_of_any_case(schema):
+    _, said = schema.dumps_value(None, EVENT, headers=[("Content-Type", b"text/plain")])
+    assert [value for name, value in said if name.lower() == "content-type"] == [
+        b"application/json"
+    ]
 
 
 @pytest.mark.parametrize("headers", [None, [("trace", b"t")], {"trace": b"t"}])

@@ -17,6 +17,7 @@ from streamapp.topics.wire import decode_slice
 from streamapp.workflow import PartitionState
 
 CAP = 5  # small, so that eviction is at work
+SOURCE = "events.raw", 0
 
 
 class MemoryReader:
@@ -110,13 +111,13 @@ async def test_taking_over_after_any_record_equals_never_stopping(values, data):
     log = published[:count]
     zombie = data.draw(st.integers(0, len(log)), "a zombie repeats from here")
     log += [r for r in log[zombie:] if b"is_snapshot" not in dict(r.headers)["streamapp"]]
-    standing = await recover(MemoryReader(log), "events.enriched", 0, CAP)
+    standing = await recover(MemoryReader(log), SOURCE, "events.enriched", CAP)
     assert standing.next == next_
     assert sorted([*standing.state.snapshot(), standing.repeats.entry(0)]) == sorted(expected)
 
 
 async def test_an_empty_topic_says_nothing():
-    standing = await recover(MemoryReader([]), "events.enriched", 0, CAP)
+    standing = await recover(MemoryReader([]), SOURCE, "events.enriched", CAP)
     assert standing.next is None
     assert standing.snapshot is None
 
@@ -124,7 +125,7 @@ async def test_an_empty_topic_says_nothing():
 async def test_a_log_that_skips_offsets_is_read_to_its_end():
     worker = Worker()
     records = [r for n in range(9) for r in worker.enrich([b'{"message": "a"}'], n)]
-    standing = await recover(MemoryReader(records, skip=7), "t", 0, CAP)
+    standing = await recover(MemoryReader(records, skip=7), SOURCE, "t", CAP)
     assert standing.next == 9
 
 
@@ -132,7 +133,7 @@ async def test_loss_counts_as_covered():
     worker = Worker()
     records = worker.enrich([b'{"message": "a"}'], 0)
     records.append(lost_record(OffsetRange("events.raw", 0, 1, 50), Standpoint(None, "[]")))
-    standing = await recover(MemoryReader(records), "t", 0, CAP)
+    standing = await recover(MemoryReader(records), SOURCE, "t", CAP)
     assert standing.next == 50
 
 
@@ -140,7 +141,20 @@ async def test_foreign_records_halt():
     from streamapp.transport import Outgoing
 
     with pytest.raises(Halt, match="not ours"):
-        await recover(MemoryReader([Outgoing(b"x")]), "t", 0, CAP)
+        await recover(MemoryReader([Outgoing(b"x")]), SOURCE, "t", CAP)
+
+
+@pytest.mark.parametrize("others", [slice(0, 1), slice(1, 2), slice(0, 2)])
+async def test_records_of_another_source_halt_instead_of_passing_for_ours(others):
+    worker = Worker()
+    records = [r for n in range(2) for r in worker.enrich([b'{"message": "a"}'], n)]
+    for at in range(2)[others]:
+        name, cover = records[at].headers[0]
+        theirs = cover.replace(b'"events.raw"', b'"orders"')
+        records[at] = records[at]._replace(headers=[(name, theirs)])
+    with pytest.raises(Halt, match="'t' holds rows of 'orders', not of 'events.raw'") as caught:
+        await recover(MemoryReader(records), SOURCE, "t", CAP)
+    assert caught.value.code == "enrich.source"
 
 
 def test_only_events_that_went_through_are_repeats():
@@ -177,7 +191,7 @@ async def test_a_snapshot_from_before_there_was_a_window_is_read():
     hexes = [worker.repeats.entry(0).value[at : at + 8].hex() for at in (0, 8)]
     entries = [StateEntry(STAGE, "id", key, at, True) for at, key in enumerate(hexes)]
     snapshot = snapshot_record(OffsetRange("events.raw", 0, 2, 2), entries, "[]")
-    standing = await recover(MemoryReader([*first, snapshot]), "t", 0, CAP)
+    standing = await recover(MemoryReader([*first, snapshot]), SOURCE, "t", CAP)
     assert standing.repeats.entry(0) == worker.repeats.entry(0)
     assert standing.state.snapshot() == []
 
@@ -212,7 +226,7 @@ async def test_a_snapshot_found_on_the_way_makes_up_for_dropped_records():
     ]
     stale = Worker(PartitionState(CAP), None, 2)  # its last record names no snapshot
     log = [*records, *stale.enrich([event_of("newer")], 2)]
-    standing = await recover(TrimmedReader(log, 1), "t", 0, CAP)
+    standing = await recover(TrimmedReader(log, 1), SOURCE, "t", CAP)
     assert standing.next == 3
     assert sorted([*standing.state.snapshot(), standing.repeats.entry(0)]) == sorted(
         worker.remembered()
@@ -223,5 +237,5 @@ async def test_a_snapshot_found_on_the_way_makes_up_for_dropped_records():
 async def test_without_any_snapshot_the_position_is_right_all_the_same():
     worker = Worker()
     records = [r for n in range(6) for r in worker.enrich([event_of("c")], n)]
-    standing = await recover(TrimmedReader(records, 4), "t", 0, CAP)
+    standing = await recover(TrimmedReader(records, 4), SOURCE, "t", CAP)
     assert (standing.next, standing.snapshot) == (6, None)

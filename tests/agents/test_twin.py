@@ -83,6 +83,37 @@ def test_a_row_too_large_keeps_its_identity_and_says_what_it_lost():
     assert {"text", "payload"} <= set(large["left_out"])
 
 
+def test_the_key_and_the_headers_count_too():
+    long = {"id": ["i" * 5_000], "conversation": ["c" * 5_000], "source": ["s" * 5_000]}
+    batch = batch_of(text=["t" * 5_000], **long)
+    [record] = json_twin(batch, 40_000)
+    assert "left_out" not in json.loads(record.value)
+    [record] = json_twin(batch, 36_000)  # the value alone would fit
+    assert "text" in json.loads(record.value)["left_out"]
+
+
+def test_nanoseconds_are_cut_to_what_json_readers_have():
+    at = 1_700_000_000_123_456_789
+    stamp, span = pa.timestamp("ns", tz="UTC"), pa.duration("ns")
+    nested = pa.struct([("at", pa.timestamp("ns")), ("spans", pa.list_(span)), ("n", pa.int8())])
+    batch = batch_of(
+        stamp=pa.array([at, None], stamp),
+        span=pa.array([1_500_000_789, None], span),
+        clock=pa.array([1_789, None], pa.time64("ns")),
+        nested=pa.array([{"at": at, "spans": [1_789], "n": 1}, None], nested),
+        fixed=pa.array([[at], None], pa.list_(stamp, 1)),
+        mapped=pa.array([[("a", at)], None], pa.map_(pa.string(), stamp)),
+    )
+    first, second = rows(json_twin(batch, BYTES_MAX))
+    assert first["stamp"] == "2023-11-14T22:13:20.123456Z"
+    assert first["nested"]["at"].startswith("2023-11-14T22:13:20.123456")
+    assert first["nested"]["n"] == 1
+    assert first["fixed"] == ["2023-11-14T22:13:20.123456Z"]
+    assert first["clock"] == "00:00:00.000001"
+    assert first["span"] == "PT1.5S"
+    assert {second[name] for name in ("stamp", "span", "clock", "nested", "fixed")} == {None}
+
+
 def test_nested_columns_are_json_too():
     entities = pa.array([[{"label": "city", "start": 0, "end": 6}], None])
     first, second = rows(json_twin(batch_of(id=["a", "b"], entities=entities), BYTES_MAX))

@@ -198,12 +198,15 @@ def end_of(slices):
     return max((one["range"][2] for one in slices), default=0)
 
 
-@pytest.mark.parametrize("module", ["local", "kafka"])
-def test_ours_refuse_transactions(module):
+OURS = [("local", "local:///tmp"), ("kafka", "kafka+batch://127.0.0.1")]
+
+
+@pytest.mark.parametrize(("module", "url"), OURS)
+def test_ours_refuse_transactions(module, url):
     """The difference named "transactions"; that Faust's own has them is Faust's to test."""
     transport = import_module(f"streamapp.transport.{module}").Transport
     app = SimpleNamespace(
         conf=faust.App("transactions", processing_guarantee="exactly_once").conf, loop=None
     )
     with pytest.raises(Refuse, match="leave processing_guarantee at 'at_least_once'"):
-        transport([URL("local:///tmp")], app)
+        transport([URL(url)], app)

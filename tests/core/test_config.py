@@ -56,6 +56,18 @@ def test_a_bad_project_file_names_file_and_reason(tmp_path, text, message):
     assert caught.value.fix
 
 
+@pytest.mark.parametrize("said", ["true", "false"])
+def test_toml_s_own_true_and_false_are_taken(tmp_path, said):
+    (tmp_path / "streamapp.toml").write_text(f"json_twin = {said}\n")
+    assert load(environ={}, folder=tmp_path)[0].json_twin == said
+
+
+def test_true_and_false_are_no_text_where_text_is_asked_for(tmp_path):
+    (tmp_path / "streamapp.toml").write_text("json_twin = 1\n")
+    with pytest.raises(Refuse, match=r"json_twin = 1 .+ is not known"):
+        load(environ={}, folder=tmp_path)
+
+
 def test_a_toml_error_gives_line_and_column(tmp_path):
     (tmp_path / "streamapp.toml").write_text("a = 1\nb = = 2\n")
     with pytest.raises(Refuse, match=r"streamapp\.toml:2:5: "):

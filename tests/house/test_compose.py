@@ -50,6 +50,17 @@ def test_settings_exist_and_the_broker_is_the_service(services, ours, dockerfile
         assert service["environment"]["STREAMAPP_BROKER"] == "kafka+batch://kafka:9092"
 
 
+def test_every_anchor_is_used(root):
+    text = (root / "docker" / "compose.yaml").read_text()
+    assert set(re.findall(r"&(\w+)", text)) == set(re.findall(r"\*(\w+)", text))
+
+
+def test_a_broker_that_runs_is_asked_seldom(services):
+    check = services["kafka"]["healthcheck"]
+    assert (check["start_interval"], check["interval"]) == ("5s", "60s")
+    assert check["start_period"]  # without it there is no start_interval
+
+
 def test_ports_are_for_this_host_only(services):
     ports = [port for service in services.values() for port in service.get("ports", ())]
     assert ports

@@ -1,4 +1,4 @@
-"""streamapp.install in somebody's own app: what it refuses, and what it leaves as it was."""
+"""streamapp.install in somebody's own app, as it runs: what is promised, and what stays as it was."""
 
 import asyncio
 import json
@@ -6,24 +6,16 @@ import socket
 import urllib.request
 from collections import Counter
 
-import faust
 import pytest
 from faust_apps import run  # noqa: F401
 
-import streamapp
-from streamapp.agents.log import log_of
-from streamapp.core.errors import Refuse
-from streamapp.plugin import stage
-from streamapp.stages.language import Language
 from streamapp.topics.enriched import decode
 from streamapp.transport import (
     Outgoing,
     TopicSpec,
-    configure,
     open_admin,
     open_producer,
     open_reader,
-    options_of,
 )
 
 PROGRAM = """
@@ -53,11 +45,6 @@ async def read(batches):
         for order in batch.select(["id", "loud"]).to_pylist():
             say("row", **order)
 """
-
-
-@stage("loud", version=1, reads=["text"], writes={"loud": "string"})
-def loud(text):
-    return {"loud": text.upper()}
 
 
 class Log:
@@ -310,91 +297,7 @@ async def mine(self, request):
     assert await command.ended() == 0
     rows = [json.loads(line) for line in command.text().splitlines()]
     assert [row["loud"] for row in rows] == ["HI", "HI"]
+    none = start(url, "streamapp-rows", "--last", "0")
+    assert await none.ended() == 2
+    assert "0 is not in the range" in none.text()
     assert await worker.terminate() == 0
-
-
-# In this process: nothing connects.
-
-
-@pytest.fixture
-def app(tmp_path):
-    return faust.App("mine", broker=f"local://{tmp_path}/log")
-
-
-def test_it_adds_to_what_the_app_configured(app):
-    configure(app, coalesce={"mine"}, batch_events_max=9)
-    topic = streamapp.install(app, source=app.topic("orders", partitions=3), stages=[loud])
-    assert topic.get_topic_name() == "orders.enriched"
-    assert options_of(app).coalesce == {"mine", "orders"}
-    assert options_of(app).batch_events_max == 9
-
-
-def test_stages_come_by_name_by_function_by_class_and_made(app):
-    made = Language({"languages": ["en", "pt"]})
-    streamapp.install(app, source="a", stages=["language", loud])
-    streamapp.install(
-        app, source="b", stages=[Language], options={"language": {"languages": ["en", "pt"]}}
-    )
-    streamapp.install(app, source="c", stages=[made, loud], enriched="d", dead="e")
-
-
-@pytest.mark.parametrize(
-    ("source", "arguments", "why"),
-    [
-        ("a", {"stages": ["langauge"]}, "no stage is called 'langauge' .did you mean 'language'"),
-        ("a", {"stages": ["language", Language]}, "'language' is named twice"),
-        ("a", {"stages": []}, "no stages"),
-        ("a", {"stages": [3]}, "3 is no stage"),
-        ("a", {"stages": ["language"], "options": {"embed": {}}}, "options for 'embed'"),
-        ("a", {"stages": ["language"], "options": {"language": {"x": 1}}}, "no option 'x'"),
-        ("a", {"stages": [Language({})], "options": {"language": {}}}, "is made already"),
-        ("a", {"stages": ["sentiment"]}, "reads 'language', which no stage"),
-        (["a", "b"], {"stages": [loud]}, "is not one topic"),
-    ],
-)
-def test_what_cannot_be_is_refused_with_the_reason(app, source, arguments, why):
-    topic = source if isinstance(source, str) else app.topic(*source)
-    with pytest.raises(Refuse, match=why):
-        streamapp.install(app, source=topic, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("broker", "url"),
-    [
-        ("kafka://a:1;b", "kafka+batch://a:1,b:9092"),
-        ("kafka+batch://[::1]:7", "kafka+batch://[::1]:7"),
-        ("local:///tmp/a%20log", "local:///tmp/a%20log"),
-    ],
-)
-def test_our_clients_read_the_log_that_the_app_names(broker, url):
-    assert log_of(faust.App("mine", broker=broker)).url == url
-
-
-def test_they_log_in_as_the_app_does():
-    login = faust.SASLCredentials(username="ana", password="secret", mechanism="SCRAM-SHA-256")
-    log = log_of(faust.App("mine", broker="kafka://a", broker_credentials=login))
-    assert log.security.client_options() == {
-        "security_protocol": "SASL_PLAINTEXT",
-        "sasl_mechanism": "SCRAM-SHA-256",
-        "sasl_plain_username": "ana",
-        "sasl_plain_password": "secret",
-        "ssl_context": None,
-    }
-    assert "secret" not in repr(log)
-
-
-def test_a_broker_that_is_no_log_is_refused():
-    with pytest.raises(Refuse, match="cannot work on broker 'memory:"):
-        streamapp.install(faust.App("mine", broker="memory://"), source="a", stages=[loud])
-
-
-def test_kafka_transactions_are_refused():
-    app = faust.App("mine", broker="kafka://a", processing_guarantee="exactly_once")
-    with pytest.raises(Refuse, match="does not take part in Kafka transactions"):
-        streamapp.install(app, source="a", stages=[loud])
-
-
-def test_a_source_is_installed_once(app):
-    streamapp.install(app, source="orders", stages=[loud])
-    with pytest.raises(Refuse, match="two agents keep the position of topic 'orders'"):
-        streamapp.install(app, source="orders", stages=["language"])

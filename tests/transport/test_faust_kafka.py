@@ -8,8 +8,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from faust_apps import run  # noqa: F401  # a fixture
+from yarl import URL
 
 from streamapp.core.clock import now_ms
+from streamapp.core.errors import Refuse
+from streamapp.transport.kafka import Transport
 
 PROGRAM = """
 import asyncio, json, os, sys
@@ -86,6 +89,13 @@ def start(run, tmp_path, kafka):  # noqa: F811
         return run("-m", "faust", "-A", name, "worker", "-l", "info", "--without-web")
 
     return start
+
+
+@pytest.mark.parametrize("url", ["kafka+batch://user:secret@host", "kafka+batch://a_b!c"])
+def test_a_url_that_our_clients_refuse_is_refused_without_repeating_a_password(url):
+    with pytest.raises(Refuse) as refused:
+        Transport([URL(url)], None)
+    assert "secret" not in str(refused.value)
 
 
 async def test_a_header_without_a_value_is_empty_and_the_rest_is_untouched(topic_of, start):

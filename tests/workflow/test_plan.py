@@ -1,6 +1,7 @@
 """The Plan: every stage once per batch, and a failed event costs itself alone."""
 
 import json
+import re
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -274,3 +275,28 @@ def test_a_function_is_a_stage():
     words.name = "words"
     batch, _ = run(opened(words), ["a b", None])
     assert batch.column("words").to_pylist() == [2, None]
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (["words"], "stage 'words' returned list, not a dict of its columns words, chars"),
+        (None, "returned NoneType, not a dict"),
+        ({"word": 1, "chars": 2}, "returned column 'word', .+ .did you mean 'words'"),
+        ({"words": 1, "chars": 2, "zzz": 3}, "returned column 'zzz', .+ .it declares words, chars"),
+        ({"words": 1, "chars": 2, 3: 3}, "returned column 3, "),
+        ({"words": 1}, "left out column 'chars' .return None"),
+    ],
+)
+def test_a_function_that_returns_other_columns_rejects_with_their_names(result, why):
+    @stage("words", version=1, reads=["text"], writes={"words": "int32", "chars": "int32"})
+    def words(text):
+        return result if text == "odd" else {"words": 1, "chars": None}
+
+    words.name = "words"
+    batch, _ = run(opened(words), ["odd", "b", None])
+    assert batch.column("words").to_pylist() == [1, None]
+    assert batch.column("chars").to_pylist() == [None, None]
+    [reject] = batch.rejects
+    assert reject.code == "stage.result"
+    assert re.search(why, reject.reason)
