@@ -1,5 +1,5 @@
 # Every target sets up what it needs in .venv; nothing else on the machine is changed but the
-# model cache (~/.cache/streamapp).
+# caches of models and of Apache Kafka's jars (~/.cache/streamapp; Maven's own for the latter).
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHON ?= python3

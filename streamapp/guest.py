@@ -63,7 +63,7 @@ def install(
     enriched: str = "",
     dead: str = "",
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    json_twin: bool = False,
+    json_twin: bool | None = None,
     settings: Settings | None = None,
 ) -> Any:
     """Add the enrich agent to a Faust app: events of ``source`` in, enriched records out.
@@ -82,7 +82,8 @@ def install(
         enriched: topic for the results, ``<source>.enriched`` unless named.
         dead: topic for events that failed for good, ``<source>.dead`` unless named.
         options: of stages by name, as ``[stages.NAME]`` of a workflow.
-        json_twin: publish the rows as JSON records, too, to ``<enriched>.json``.
+        json_twin: publish the rows as JSON records, too, to ``<enriched>.json``; None: as the
+            setting ``json_twin`` says.
         settings: limits and where models are; by default read as every streamapp process does.
             Those of an app's first installation hold for all of them.
 
@@ -90,16 +91,16 @@ def install(
         The enriched topic, for ``@app.agent``: its values are ``pyarrow.RecordBatch``.
 
     Raises:
-        Refuse: a stage is unknown or does not fit, the source is not one topic, or it is installed
-        already.
+        Refuse: a stage is unknown or does not fit, the source is not one topic, or a topic has two
+            parts to play, in this installation or with another of the app.
     """
     house = _house(app, settings)
     topic = _source_topic(app, source)
     name = str(topic.get_topic_name())
-    partitions = topic.partitions or app.conf.topic_partitions
-    enriched = enriched or f"{name}.enriched"
-    twin = f"{enriched}.json" if json_twin else ""
-    route = Route(name, enriched, dead or f"{name}.dead", twin, partitions)
+    if json_twin is None:
+        json_twin = house.settings.json_twin == "true"
+    route = _route(name, enriched, dead, json_twin, topic.partitions or app.conf.topic_partitions)
+    _check_topics([*house.routes, route])
     plan = _plan(house, stages, options or {})
     reader = house.log.reader()
     agent = EnrichAgent(
@@ -109,7 +110,7 @@ def install(
         _config(house, route),
         house.metrics,
         lambda: generation_of(app),
-        twin_to(twin, house.catalogue[topics.TWIN].record_bytes_max) if twin else None,
+        twin_to(route.twin, house.catalogue[topics.TWIN].record_bytes_max) if route.twin else None,
     )
     start_positions = _start_positions(app, agent, name)
     join(app, name, start_positions)
@@ -187,8 +188,12 @@ def _declare_before_start(app: Any, house: _House) -> None:
 
 def _source_topic(app: Any, source: Any) -> Any:
     """The source as a topic of our own, which delivers what arrived as it is."""
-    if isinstance(source, str):
+    if isinstance(source, str) and source:
         return app.topic(source, schema=SliceSchema())
+    if not hasattr(source, "derive_topic"):
+        raise Refuse(
+            "install.source", f"source {source!r} is no topic", "give its name or app.topic(...)"
+        )
     topic = source.derive_topic(schema=SliceSchema())
     if topic.pattern or len(topic.topics or ()) != 1:
         raise Refuse(
@@ -199,9 +204,42 @@ def _source_topic(app: Any, source: Any) -> Any:
     return topic
 
 
+def _route(name: str, enriched: str, dead: str, json_twin: bool, partitions: int) -> Route:
+    for role, given in (("enriched", enriched), ("dead", dead)):
+        if not isinstance(given, str):
+            raise Refuse(
+                "install.topics", f"{role}={given!r} is no topic's name", "give it as a str"
+            )
+    enriched = enriched or f"{name}.enriched"
+    twin = f"{enriched}.json" if json_twin else ""
+    return Route(name, enriched, dead or f"{name}.dead", twin, partitions)
+
+
+def _check_topics(routes: Sequence[Route]) -> None:
+    """No topic plays two parts: agents would take each other's records for their own."""
+    seen: dict[str, str] = {}
+    for route in routes:
+        for topic, part in (
+            (route.source, "the source"),
+            (route.enriched, "the enriched topic"),
+            (route.dead, "the dead topic"),
+            (route.twin, "the JSON twin"),
+        ):
+            now = f"{part} of install(source={route.source!r})"
+            if topic and topic in seen:
+                raise Refuse(
+                    "install.topics",
+                    f"topic {topic!r} is {seen[topic]} and {now}",
+                    "give source=, enriched= and dead= a topic each; <enriched>.json is the twin",
+                )
+            seen[topic] = now
+
+
 def _plan(
     house: _House, stages: Sequence[AnyStage], options: Mapping[str, Mapping[str, Any]]
 ) -> Plan:
+    if isinstance(stages, str) or not isinstance(stages, Iterable):
+        raise Refuse("install.stages", f"stages={stages!r} is no list", "write stages=[...]")
     names: list[str] = []
     factories: dict[str, StageFactory] = {}
     for stage in stages:

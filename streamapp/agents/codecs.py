@@ -41,9 +41,10 @@ class Arrow(Codec):
         try:
             with pa.ipc.open_stream(pa.py_buffer(s)) as reader:
                 table = reader.read_all()
-        except (pa.ArrowInvalid, OSError) as error:
+            batches = table.combine_chunks().to_batches()
+        # A damaged length makes Arrow ask for memory that no machine has.
+        except (pa.ArrowException, MemoryError, OSError) as error:
             raise ValueError(f"the value is no Arrow IPC stream: {error}") from None
-        batches = table.combine_chunks().to_batches()
         return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
     def _dumps(self, s: Any) -> bytes:
@@ -91,8 +92,8 @@ class CloudEventSchema(faust.Schema):
         if message.value is None:
             return None
         try:
-            return _event(dict(_pairs(message.headers)), message.value)
-        except (ValueError, msgspec.DecodeError) as error:
+            return _event(_said(message.headers), message.value)
+        except ValueError as error:
             raise ValueDecodeError(str(error)) from error
 
     def dumps_value(
@@ -103,9 +104,13 @@ class CloudEventSchema(faust.Schema):
             return None, headers
         event = _checked(value)
         data = event.pop("data", None)
-        media = str(event.pop("datacontenttype", "application/json"))
-        attributes = {CE_PREFIX + name: _text(said).encode() for name, said in event.items()}
-        merged = {**dict(_pairs(headers)), **attributes, "content-type": media.encode()}
+        plain = "application/octet-stream" if isinstance(data, bytes) else "application/json"
+        ours = {"content-type": str(event.pop("datacontenttype", None) or plain).encode()}
+        for name, said in event.items():
+            if said is not None:
+                ours[CE_PREFIX + name] = _text(said).encode()
+        others = {name: said for name, said in _pairs(headers) if name.lower() not in ours}
+        merged = {**others, **ours}
         body = data if isinstance(data, bytes) else msgspec.json.encode(data)
         return body, merged if isinstance(headers, Mapping) else list(merged.items())
 
@@ -117,23 +122,34 @@ def _event(headers: Mapping[str, bytes], value: bytes) -> dict[str, Any]:
         for name, said in headers.items()
         if name.startswith(CE_PREFIX)
     }
-    if not attributes or media.startswith(STRUCTURED):
+    kind = media.partition(";")[0].strip().lower()
+    if not attributes or kind == STRUCTURED:
         return _structured(value)
-    is_json = not media or media.split(";")[0].strip().endswith("json")
     event: dict[str, Any] = {"specversion": "1.0", **attributes}
     if media:
         event["datacontenttype"] = media
-    event["data"] = _json.decode(value) if is_json else value
+    event["data"] = _decoded(value) if not kind or kind.endswith("json") else value
     return event
 
 
 def _structured(value: bytes) -> dict[str, Any]:
-    event = _json.decode(value)
+    event = _decoded(value)
     if not isinstance(event, dict):
         raise ValueError(f"a CloudEvent is a JSON object, not {type(event).__name__}")  # noqa: TRY004  # a bad value
     if "data_base64" in event:
-        event["data"] = base64.b64decode(event.pop("data_base64"), validate=True)
+        coded = event.pop("data_base64")
+        if not isinstance(coded, str):
+            raise ValueError(f"data_base64 is a string, not {type(coded).__name__}")
+        event["data"] = base64.b64decode(coded, validate=True)
     return event
+
+
+def _decoded(value: bytes) -> Any:
+    """The JSON value; every way in which it is none is a ValueError, as Faust expects."""
+    try:
+        return _json.decode(value)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"the value is no JSON: {error}") from None
 
 
 def _to_structured(value: Any) -> bytes:
@@ -145,10 +161,7 @@ def _to_structured(value: Any) -> bytes:
 
 def _checked(value: Any) -> dict[str, Any]:
     """A copy that says its ``specversion``."""
-    missing = (
-        REQUIRED if not isinstance(value, Mapping) else [n for n in REQUIRED if n not in value]
-    )
-    if missing:
+    if not isinstance(value, Mapping) or any(value.get(name) is None for name in REQUIRED):
         raise ValueError(
             f"a CloudEvent is a dict with {', '.join(REQUIRED)}; not so {value!r:.200}"
         )
@@ -165,6 +178,11 @@ def _text(said: Any) -> str:
     return str(plain).lower() if isinstance(plain, bool) else str(plain)
 
 
-def _pairs(headers: Any) -> Iterable[tuple[str, bytes]]:
+def _said(headers: Any) -> dict[str, bytes]:
+    """Headers by name in lower case, for producers differ; Kafka's null ones say nothing."""
+    return {name.lower(): said for name, said in _pairs(headers) if said is not None}
+
+
+def _pairs(headers: Any) -> Iterable[tuple[str, bytes | None]]:
     """Headers as Faust has them: none, a mapping, or pairs."""
     return headers.items() if isinstance(headers, Mapping) else headers or ()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from click import IntRange
 from faust.cli import AppCommand, option
 
 from streamapp.agents.log import AppLog
@@ -121,7 +122,13 @@ def add_commands(app: Any, log: AppLog, routes: Sequence[Route], catalogue: Cata
             self.say(f"{'created' if made else 'exists '}  {name}  {partitions} partitions")
 
     @app.command(
-        option("--last", type=int, default=10, show_default=True, help="Rows of each topic.")
+        option(
+            "--last",
+            type=IntRange(min=1),
+            default=10,
+            show_default=True,
+            help="Rows of each topic.",
+        )
     )
     async def streamapp_rows(self: AppCommand, last: int) -> None:
         """Print the newest enriched rows, one JSON object a line."""

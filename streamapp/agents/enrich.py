@@ -116,7 +116,7 @@ class EnrichAgent:
         config = self._config
         standing = await persist(
             "recovery",
-            lambda: recover(self._reader, config.enriched, key[1], config.conversations_max),
+            lambda: recover(self._reader, key, config.enriched, config.conversations_max),
             self._metrics,
         )
         assert standing is not None  # noqa: S101  # persist without still_ours always returns

@@ -46,9 +46,16 @@ def log_of(app: Any) -> AppLog:
     """The log that the app's ``broker`` names; Faust's own Kafka transports read the same one.
 
     Raises:
-        Refuse: it is neither Kafka nor the embedded log.
+        Refuse: it is neither Kafka nor the embedded log; or it names a user, and is not repeated
+            then, so that no password reaches a log.
     """
     urls = app.conf.broker
+    if any(url.raw_user or url.raw_password for url in urls):
+        raise Refuse(
+            "broker.userinfo",
+            f"the broker URL {urls[0].scheme}://... names a user, and URLs end up in logs",
+            "give broker_credentials=faust.SASLCredentials(...) to the app instead",
+        )
     if urls[0].scheme == "local":
         return AppLog(f"local://{urls[0].raw_path}", None)
     if urls[0].scheme not in _KAFKA or not all(url.host for url in urls):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from streamapp.agents.repeats import Repeats, identities, of_the_stages
+from streamapp.core.errors import Halt
 from streamapp.core.ranges import RangeSet
 from streamapp.core.slice import Slice
 from streamapp.topics.enriched import Cover, Enriched, cover_of, decode
@@ -37,32 +38,39 @@ class Standing:
     since_snapshot: int = 0
 
 
-async def recover(reader: Reader, enriched: str, partition: int, keys_max: int) -> Standing:
+async def recover(
+    reader: Reader, source: tuple[str, int], enriched: str, keys_max: int
+) -> Standing:
     """Rebuild the standing of one partition from its enriched topic.
 
     Args:
         reader: of the log.
+        source: topic and partition; that of the enriched topic has the same number.
         enriched: the topic.
-        partition: of both topics.
         keys_max: keys remembered per kind of state.
 
     Raises:
-        Halt: the enriched topic holds records that are not ours.
+        Halt: the enriched topic holds records that are not ours, or not of this source: their
+            offsets would pass for ours, and events be left out.
         Retry: the log does not answer.
     """
+    topic, partition = source
     begin, end = await reader.bounds(enriched, partition)
     standing = Standing(PartitionState(keys_max), Repeats(keys_max))
     last = await _last_cover(reader, enriched, partition, begin, end)
     if last is None:
         return standing
     last_offset, cover = last
+    _check_source(cover, topic, enriched)
     snapshot = last_offset if cover.is_snapshot else cover.snapshot
     at = max(begin, snapshot if snapshot is not None else begin)
     done = RangeSet()
     while at < end:
         slice_ = await reader.read(enriched, partition, at, bytes_max=READ_BYTES_MAX)
         for record in slice_.records:
-            _apply(standing, done, record.offset, decode(record))
+            found = decode(record)
+            _check_source(found.cover, topic, enriched)
+            _apply(standing, done, record.offset, found)
         at = max(slice_.range.next, at + 1)
     return standing
 
@@ -87,6 +95,15 @@ async def _last_cover(
             break
         step *= 8
     return None
+
+
+def _check_source(cover: Cover, source: str, enriched: str) -> None:
+    if cover.topic != source:
+        raise Halt(
+            "enrich.source",
+            f"topic {enriched!r} holds rows of {cover.topic!r}, not of {source!r}",
+            "name another enriched topic",
+        )
 
 
 def _apply(standing: Standing, done: RangeSet, offset: int, record: Enriched) -> None:

@@ -23,6 +23,7 @@ _JSON_COLUMNS = frozenset({"payload", "attachments"})
 _KEPT = ("source_offset", "id", "type", "source", "conversation", "actor", "time", "ingest_time")
 _CONTENT_TYPE = ("content-type", b"application/json")
 _SPECVERSION = ("ce_specversion", b"1.0")
+_IN_US = {pa.duration("ns"): pa.duration("us"), pa.time64("ns"): pa.time64("us")}
 # NaN and the infinities become null: JSON has neither.
 _encode = msgspec.json.Encoder().encode
 
@@ -40,8 +41,8 @@ def json_twin(batch: Batch, bytes_max: int, *, embedding: bool = False) -> list[
     """The rows of an enriched batch as JSON records, in offset order.
 
     The key is the conversation, else the id; ``ce_*`` headers name the event; times are RFC 3339 in
-    UTC with microseconds; ``payload`` and ``attachments`` are JSON, not text.  A row too large
-    keeps its identity, and ``left_out`` names its other columns.
+    UTC with microseconds (nanoseconds are cut); ``payload`` and ``attachments`` are JSON, not text.
+    A row too large keeps its identity, and ``left_out`` names its other columns.
 
     Args:
         batch: enriched.
@@ -55,13 +56,13 @@ def json_twin(batch: Batch, bytes_max: int, *, embedding: bool = False) -> list[
     for stamp_us, values in zip(stamps, zip(*columns, strict=True), strict=True):
         row = dict(zip(names, values, strict=True))
         value = _encode(row)
-        if len(value) + RECORD_OVERHEAD_BYTES > bytes_max:
+        key = str(row["conversation"] or row["id"]).encode()
+        headers = tuple(_headers(row))
+        beside = len(key) + sum(len(name) + len(said) for name, said in headers)
+        if len(value) + beside + RECORD_OVERHEAD_BYTES > bytes_max:
             left_out = [name for name in names if name not in _KEPT]
             value = _encode({**{name: row[name] for name in _KEPT}, "left_out": left_out})
-        key = str(row["conversation"] or row["id"]).encode()
-        records.append(
-            Outgoing(value, key, tuple(_headers(row)), batch.range.partition, stamp_us // 1000)
-        )
+        records.append(Outgoing(value, key, headers, batch.range.partition, stamp_us // 1000))
     return records
 
 
@@ -80,4 +81,23 @@ def _values(name: str, column: pa.Array) -> Sequence[Any]:
     if pa.types.is_timestamp(column.type):
         in_utc = column.cast(pa.timestamp("us", tz="UTC"), safe=False)
         return list(pc.replace_substring(in_utc.cast(pa.string()), " ", "T").to_pylist())
-    return list(column.to_pylist())
+    kind = _in_us(column.type)
+    plain = column if kind == column.type else column.cast(kind, safe=False)
+    return list(plain.to_pylist())
+
+
+def _in_us(kind: pa.DataType) -> pa.DataType:
+    """The type with microseconds for nanoseconds, which Python's own times do not have."""
+    types = pa.types
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_in_us(field.type)) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(_in_us(kind.key_type), _in_us(kind.item_type))
+    if types.is_list(kind) or types.is_fixed_size_list(kind):
+        values = kind.value_field.with_type(_in_us(kind.value_type))
+        return pa.list_(values, kind.list_size if types.is_fixed_size_list(kind) else -1)
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_in_us(kind.value_type)))
+    return _IN_US.get(kind, kind)

@@ -284,7 +284,8 @@ def _convert(declared: Field[Any], value: Any, where: str, base: Path) -> Any:
     if "Path" in str(declared.type):
         return _absolute(Path(str(value)), base) if str(value) else declared.default
     if declared.type is not int and declared.type != "int":
-        return _one_of(declared, str(value), label)
+        text = str(value).lower() if isinstance(value, bool) else str(value)  # as TOML writes it
+        return _one_of(declared, text, label)
     try:
         if isinstance(value, bool | float):
             raise ValueError  # noqa: TRY004, TRY301  # one way to refuse

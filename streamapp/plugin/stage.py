@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamapp.core.batch import Batch
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Reject
 from streamapp.core.model import ModelRef
 
 #: What ``enrich`` returns: one Arrow array per written column, each as long as the batch.
@@ -148,10 +148,8 @@ def _check_options(stage: str, options: Mapping[str, Any], accepts: Mapping[str,
     for name, value in options.items():
         kind = accepts.get(name)
         if kind is None:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, accepts, 1)
-            fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(accepts) or 'none'}"
+            near = _near(name, accepts)
+            fix = f"did you mean {near}?" if near else f"it takes {', '.join(accepts) or 'none'}"
             raise Refuse("stage.option", f"stage {stage!r} has no option {name!r}", fix)
         whole_as_float = kind is float and type(value) is int
         if type(value) is not kind and not whole_as_float:
@@ -160,6 +158,13 @@ def _check_options(stage: str, options: Mapping[str, Any], accepts: Mapping[str,
                 f"stage {stage!r}: option {name!r} is {value!r}",
                 f"give a {kind.__name__}",
             )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant, or nothing."""
+    from difflib import get_close_matches
+
+    return "".join(get_close_matches(name, known, 1))
 
 
 class StatefulStage(BaseStage):
@@ -191,7 +196,7 @@ class _FunctionStage(BaseStage):
     def enrich(self, batch: Batch) -> Columns:
         arguments = [batch.column(name).to_pylist() for name in self.reads]
         results: list[Mapping[str, Any]] = [
-            {} if any(value is None for value in row) else self._function(*row)
+            {} if any(value is None for value in row) else self._checked(self._function(*row))
             for row in zip(*arguments, strict=True)
         ]
         return {
@@ -199,11 +204,39 @@ class _FunctionStage(BaseStage):
             for name, kind in self.writes.items()
         }
 
+    def _checked(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the function returned, when it is its columns and no others."""
+        if not isinstance(result, Mapping):
+            raise self._reject(
+                f"returned {type(result).__name__}, not a dict of its columns {self._columns()}",
+                "return a dict",
+            )
+        if result.keys() == self.writes.keys():
+            return result
+        unknown = [name for name in result if name not in self.writes]
+        if unknown:
+            near = _near(str(unknown[0]), self.writes)
+            raise self._reject(
+                f"returned column {unknown[0]!r}, which it does not declare",
+                f"did you mean {near!r}?" if near else f"it declares {self._columns()}",
+            )
+        missing = next(name for name in self.writes if name not in result)
+        raise self._reject(f"left out column {missing!r}", "return None for what is null")
+
+    def _columns(self) -> str:
+        return ", ".join(self.writes) or "none"
+
+    def _reject(self, why: str, fix: str) -> Reject:
+        return Reject("stage.result", f"stage {self.name!r} {why}", fix)
+
 
 def stage(
     name: str, *, version: int, reads: Iterable[str], writes: Mapping[str, str | pa.DataType]
 ) -> Callable[[Callable[..., Mapping[str, Any]]], StageFactory]:
     """Make a stage factory out of a function from the ``reads`` of one event to its ``writes``.
+
+    It returns a dict of all those columns, None for what is null; an event for which it returns
+    anything else is rejected.
 
     Args:
         name: ``lower_snake_case``, unique in a workflow.

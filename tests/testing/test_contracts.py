@@ -120,6 +120,11 @@ def _words(text):
     return {"one": len(text.split())}
 
 
+@stage("mine", version=1, reads=["text"], writes={"one": "int32"})
+def _misspelt(text):
+    return {"on": len(text.split())}
+
+
 class TestFunction(StageContract):
     stage = _words
 
@@ -148,6 +153,7 @@ class TestCounting(StageContract):
         (_LateColumns, "test_it_says_what_it_is", "open.. changed"),
         (_SloppyClose, "test_it_can_be_closed_when_open_failed", "model"),
         (_Clumsy, "test_what_it_cannot_do_it_rejects", "ZeroDivisionError"),
+        (_misspelt, "test_what_it_cannot_do_it_rejects", "did you mean 'one'"),
         (_Crowded, "test_neighbours_do_not_matter", "column one"),
         (_Moody, "test_the_same_events_give_the_same_columns", "column one"),
         (_NoEmpty, "test_an_empty_batch_has_the_columns_too", "out of bounds"),

@@ -49,7 +49,7 @@ class Arrived:
             chunk = self._left or self._next_batch()
             chunk, size = _up_to(chunk, records_max - len(records), bytes_max, size)
             self._left = self._left[len(chunk) :]
-            records += map(_without_nulls, chunk)
+            records += [r if not r.headers else _without_nulls(r) for r in chunk]
             self._position = chunk[-1].offset + 1 if self._left else self._after
         return Fetched(first, records, self._position, size)
 
@@ -59,9 +59,11 @@ class Arrived:
             raise CorruptRecordException(f"wrong checksum at offset {batch.base_offset}")
         self._after = max(batch.next_offset, self._position)
         # Markers of transactions are no records; the first batch may begin below the position.
-        found = () if batch.is_control_batch else batch
-        self._left = [record for record in found if record.offset >= self._position]
-        return self._left
+        found = [] if batch.is_control_batch else list(batch)
+        if found and found[0].offset < self._position:
+            found = [record for record in found if record.offset >= self._position]
+        self._left = found
+        return found
 
 
 def _up_to(chunk: list[Any], count: int, bytes_max: int, size: int) -> tuple[list[Any], int]:
@@ -78,7 +80,7 @@ def _up_to(chunk: list[Any], count: int, bytes_max: int, size: int) -> tuple[lis
 
 def _without_nulls(record: Any) -> RecordLike:
     """The record itself; one with a header without a value as another, where that is empty."""
-    if record.headers and any(value is None for _, value in record.headers):
+    if any(value is None for _, value in record.headers):
         headers = tuple((name, value or b"") for name, value in record.headers)
         return Record(record.offset, record.timestamp, record.key, record.value, headers)
     same: RecordLike = record
