@@ -48,7 +48,7 @@ class Sizes(NamedTuple):
     latency_s: float
 
 
-FULL = Sizes(400_000, 40_000, 200_000, 25_000, rounds=3, growth_rounds=2, latency_s=10.0)
+FULL = Sizes(400_000, 30_000, 200_000, 15_000, rounds=3, growth_rounds=1, latency_s=8.0)
 QUICK = Sizes(60_000, 10_000, 40_000, 5_000, rounds=1, growth_rounds=1, latency_s=2.0)
 
 

@@ -151,7 +151,10 @@ async def test_kill_9_loses_nothing_and_repeats_nothing(app_of, transport, url, 
         assert await worker.terminate() == 0
 
 
-@pytest.mark.parametrize("transport", ["kafka", "kafka+batch"])
+PLAIN = pytest.param("kafka", marks=pytest.mark.soak)  # as slow as Faust is
+
+
+@pytest.mark.parametrize("transport", [PLAIN, "kafka+batch"])
 async def test_members_come_and_go_and_nothing_is_lost(app_of, transport, kafka_broker):
     kafka = kafka_broker().start()
     start = app_of(ENRICHED, "broker_session_timeout=5, broker_heartbeat_interval=1")

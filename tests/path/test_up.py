@@ -94,7 +94,7 @@ def test_a_corrupt_catalogue_gives_file_line_and_column(machines, tmp_path):
 
 def test_a_model_that_is_not_what_was_pulled_is_refused(machines, tmp_path):
     cache = tmp_path / "cache"
-    shutil.copytree(CACHE, cache)
+    shutil.copytree(CACHE / "models", cache / "models")
     [model] = (cache / "models/embed/multilingual-e5-small").glob("*/model.onnx")
     data = bytearray(model.read_bytes())
     data[len(data) // 2] ^= 1
