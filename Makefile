@@ -48,7 +48,7 @@ soak: setup  ## the long forms of the fault tests
 bench: setup  ## every benchmark; tables here, figures in bench/results/
 	@for file in bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-bench-transport: setup  ## our transports beside Faust, Quix Streams and aiokafka (about ten minutes)
+bench-transport: setup  ## our transports beside Faust, Quix Streams and aiokafka (about five minutes)
 	@$(BIN)/python bench/bench_transport.py
 
 bench-footprint: setup  ## memory of the four processes, idle and loaded

@@ -1,6 +1,6 @@
 """Faust at the speed of aiokafka.getmany: what our transports deliver beside what there is, one run.
 
-python bench/bench_transport.py               everything, about ten minutes
+python bench/bench_transport.py               everything, about five minutes
 python bench/bench_transport.py --quick       does it work? (figures mean little, none are kept)
 python bench/bench_transport.py --markdown    bench/results/transport.json into docs/performance.md
 """
@@ -48,7 +48,7 @@ class Sizes(NamedTuple):
     latency_s: float
 
 
-FULL = Sizes(400_000, 30_000, 200_000, 15_000, rounds=3, growth_rounds=1, latency_s=8.0)
+FULL = Sizes(300_000, 20_000, 150_000, 10_000, rounds=3, growth_rounds=1, latency_s=5.0)
 QUICK = Sizes(60_000, 10_000, 40_000, 5_000, rounds=1, growth_rounds=1, latency_s=2.0)
 
 
