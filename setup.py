@@ -3,12 +3,13 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-RING, TOPICS = "streamapp/ring", "streamapp/topics"
+RING, TOPICS, KAFKA = "streamapp/ring", "streamapp/topics", "streamapp/transport/kafka"
 #: Data at the root, below `streamapp/_defaults/` in a wheel.
 DATA = ("topics/**/*", "models/**/*", "examples/messages.csv")
 
@@ -20,7 +21,7 @@ class BuildExt(build_ext):
         compiler = str(self.compiler.compiler[0])
         if shutil.which(compiler) is None:
             raise SystemExit(
-                "streamapp.ring and streamapp.topics: each needs a C compiler and"
+                "streamapp.ring, .topics and .transport: each needs a C compiler and"
                 f" {compiler!r} is not on PATH: install one"
                 " (Debian, Ubuntu: apt-get install gcc libc6-dev python3-dev)"
             )
@@ -54,9 +55,9 @@ def extension(name: str, sources: list[str], depends: list[str]) -> Extension:
         name,
         sources,
         depends=depends,
-        include_dirs=["include"],
+        include_dirs=["include", np.get_include()],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
-        extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra"],
+        extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
         py_limited_api=True,
     )
 
@@ -66,13 +67,25 @@ setup(
     ext_modules=[
         extension(
             "streamapp.ring._ring",
-            [f"{RING}/_ring.c", f"{RING}/_protocol.c"],
-            ["include/streamapp_ring.h", f"{RING}/_protocol.h", f"{RING}/_layout_table.h"],
+            [
+                f"{RING}/{name}.c"
+                for name in ("_ring", "_writing", "_buffers", "_mirror", "_protocol")
+            ],
+            ["include/streamapp_ring.h"]
+            + [
+                f"{RING}/_{name}.h"
+                for name in ("buffers", "layout_table", "mirror", "protocol", "ring")
+            ],
         ),
         extension(
             "streamapp.topics._scan",
             [f"{TOPICS}/{name}.c" for name in ("_scan", "_arrow", "_events", "_json")],
-            [f"{TOPICS}/_events.h", f"{TOPICS}/_json.h"],
+            ["streamapp/core/_packed.h", f"{TOPICS}/_events.h", f"{TOPICS}/_json.h"],
+        ),
+        extension(
+            "streamapp.transport.kafka._arrived",
+            [f"{KAFKA}/_arrived.c", f"{KAFKA}/_batches.c"],
+            ["streamapp/core/_packed.h", f"{KAFKA}/_batches.h"],
         ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -1,5 +1,7 @@
 """Records through the C extension and around it, side by side."""
 
+from batches import packed
+
 from streamapp.core.batch import EVENT_SCHEMA
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
@@ -23,7 +25,21 @@ def assert_same(records):
     rows, rejects = one_by_one(records)
     assert batch.rows.to_pylist() == rows
     assert list(batch.rejects) == rejects
+    assert_same_packed(records)
     return batch
+
+
+def assert_same_packed(records):
+    """Where no record is an object, it has the row and the dead letter that it has as one."""
+    found = packed(records)
+    if found is None:
+        return
+    batch = decode_slice(Slice(RANGE, found), event_bytes_max=BYTES_MAX)
+    batch.rows.validate(full=True)
+    rows, rejects = one_by_one(list(found))
+    assert batch.rows.to_pylist() == rows
+    assert list(batch.rejects) == rejects
+    assert [(r.key, r.value) for r in found] == [(r.key, r.value) for r in records]
 
 
 def left_of(*values, key=None, headers=(), timestamp=7):

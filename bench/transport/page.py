@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tables
+from tables import table
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "bench" / "results" / "transport.json"
@@ -31,9 +34,7 @@ NAMES = {
 
 def rewrite() -> None:
     """Put bench/results/transport.json into the page."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(before + BEGIN + render(json.loads(RESULTS.read_text())) + END + after)
+    tables.rewrite(PAGE, BEGIN, END, render(json.loads(RESULTS.read_text())))
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -60,13 +61,13 @@ def _ratios(ratios: Mapping[str, float], not_measured: Mapping[str, str]) -> str
         found = f"{ratios[name]:.2f}" if name in ratios else "not measured"
         rows.append([about, found, f"{aim:g}"])
     notes = [f"\nNot measured: {NAMES[name]}: {why}.\n" for name, why in not_measured.items()]
-    return _table(["ratio (median of rounds)", "found", "aim"], rows) + "".join(notes)
+    return table(["ratio (median of rounds)", "found", "aim"], rows) + "".join(notes)
 
 
 def _rates(title: str, found: Mapping[str, Sequence[Sequence[float]]]) -> str:
     ordered = sorted(found.items(), key=lambda item: -_median(item[1], 0))
     rows = [[NAMES[name], *_figure(runs)] for name, runs in ordered]
-    return _table([title, "events/s", "CPU µs/event"], rows)
+    return table([title, "events/s", "CPU µs/event"], rows)
 
 
 def _growth(title: str, found: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> str:
@@ -75,7 +76,7 @@ def _growth(title: str, found: Mapping[str, Mapping[str, Sequence[Sequence[float
         for value, paths in found.items()
     ]
     heads = [title, "received/s", "CPU µs/event", "published/s", "CPU µs/event"]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _parts(figures: Mapping[str, Any]) -> str:
@@ -95,7 +96,7 @@ def _parts(figures: Mapping[str, Any]) -> str:
         for size in sizes
         for cell in (f"µs/event, batches of {int(size):,}", "events/s of a core")
     ]
-    return _table(["CPU of a part", *heads], rows)
+    return table(["CPU of a part", *heads], rows)
 
 
 def _cost(cpu_us: float) -> list[str]:
@@ -118,12 +119,12 @@ def _latency(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         ]
         rows.append([f"{int(rate):,}/s", *cells])
     heads = ["answer p50", "p99", "ours p50", "p99", "plain Faust p50", "p99"]
-    return _table(["from POST, ms", *heads], rows)
+    return table(["from POST, ms", *heads], rows)
 
 
 def _logs(found: Mapping[str, Mapping[str, float]]) -> str:
     rows = [[name, f"{at['append']:,.0f}", f"{at['read']:,.0f}"] for name, at in found.items()]
-    return _table(["records of 1 KB by our clients", "append/s", "read/s"], rows)
+    return table(["records of 1 KB by our clients", "append/s", "read/s"], rows)
 
 
 def _setting(results: Mapping[str, Any]) -> str:
@@ -137,21 +138,3 @@ def _figure(runs: Sequence[Sequence[float]]) -> list[str]:
 
 def _median(runs: Sequence[Sequence[float]], place: int) -> float:
     return statistics.median(run[place] for run in runs)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[n]) for row in [heads, *rows]) for n in range(len(heads))]
-    lines = [_line(heads, widths), _rule(widths), *(_line(row, widths) for row in rows)]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (
-        cell.rjust(width) if n else cell.ljust(width)
-        for n, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return f"| {' | '.join([first, *others])} |"
-
-
-def _rule(widths: Sequence[int]) -> str:
-    return f"| {' | '.join('-' * (w - 1) + ':' if n else '-' * w for n, w in enumerate(widths))} |"

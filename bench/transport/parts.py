@@ -5,18 +5,20 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from transport.meter import EVENT_BYTES_MAX
 from transport.published import Mark
 from transport.records import events
 
 from streamapp import compose
 from streamapp.agents.publish import Standpoint, enriched_records
-from streamapp.agents.repeats import Repeats
 from streamapp.core.config import Settings
 from streamapp.core.ranges import OffsetRange
-from streamapp.core.slice import Record, Slice
+from streamapp.core.slice import ByOffset, Slice
 from streamapp.topics.wire import decode_slice
+from streamapp.transport.kafka.arrived import Arrived
 from streamapp.workflow import PartitionState, Plan, Workflow
+from streamapp.workflow.repeats import Repeats
 
 T = TypeVar("T")
 ROUNDS = 12
@@ -51,7 +53,7 @@ class _Path:
     def walk(self, slice_: Slice) -> dict[str, float]:
         """CPU microseconds per event, by part."""
         timer, plan, repeats = _Timer(len(slice_)), self._plan, self._repeats
-        raw = timer("decode", lambda: {record.offset: record for record in slice_.records})
+        raw = ByOffset(slice_.records)
         decoded = timer("decode", lambda: decode_slice(slice_, event_bytes_max=EVENT_BYTES_MAX))
         fresh, identities = timer("repeats", lambda: repeats.without(decoded))
         batch, states = timer("no-op stage", lambda: plan.run(fresh, self._state, raw))
@@ -80,11 +82,16 @@ class _Timer:
 
 
 def _slices(size: int) -> list[Slice]:
-    records = [
-        Record(offset, 1_760_000_000_000 + offset, key, value)
-        for offset, (key, value) in enumerate(events(size * ROUNDS))
-    ]
-    return [
-        Slice(OffsetRange("raw", 0, first, first + size), records[first : first + size])
-        for first in range(0, size * ROUNDS, size)
-    ]
+    made = list(events(size * ROUNDS))
+    return [_fetched(first, made[first : first + size]) for first in range(0, len(made), size)]
+
+
+def _fetched(first: int, records: list[tuple[bytes, bytes]]) -> Slice:
+    """A Slice as a fetch of one record batch brings it."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 30)
+    for n, (key, value) in enumerate(records):
+        builder.append(n, 1_760_000_000_000 + first + n, key, value, [])
+    batch = bytearray(builder.build())
+    batch[:8] = first.to_bytes(8, "big")  # its base offset, which no checksum covers
+    fetched = Arrived(batch, first, check_crcs=True).take(len(records), 1 << 30)
+    return Slice(OffsetRange("raw", 0, first, fetched.next), fetched.records)

@@ -2,9 +2,11 @@
 
 The value of a raw record is a JSON object.  Its known keys become columns, every other key is kept
 as it was written, in ``payload``.  Attributes in ``ce_*`` headers (CloudEvents 1.0, Kafka binding,
-binary mode) win over the body.
+binary mode) win over the body.  In structured mode the value is an envelope of attributes and
+``data``, and the event is the one that binary mode would have sent.
 """
 
+import binascii
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -59,6 +61,8 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str | int | None)
 _number = msgspec.json.Decoder(float | None)
 _anything = msgspec.json.Decoder()
+_text_only = msgspec.json.Decoder(str)
+_NULL = b"null"
 
 
 def parse_event(value: bytes) -> Event:
@@ -84,6 +88,45 @@ def parse_event(value: bytes) -> Event:
         else:
             fields[role] = _text(key, raw)
     return Event(**fields, payload="{" + ",".join(rest) + "}")
+
+
+def parse_envelope(value: bytes) -> Event:
+    """An Event out of a CloudEvent's bytes in the JSON event format.
+
+    https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+    An event without ``data`` has its attributes only.
+
+    Raises:
+        Reject: as :func:`parse_event` does, for the envelope or for its data.
+    """
+    members = _parse_members(value, DEPTH_MAX + 1)
+    attributes = {
+        name: str(said)
+        for name in ("id", "type", "source", "time", "datacontenttype")
+        if (said := _decode(name, _string, members.get(name, _NULL))) is not None
+    }
+    data = _data(members, attributes.get("datacontenttype", "application/json"))
+    return merge_attributes(parse_event(data), attributes)
+
+
+def _data(members: Mapping[str, msgspec.Raw], media_type: str) -> bytes:
+    """What a record's value is in binary mode; an event without data has an empty object."""
+    data, coded = (bytes(members.get(name, _NULL)) for name in ("data", "data_base64"))
+    if _NULL not in {coded, data}:
+        raise Reject("event.field", "there are data and data_base64", "send one of them")
+    if coded != _NULL:
+        try:
+            return binascii.a2b_base64(_decode("data_base64", _text_only, coded), strict_mode=True)
+        except ValueError as error:
+            raise Reject(
+                "event.field", f"data_base64: {error}", "see RFC 4648, section 4"
+            ) from None
+    if data == _NULL:
+        return b"{}"
+    subtype = media_type.partition(";")[0].rpartition("/")[2].strip().lower()
+    if subtype == "json" or subtype.endswith("+json") or not data.startswith(b'"'):
+        return data
+    return str(_decode("data", _text_only, data)).encode()
 
 
 def roles(keys: Iterable[str]) -> list[str | None]:
@@ -138,7 +181,7 @@ def _no_time(value: str | int) -> Reject:
     )
 
 
-def _parse_members(value: bytes) -> dict[str, msgspec.Raw]:
+def _parse_members(value: bytes, depth_max: int = DEPTH_MAX) -> dict[str, msgspec.Raw]:
     if not value.strip():
         raise Reject("event.empty", "the value is empty", "send a JSON object")
     try:
@@ -149,7 +192,7 @@ def _parse_members(value: bytes) -> dict[str, msgspec.Raw]:
                 "event.shape", "the value is JSON but not an object", 'send {"message": ...}'
             )
         # Every member has one colon: when there are no more colons than members no key came twice.
-        if value.count(b":") != _count_members(whole, DEPTH_MAX):
+        if value.count(b":") != _count_members(whole, depth_max):
             json.loads(value, object_pairs_hook=_refuse_duplicates)
         return _members.decode(value)
     except UnicodeDecodeError as error:
@@ -188,7 +231,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
         seen.add(key)
 
 
-def _decode(key: str, decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> Any:
+def _decode(key: str, decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw | bytes) -> Any:
     try:
         return decoder.decode(raw)
     except msgspec.DecodeError as error:

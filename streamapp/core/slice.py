@@ -1,6 +1,8 @@
 """A Slice: the raw records that one fetch returned for one partition, with their range."""
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from streamapp.core.ranges import OffsetRange
@@ -36,6 +38,28 @@ class Record(NamedTuple):
     headers: Headers = ()
 
 
+_OFFSET = attrgetter("offset")
+
+
+class ByOffset(Mapping[int, RecordLike]):
+    """Records in offset order, each found by its offset; no other is made."""
+
+    def __init__(self, records: Sequence[RecordLike]) -> None:
+        self._records = records
+
+    def __getitem__(self, offset: int) -> RecordLike:
+        at = bisect_left(self._records, offset, key=_OFFSET)
+        if at < len(self._records) and (found := self._records[at]).offset == offset:
+            return found
+        raise KeyError(offset)
+
+    def __iter__(self) -> Iterator[int]:
+        return map(_OFFSET, self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
 class Slice:
     """Records of one partition in offset order, with the range they stand for.
 
@@ -54,6 +78,12 @@ class Slice:
     def offset(self) -> int:
         """First offset of the range; Faust names the message by it."""
         return self.range.first
+
+    def since(self, position: int) -> "Slice":
+        """What of it is at or after ``position``, where its range then begins."""
+        topic, partition, _, next_ = self.range
+        at = bisect_left(self.records, position, key=_OFFSET)
+        return Slice(OffsetRange(topic, partition, position, next_), self.records[at:])
 
     def __len__(self) -> int:
         return len(self.records)

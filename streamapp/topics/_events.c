@@ -241,7 +241,8 @@ int events_open(struct events *events, struct json_bytes topic, struct json_byte
     int is_short = 0;
     for (int n = 0; n < EVENTS_COLUMNS; n++) {
         struct events_column *column = &events->column[n];
-        column->room = rows_max * sizeof(int64_t) + 64 + (n == EVENTS_COLUMN_PAYLOAD ? value_bytes : 0);
+        int is_long = n == EVENTS_COLUMN_PAYLOAD || n == EVENTS_COLUMN_TEXT; /* pages never touched cost nothing */
+        column->room = rows_max * sizeof(int64_t) + 64 + (is_long ? value_bytes : 0);
         column->data = malloc(column->room);
         is_short |= !column->data;
         if (!is_string(n))

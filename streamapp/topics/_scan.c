@@ -8,7 +8,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "../core/_packed.h"
 #include "_events.h"
 
 /* About 30 us of work: for less, getting the lock back would be what takes the time. */
@@ -30,10 +32,21 @@ static int take_bytes(PyObject *object, struct json_bytes *bytes) { /* -1: it is
     return 0;
 }
 
+/* What says in a header that the value is an envelope with the event in it, which is for core.event to open. */
+#define CONTENT_TYPE (EVENTS_ATTRIBUTES + 1)
+
+static int is_envelope(struct json_bytes content_type) {
+    static const char kind[] = "application/cloudevents";
+    size_t size = sizeof kind - 1;
+    return content_type.size >= size && !strncasecmp((const char *)content_type.at, kind, size);
+}
+
 /* Which attribute a header is: EVENTS_ATTRIBUTES for one that is no column, -1 for one that is no attribute. */
 static int attribute_of(const char *name, Py_ssize_t size) {
     static const char *const names[] = {
         [EVENTS_ID] = "ce_id", [EVENTS_TYPE] = "ce_type", [EVENTS_SOURCE] = "ce_source", [EVENTS_TIME] = "ce_time"};
+    if (size == 12 && !strncasecmp(name, "content-type", 12))
+        return CONTENT_TYPE;
     if (size < 3 || memcmp(name, "ce_", 3))
         return -1;
     for (int n = 0; n < EVENTS_ATTRIBUTES; n++)
@@ -57,9 +70,9 @@ static int take_header(PyObject *header, struct taken *taken) {
     PyObject *object = PyTuple_GetItem(header, 1);
     if (attribute < 0 || object == Py_None)
         return 0;
-    if (take_bytes(object, &value) || !json_is_utf8(value))
+    if (take_bytes(object, &value) || (attribute == CONTENT_TYPE ? is_envelope(value) : !json_is_utf8(value)))
         return -1;
-    if (attribute == EVENTS_ATTRIBUTES)
+    if (attribute >= EVENTS_ATTRIBUTES)
         return 0;
     Py_INCREF(object);
     Py_XDECREF(taken->held[attribute]);
@@ -197,8 +210,116 @@ static PyObject *scan(PyObject *module, PyObject *args) {
     return answer;
 }
 
+/* -- records that are packed: no Python object for any of them */
+
+/* Attributes among the headers.  -1: one is not UTF-8, an envelope, or they are not as a record writes them. */
+static int take_packed_headers(const uint8_t *at, const uint8_t *end, struct events_record *record) {
+    while (at < end) {
+        const uint8_t *name, *value;
+        int32_t name_size, value_size;
+        if (packed_bytes(&at, end, &name, &name_size) || name_size < 0 || packed_bytes(&at, end, &value, &value_size))
+            return -1;
+        struct json_bytes bytes = {value, value_size < 0 ? 0 : (size_t)value_size};
+        int attribute = attribute_of((const char *)name, name_size);
+        if (attribute < 0)
+            continue;
+        if (attribute == CONTENT_TYPE ? is_envelope(bytes) : !json_is_utf8(bytes))
+            return -1;
+        if (attribute < EVENTS_ATTRIBUTES)
+            record->attribute[attribute] = bytes;
+    }
+    return 0;
+}
+
+/* -1: these bytes are not in the buffer. */
+static int find_packed(const Py_buffer *data, int32_t at, int32_t size, struct json_bytes *bytes) {
+    if (size < 0)
+        return 0;
+    if (at < 0 || at > data->len || size > data->len - at)
+        return -1;
+    *bytes = (struct json_bytes){(const uint8_t *)data->buf + at, (size_t)size};
+    return 0;
+}
+
+static void take_packed(const Py_buffer *data, const struct packed_place *place, size_t value_bytes_max,
+                        struct taken *taken) {
+    struct events_record *record = &taken->record;
+    struct json_bytes headers = {0};
+    record->offset = place->offset;
+    record->timestamp_ms = place->timestamp_ms;
+    taken->is_left = find_packed(data, place->value_at, place->value_size, &record->value) || !record->value.at ||
+                     record->value.size > value_bytes_max ||
+                     find_packed(data, place->key_at, place->key_size, &record->key) ||
+                     find_packed(data, place->headers_at, place->headers_size, &headers) ||
+                     (headers.size && take_packed_headers(headers.at, headers.at + headers.size, record));
+}
+
+/* A buffer and the places in it, as core.packed.Part has them. */
+struct part {
+    Py_buffer data, places;
+};
+
+static void close_parts(struct part *parts, Py_ssize_t count) {
+    while (count--) {
+        PyBuffer_Release(&parts[count].data);
+        PyBuffer_Release(&parts[count].places);
+    }
+    free(parts);
+}
+
+/* NULL, with an exception: a part is none. */
+static struct part *open_parts(PyObject *tuple, size_t *records) {
+    Py_ssize_t count = PyTuple_Size(tuple), n = 0;
+    struct part *parts = calloc((size_t)count + 1, sizeof *parts);
+    if (!parts) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (*records = 0; n < count; n++) {
+        PyObject *part = PyTuple_GetItem(tuple, n);
+        if (!PyTuple_Check(part) || !PyArg_ParseTuple(part, "y*y*:part", &parts[n].data, &parts[n].places))
+            break;
+        *records += (size_t)parts[n].places.len / sizeof(struct packed_place);
+    }
+    if (n == count)
+        return parts;
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "a part is a tuple of a buffer and places");
+    close_parts(parts, n);
+    return NULL;
+}
+
+static PyObject *scan_packed(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *tuple, *topic_bytes, *address_bytes;
+    struct json_bytes topic, address;
+    Py_ssize_t value_bytes_max;
+    size_t count, filled = 0;
+    if (!PyArg_ParseTuple(args, "O!SSn:scan_packed", &PyTuple_Type, &tuple, &topic_bytes, &address_bytes,
+                          &value_bytes_max) ||
+        take_bytes(topic_bytes, &topic) || take_bytes(address_bytes, &address))
+        return NULL;
+    struct part *parts = open_parts(tuple, &count);
+    if (!parts)
+        return NULL;
+    struct taken *taken = calloc(count + 1, sizeof *taken);
+    for (Py_ssize_t n = 0; taken && n < PyTuple_Size(tuple); n++) {
+        struct packed_place place;
+        const uint8_t *at = parts[n].places.buf, *end = at + parts[n].places.len;
+        for (; (size_t)(end - at) >= sizeof place; at += sizeof place) {
+            memcpy(&place, at, sizeof place); /* nobody says how it is aligned */
+            take_packed(&parts[n].data, &place, value_bytes_max < 0 ? 0 : (size_t)value_bytes_max, &taken[filled++]);
+        }
+    }
+    PyObject *answer = taken ? scan_records(taken, count, topic, address) : PyErr_NoMemory();
+    free(taken);
+    close_parts(parts, PyTuple_Size(tuple));
+    return answer;
+}
+
 static PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS, "Records to an Arrow array of rows, and the places of those that it leaves."},
+    {"scan_packed", scan_packed, METH_VARARGS, "The same of records that are packed, by their parts."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from streamapp.core.batch import EVENT_SCHEMA
 from streamapp.core.errors import Refuse
+from streamapp.core.packed import Packed
 from streamapp.core.slice import RecordLike
 
 try:
-    from streamapp.topics._scan import scan
+    from streamapp.topics._scan import scan, scan_packed
 except ImportError as error:
     raise Refuse(
         "topics.not_built",
@@ -47,14 +48,17 @@ def decode_plain(
         partition: of the records.
         event_bytes_max: a record with a larger value is left.
     """
-    array, left = scan(
-        tuple([record.value for record in records]),
-        tuple([record.key for record in records]),
-        tuple([record.headers for record in records]),
-        tuple([record.offset for record in records]),
-        tuple([record.timestamp for record in records]),
-        topic.encode(),
-        f"{topic}-{partition}-".encode(),
-        event_bytes_max,
-    )
+    names = topic.encode(), f"{topic}-{partition}-".encode()
+    if isinstance(records, Packed):
+        array, left = scan_packed(records.parts, *names, event_bytes_max)
+    else:
+        array, left = scan(
+            tuple([record.value for record in records]),
+            tuple([record.key for record in records]),
+            tuple([record.headers for record in records]),
+            tuple([record.offset for record in records]),
+            tuple([record.timestamp for record in records]),
+            *names,
+            event_bytes_max,
+        )
     return pa.record_batch(_Scanned(array)), [records[place] for place in left]

@@ -54,6 +54,10 @@ _WRITE = [ipc.IpcWriteOptions(compression="lz4", use_threads=threads) for thread
 _READ = [ipc.IpcReadOptions(use_threads=threads) for threads in (False, True)]
 #: Arrow writes many pieces of a few bytes.
 _BUFFER_BYTES = 64 * 1024
+#: Schemas are few, but one changes with every version of a stage.
+_OPTIONS_MAX = 64
+_options: dict[tuple[bytes, frozenset[str]], ipc.IpcReadOptions] = {}
+_NOTHING = pa.RecordBatch.from_arrays([], names=[])
 #: Kafka has null headers, whatever its clients' types say.
 _headers: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]])
 
@@ -156,6 +160,44 @@ def decode(record: RecordLike) -> Enriched:
     metadata = rows.schema.metadata or {}
     provenance = metadata.get(b"streamapp.provenance", b"[]").decode()
     return Enriched(cover, rows.replace_schema_metadata(None), states, rejects, provenance)
+
+
+def decode_rows(record: RecordLike, columns: frozenset[str]) -> tuple[Cover, pa.RecordBatch]:
+    """The header and the rows, of these columns those that the record has.
+
+    Nothing else is decompressed: for who takes few columns it is a third of :func:`decode`'s work.
+
+    Raises:
+        Halt: as ``decode``.
+    """
+    cover = cover_of(record)
+    if not cover.rows:
+        return cover, _NOTHING
+    value = record.value or b""
+    try:
+        with ipc.open_stream(pa.BufferReader(value), options=_picking(value, columns)) as reader:
+            batches = list(reader)
+        rows = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _foreign(record, str(error)) from None
+    if columns.isdisjoint(rows.schema.names):
+        rows = rows.select([])  # to Arrow no included fields are all of them
+    return cover, rows.replace_schema_metadata(None)
+
+
+def _picking(value: bytes, columns: frozenset[str]) -> ipc.IpcReadOptions:
+    """How to read a stream of these columns only; one look at a schema serves all its records."""
+    schema_end = 8 + int.from_bytes(value[4:8], "little")  # behind the marker: Arrow's IPC format
+    key = value[:schema_end], columns
+    options = _options.get(key)
+    if options is None:
+        names = ipc.read_schema(pa.BufferReader(value)).names
+        places = [place for place, name in enumerate(names) if name in columns]
+        options = ipc.IpcReadOptions(use_threads=False, included_fields=places)
+        if len(_options) >= _OPTIONS_MAX:
+            _options.clear()
+        _options[key] = options
+    return options
 
 
 def _foreign(record: RecordLike, why: str) -> Halt:

@@ -1,4 +1,4 @@
-"""A Slice of raw records to a Batch: CloudEvents headers or bare JSON, in, Arrow columns out.
+"""A Slice of raw records to a Batch: CloudEvents of both modes or bare JSON in, Arrow columns out.
 
 A record that is no event becomes a reject with its address; it never costs its neighbours.
 """
@@ -11,7 +11,13 @@ import pyarrow as pa
 
 from streamapp.core.batch import EVENT_SCHEMA, Batch, Rejected
 from streamapp.core.errors import Reject
-from streamapp.core.event import Event, checked_key, merge_attributes, parse_event
+from streamapp.core.event import (
+    Event,
+    checked_key,
+    merge_attributes,
+    parse_envelope,
+    parse_event,
+)
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Headers, RecordLike, Slice
 from streamapp.topics.columns import decode_plain
@@ -25,6 +31,8 @@ TIMESTAMP_MS = range(-62_135_596_800_000, 253_402_300_800_000)
 #: CloudEvents 1.0 Kafka protocol binding, section 3.2: attributes in binary mode are headers with
 #: this prefix.
 CE_PREFIX = "ce_"
+#: How the content type of an event in structured mode begins.
+ENVELOPE = b"application/cloudevents"
 
 
 def decode_slice(
@@ -68,9 +76,28 @@ def decode_record(record: RecordLike, *, event_bytes_max: int) -> Event:
             f"the record has {len(value):,} bytes, {event_bytes_max:,} are enriched at most",
             "raise STREAMAPP_EVENT_BYTES_MAX or send less",
         )
-    event = parse_event(value)
+    event = parse_envelope(value) if _is_envelope(record.headers) else parse_event(value)
     attributes = cloudevent_attributes(record.headers)
     return merge_attributes(event, attributes) if attributes else event
+
+
+def _is_envelope(headers: Headers) -> bool:
+    """True in structured mode (section 3.3), where the attributes are in the value.
+
+    Raises:
+        Reject: ``event.format`` when the envelope is not JSON.
+    """
+    said = [value for name, value in headers if name.lower() == "content-type" and value]
+    kind = said[-1].partition(b";")[0].strip().lower() if said else b""
+    if not kind.startswith(ENVELOPE):
+        return False
+    if kind not in {ENVELOPE, ENVELOPE + b"+json"}:
+        raise Reject(
+            "event.format",
+            f"content-type {kind[:60].decode(errors='replace')!r} is not one event in JSON",
+            "send application/cloudevents+json, or binary mode",
+        )
+    return True
 
 
 def cloudevent_attributes(headers: Headers) -> dict[str, str]:

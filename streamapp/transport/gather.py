@@ -5,9 +5,9 @@ is busy with an earlier Slice, a small one would only wait in its queue, so it m
 until it is full, the agent is idle, or ``batch_wait_ms_max`` has passed.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from streamapp.core.slice import RecordLike
 
@@ -22,7 +22,7 @@ class Fetched(NamedTuple):
     """
 
     position: int
-    records: list[RecordLike]
+    records: Sequence[RecordLike]
     next: int
     size_bytes: int
 
@@ -70,10 +70,10 @@ class Gathering(Generic[Partition]):
             self._growing[partition] = _Growing(fetched, now_s)
             return
         before = growing.fetched
-        before.records.extend(fetched.records)
+        records: Any = before.records  # of one log all are lists, or all are Packed
         growing.fetched = Fetched(
             before.position,
-            before.records,
+            records + fetched.records,
             fetched.next,
             before.size_bytes + fetched.size_bytes,
         )

@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from streamapp.core.errors import Refuse
+from streamapp.transport.ending import declaring
 
 #: Asked with the (topic, partition)s that were assigned; answers with the offset to start from for
 #: those it knows better than the log's committed offsets do.  The keys are Faust's ``TP`` or plain
@@ -40,6 +41,7 @@ _joined: WeakKeyDictionary[Any, dict[str, StartPositions]] = WeakKeyDictionary()
 _options: WeakKeyDictionary[Any, Options] = WeakKeyDictionary()
 
 
+@declaring()
 def configure(
     app: Any,
     *,

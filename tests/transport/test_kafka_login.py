@@ -6,10 +6,11 @@ import tempfile
 
 import kafka_broker
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streamapp.core.errors import Refuse, Retry
 from streamapp.transport import Outgoing, Security, TopicSpec
-from streamapp.transport.kafka import connection
+from streamapp.transport.kafka import connection, frames, uncopied
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -91,3 +92,39 @@ async def test_tls_on_a_port_in_the_clear_and_the_other_way_round(guarded, pem, 
     with pytest.raises(Retry) as silent:
         await opened(guarded.tls_url)
     assert "STREAMAPP_BROKER_SECURITY" in silent.value.message
+
+
+@pytest.mark.parametrize("way", ["PLAIN", "SCRAM-SHA-256", "tls"])
+async def test_a_consumer_reads_in_place_whoever_it_has_to_be(guarded, pem, opened, way):
+    """aiokafka logs in as before; what it then fetches lies where the socket (or TLS) put it."""
+    security, url = Security("ssl", ca_file=pem), guarded.tls_url
+    if way != "tls":
+        security = login("admin", "admin-secret", mechanism=way)
+        url = guarded.sasl_url
+    admin, producer, _ = await opened(url, security)
+    topic, values = f"in-place-{way}", [bytes([n]) * (900_000 if n % 4 else 9) for n in range(30)]
+    await admin.create(TopicSpec(topic, 1, 1 << 20))
+    for value in values:
+        await producer.send(topic, [Outgoing(value, b"k", [("h", b"v")])])
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=url.partition("://")[2],
+        max_partition_fetch_bytes=8 << 20,
+        auto_offset_reset="earliest",
+        **security.client_options(),
+    )
+    uncopied.connect_by_frames(consumer._client)
+    await consumer.start()
+    try:
+        uncopied.keep_batches(consumer._fetcher)
+        consumer.assign([TopicPartition(topic, 0)])
+        found = []
+        while len(found) < len(values):
+            for result in consumer._fetcher._records.values():
+                assert isinstance(result._partition_records._records, uncopied.Batches)
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                found += records
+        [connection] = set(consumer._client._conns.values())
+        assert isinstance(connection, frames.Connection)
+    finally:
+        await consumer.stop()
+    assert [record.value for record in found] == values

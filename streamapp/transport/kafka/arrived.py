@@ -1,87 +1,175 @@
-"""What one fetch brought of one partition, taken as aiokafka's C parser makes it.
+"""What one fetch brought of one partition: its records, where they arrived.
 
 ``aiokafka.consumer.fetcher.PartitionRecords`` yields record by record through Python and builds a
-dataclass for each.  Whole record batches (https://kafka.apache.org/documentation/#recordbatch) are
-taken here, and their records stay what the parser made of them.
+dataclass for each.  Record batches (https://kafka.apache.org/documentation/#recordbatch) are read
+in C here, and no object is made for any of their records.  Those of an older format are left to
+aiokafka.
 """
 
-from itertools import accumulate
+import struct
+from collections.abc import Iterable
 from typing import Any
 
-from aiokafka.errors import CorruptRecordException
+import numpy as np
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
+from aiokafka.errors import CorruptRecordException, KafkaError, UnsupportedCodecError
+from aiokafka.record.memory_records import MemoryRecords
+from typing_extensions import Buffer
 
-from streamapp.core.slice import Record, RecordLike
+from streamapp.core.errors import Refuse
+from streamapp.core.packed import PLACE, Packed, Part
 from streamapp.transport.gather import Fetched
+
+try:
+    from streamapp.transport.kafka import _arrived
+except ImportError as error:
+    raise Refuse(
+        "transport.not_built",
+        f"the C extension that reads record batches cannot be loaded: {error}",
+        "build it with `pip install -e .` (needs gcc)",
+    ) from None
+
+#: Of a record batch: where it begins in the log, and the length of what follows.
+_HEAD = struct.Struct(">qi")
+_HEADER_BYTES = 61
+_ATTRIBUTES_AT, _CODEC = 22, 0x07
+_DECODERS = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
+_NO_LIMIT = 1 << 62
+_WRONG = {
+    _arrived.BATCHES_CHECKSUM: "has a wrong checksum",
+    _arrived.BATCHES_MALFORMED: "is malformed",
+}
 
 
 class Arrived:
-    """Record batches that a fetch brought, for whom reads uncommitted, as Faust does.
+    """Records that a fetch brought, for whom reads uncommitted, as Faust does.
 
     Args:
-        batches: aiokafka's ``MemoryRecords``.
+        data: record batches, the last perhaps in part; stays alive as long as its records.
         position: the offset that was asked for; the first batch may begin below it.
         check_crcs: whether the batches' checksums are checked.
     """
 
-    def __init__(self, batches: Any, position: int, *, check_crcs: bool) -> None:
-        self._batches = batches
+    def __init__(self, data: Buffer, position: int, *, check_crcs: bool) -> None:
+        self._data = memoryview(data)
         self._check_crcs = check_crcs
+        self._at = 0
         self._position = position
-        #: Records of the last batch that there was no room for, and the offset after that batch.
-        self._left: list[Any] = []
-        self._after = self._position
+        #: Records that there was no room for, and the offset after all that were read.
+        self._left = Packed()
+        self._after = position
 
     @property
     def is_empty(self) -> bool:
         """True when all was taken."""
-        return not self._left and not self._batches.has_next()
+        return not self._left and not has_batch(self._data[self._at :])
 
     def take(self, records_max: int, bytes_max: int) -> Fetched:
         """The next records: at most so many, and none more once they have so many bytes.
 
         Raises:
-            CorruptRecordException: a batch whose checksum is wrong.
+            CorruptRecordException: the next batch is malformed, or its checksum is wrong.
+            UnsupportedCodecError: it is compressed in a way that nobody knows.
         """
         first = self._position
-        records: list[RecordLike] = []
-        size = 0
-        while len(records) < records_max and size < bytes_max and not self.is_empty:
-            chunk = self._left or self._next_batch()
-            chunk, size = _up_to(chunk, records_max - len(records), bytes_max, size)
-            self._left = self._left[len(chunk) :]
-            records += [r if not r.headers else _without_nulls(r) for r in chunk]
-            self._position = chunk[-1].offset + 1 if self._left else self._after
-        return Fetched(first, records, self._position, size)
+        while len(self._left) < records_max and has_batch(self._data[self._at :]):
+            try:
+                self._read(records_max - len(self._left))
+            except KafkaError:
+                if not self._left:
+                    raise
+                break  # what came before it is good
+        fits, size = _fitting(self._left, records_max, bytes_max)
+        taken, self._left = self._left.cut(0, fits), self._left.cut(fits, len(self._left))
+        if not self._left:
+            self._position = self._after
+        elif taken:
+            self._position = taken[-1].offset + 1
+        return Fetched(first, taken, self._position, size)
 
-    def _next_batch(self) -> list[Any]:
-        batch = self._batches.next_batch()
+    def _read(self, enough: int) -> None:
+        """Read whole batches until there are enough records, or one batch of another kind."""
+        self._at, why = self._read_plain(self._data, self._at, enough, check_crcs=self._check_crcs)
+        if why not in (_arrived.BATCHES_COMPRESSED, _arrived.BATCHES_OLD):
+            return
+        batch = self._data[self._at :]
+        batch = batch[: _size(batch)]
+        if why == _arrived.BATCHES_OLD:
+            self._read_old(batch)
+        else:
+            self._read_plain(memoryview(_inflated(batch)), 0, _NO_LIMIT, check_crcs=False)
+        self._at += len(batch)
+
+    def _read_plain(
+        self, data: memoryview, at: int, enough: int, *, check_crcs: bool
+    ) -> tuple[int, int]:
+        """Where reading ended, and why."""
+        found, end, self._after, why = _arrived.read_batches(
+            data, at, self._after, enough, check_crcs
+        )
+        if why in _WRONG and not found:
+            raise _corrupt(data[end:], _WRONG[why])
+        self._left += Packed([Part(data, np.frombuffer(found, PLACE))])
+        return end, why
+
+    def _read_old(self, data: memoryview) -> None:
+        """A batch of magic 0 or 1; Apache Kafka 4 has none."""
+        batch = MemoryRecords(bytes(data)).next_batch()
         if self._check_crcs and not batch.validate_crc():
-            raise CorruptRecordException(f"wrong checksum at offset {batch.base_offset}")
-        self._after = max(batch.next_offset, self._position)
-        # Markers of transactions are no records; the first batch may begin below the position.
-        found = [] if batch.is_control_batch else list(batch)
-        if found and found[0].offset < self._position:
-            found = [record for record in found if record.offset >= self._position]
-        self._left = found
-        return found
+            raise _corrupt(data, _WRONG[_arrived.BATCHES_CHECKSUM])
+        found = _packed(record for record in batch if record.offset >= self._after)
+        self._left += found
+        ends = (offset + 1 for offset in found.column("offset").tolist())
+        self._after = max(batch.next_offset, self._after, *ends)
 
 
-def _up_to(chunk: list[Any], count: int, bytes_max: int, size: int) -> tuple[list[Any], int]:
-    """The records that there is room for, at least one if there is one, and the new size."""
-    chunk = chunk[:count]
-    sizes = [len(record.value or b"") + len(record.key or b"") for record in chunk]
-    total = size + sum(sizes)
-    if total < bytes_max:
-        return chunk, total
-    totals = list(accumulate(sizes, initial=size))[1:]
-    fits = next(index for index, reached in enumerate(totals) if reached >= bytes_max) + 1
-    return chunk[:fits], totals[fits - 1]
+def has_batch(data: memoryview) -> bool:
+    """Whether it begins with a whole batch."""
+    return len(data) >= _HEAD.size and _size(data) <= len(data)
 
 
-def _without_nulls(record: Any) -> RecordLike:
-    """The record itself; one with a header without a value as another, where that is empty."""
-    if any(value is None for _, value in record.headers):
-        headers = tuple((name, value or b"") for name, value in record.headers)
-        return Record(record.offset, record.timestamp, record.key, record.value, headers)
-    same: RecordLike = record
-    return same
+def _size(batch: memoryview) -> int:
+    """As the batch says itself."""
+    return _HEAD.size + int(_HEAD.unpack_from(batch)[1])
+
+
+def _corrupt(batch: memoryview, what: str) -> CorruptRecordException:
+    return CorruptRecordException(f"the batch at offset {_HEAD.unpack_from(batch)[0]} {what}")
+
+
+def _inflated(batch: memoryview) -> bytes:
+    """The same batch, not compressed; its checksum is no longer right."""
+    head = bytearray(batch[:_HEADER_BYTES])
+    codec = head[_ATTRIBUTES_AT] & _CODEC
+    if codec not in _DECODERS:
+        raise UnsupportedCodecError(f"no compression has the number {codec}")
+    try:
+        records: bytes = _DECODERS[codec](bytes(batch[_HEADER_BYTES:]))
+    except Exception as error:  # each codec raises what it likes
+        raise _corrupt(batch, f"cannot be decompressed: {error!r}") from error
+    head[_ATTRIBUTES_AT] &= ~_CODEC
+    base, _ = _HEAD.unpack_from(head)
+    _HEAD.pack_into(head, 0, base, _HEADER_BYTES - _HEAD.size + len(records))
+    return bytes(head) + records
+
+
+def _packed(records: Iterable[Any]) -> Packed:
+    """Records of the older formats: they have no headers, and in magic 0 no timestamp."""
+    data, places = bytearray(), []
+    for record in records:
+        time = -1 if record.timestamp is None else record.timestamp
+        place = [record.offset, time, record.timestamp_type or 0]
+        for part in (record.key, record.value):
+            place += [len(data), -1 if part is None else len(part)]
+            data += part or b""
+        places.append((*place, 0, 0, 0))
+    return Packed([Part(memoryview(data), np.array(places, PLACE))])
+
+
+def _fitting(records: Packed, records_max: int, bytes_max: int) -> tuple[int, int]:
+    """How many of them there is room for, at least one if there is any, and their bytes."""
+    totals = np.cumsum(records.sizes()[:records_max])
+    if bytes_max <= 0 or not len(totals):
+        return 0, 0
+    fits = min(int(np.searchsorted(totals, bytes_max)) + 1, len(totals))
+    return fits, int(totals[fits - 1])

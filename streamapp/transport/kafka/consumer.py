@@ -1,8 +1,8 @@
 """Faust's aiokafka consumer, delivering what one fetch returned.
 
-The records of a coalesced topic stay what aiokafka's C parser made of them: no object per record is
-built on the way.  This reads aiokafka's fetcher as Faust's own driver does, one level below its
-public ``getmany``, which builds a dataclass per record and knows no limit in bytes.
+The records of a coalesced topic stay in the bytes that arrived: no object per record is built on
+the way.  This reads aiokafka's fetcher as Faust's own driver does, one level below its public
+``getmany``, which builds a dataclass per record and knows no limit in bytes.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from streamapp.core.errors import Halt, Retry
 from streamapp.transport.fetching import BatchingConsumer, Room
 from streamapp.transport.gather import Fetched
 from streamapp.transport.kafka.arrived import Arrived
+from streamapp.transport.kafka.uncopied import connect_by_frames, keep_batches
 
 _NO_LIMIT = 1 << 62
 
@@ -97,6 +98,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     _waiting: asyncio.Future[None] | None = None
     _nudged = False
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        keep_batches(self._ensure_consumer()._fetcher)  # noqa: SLF001
+
     async def on_thread_stop(self) -> None:
         """Stop aiokafka's consumer; its fetcher raises the cancellation of its own requests."""
         try:
@@ -106,6 +111,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
+        connect_by_frames(consumer._client)  # noqa: SLF001
         options = self.consumer.options
         if options.coalesce:  # a fetch is a Slice: let it be as large as one may be
             consumer._max_partition_fetch_bytes = max(  # noqa: SLF001
@@ -272,12 +278,13 @@ def _take(result: Any, key: Any, room: Room, *, raw: bool) -> Fetched | None:
     if raw:
         if not hasattr(source, "arrived"):
             source.arrived = Arrived(
-                source._records,  # noqa: SLF001
+                source._records.data,  # noqa: SLF001
                 source.next_fetch_offset,
                 check_crcs=source._check_crcs,  # noqa: SLF001
             )
         arrived = source.arrived
-        piece = arrived.take(room.records_max or _NO_LIMIT, room.bytes_max or _NO_LIMIT)
+        records_max, bytes_max = (_NO_LIMIT if most is None else most for most in room)
+        piece = arrived.take(records_max, bytes_max)
         source.next_fetch_offset = piece.next
         is_empty = arrived.is_empty
     else:

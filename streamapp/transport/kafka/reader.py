@@ -10,7 +10,6 @@ from typing import NamedTuple
 from aiokafka.errors import OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.record.memory_records import MemoryRecords
 
 from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse
@@ -119,11 +118,9 @@ class KafkaReader:
                 error = for_code(code)
                 if error.errno:
                     raise error(topic)
-                arrived = Arrived(MemoryRecords(data or b""), at, check_crcs=True)
-                piece = arrived.take(records_max, bytes_max)
+                piece = Arrived(data or b"", at, check_crcs=True).take(records_max, bytes_max)
                 records = [
-                    Record(r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
-                    for r in piece.records
+                    Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in piece.records
                 ]
                 return _Fetched(records, piece.next, end)
         return _Fetched([], at, at)

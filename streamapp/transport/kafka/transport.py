@@ -6,9 +6,11 @@ credentials (``broker_credentials``, ``ssl_context``) and its settings.
 
 from typing import Any, ClassVar
 
+from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Retry
+from streamapp.transport.ending import declaring, end_in_two_lines
 from streamapp.transport.kafka.address import hosts_of
 from streamapp.transport.kafka.consumer import Consumer
 
@@ -19,11 +21,28 @@ class Transport(driver.Transport):
     Consumer: ClassVar[type[Consumer]] = Consumer
 
     def __init__(self, url: Any, app: Any, loop: Any = None) -> None:
-        hosts_of(",".join(str(each) for each in url).replace(",kafka+batch://", ","))
+        _check(url, app)
         super().__init__(url, app, loop)
-        if app.conf.processing_guarantee.value == "exactly_once":
-            raise Refuse(
-                "transport.exactly_once",
-                "kafka+batch:// has no transactions: processing_guarantee='exactly_once'",
-                "leave processing_guarantee at 'at_least_once', or use kafka://",
-            )
+        end_in_two_lines(app, self._ours)
+
+    def _ours(self, error: Exception) -> Exception:
+        """Our error for aiokafka's when no broker answers at the start; it has logged why."""
+        if not isinstance(error, KafkaConnectionError):
+            return error
+        fix = "start it, or give the app another broker; nothing is lost by waiting"
+        return Retry("log.unreachable", f"{_joined(self.url)} does not answer", fix)
+
+
+def _joined(url: Any) -> str:
+    return ",".join(str(each) for each in url).replace(",kafka+batch://", ",")
+
+
+@declaring()
+def _check(url: Any, app: Any) -> None:
+    hosts_of(_joined(url))
+    if app.conf.processing_guarantee.value == "exactly_once":
+        raise Refuse(
+            "transport.exactly_once",
+            "kafka+batch:// has no transactions: processing_guarantee='exactly_once'",
+            "leave processing_guarantee at 'at_least_once', or use kafka://",
+        )

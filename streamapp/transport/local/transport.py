@@ -1,6 +1,7 @@
 """Faust on the local log: ``faust.App("name", broker="local:///path")``."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from faust.transport import base
@@ -8,6 +9,7 @@ from mode.utils.times import want_seconds
 
 from streamapp.core.errors import Refuse
 from streamapp.transport.clients import TopicSpec
+from streamapp.transport.ending import declaring, end_in_two_lines
 from streamapp.transport.local.consumer import Consumer
 from streamapp.transport.local.engine import LocalLog, folder_of
 from streamapp.transport.local.producer import Producer
@@ -23,18 +25,9 @@ class Transport(base.Transport):
 
     def __init__(self, url: Any, app: Any, loop: Any = None) -> None:
         super().__init__(url, app, loop)
-        if len(url) != 1:
-            raise Refuse(
-                "broker.url", f"a local log has one URL, not {len(url)}", "name one folder"
-            )
-        if app.conf.processing_guarantee.value == "exactly_once":
-            raise Refuse(
-                "transport.exactly_once",
-                "a local log has no Kafka transactions: processing_guarantee='exactly_once'",
-                "leave processing_guarantee at 'at_least_once'",
-            )
-        self.log = LocalLog(folder_of(str(url[0])))
+        self.log = LocalLog(_folder(url, app))
         self._users = 0
+        end_in_two_lines(app)
 
     async def open_log(self) -> LocalLog:
         """The started log; each user closes it once."""
@@ -90,3 +83,16 @@ class Transport(base.Transport):
             if channel.partitions and topic in channel.topics:
                 return int(channel.partitions)
         return int(self.app.conf.topic_partitions)
+
+
+@declaring()
+def _folder(url: Any, app: Any) -> Path:
+    if len(url) != 1:
+        raise Refuse("broker.url", f"a local log has one URL, not {len(url)}", "name one folder")
+    if app.conf.processing_guarantee.value == "exactly_once":
+        raise Refuse(
+            "transport.exactly_once",
+            "a local log has no Kafka transactions: processing_guarantee='exactly_once'",
+            "leave processing_guarantee at 'at_least_once'",
+        )
+    return folder_of(str(url[0]))

@@ -1,0 +1,37 @@
+/* Record batches of Kafka to the places of their records; see _batches.c. */
+#ifndef STREAMAPP_TRANSPORT_BATCHES_H
+#define STREAMAPP_TRANSPORT_BATCHES_H
+
+#include "../../core/_packed.h"
+
+/* Why reading ended before the batch at `at`. */
+enum {
+    BATCHES_ENOUGH,     /* there are as many records as were wanted */
+    BATCHES_END,        /* no whole batch is there */
+    BATCHES_COMPRESSED, /* its checksum is right, if that is looked at */
+    BATCHES_OLD,        /* of a format before magic 2 */
+    BATCHES_CHECKSUM,   /* is wrong */
+    BATCHES_MALFORMED,
+    BATCHES_NO_MEMORY
+};
+
+struct batches {
+    const uint8_t *data;
+    size_t size;          /* at most INT32_MAX, so that places fit */
+    size_t at;            /* of the next batch */
+    int64_t position;     /* records below are not wanted; behind the last batch afterwards */
+    int check_crcs;
+    struct packed_place *places; /* free() them */
+    size_t count, room;
+};
+
+/* Once, before anything else is called. */
+void batches_prepare(void);
+
+/* Whole batches, until there are `enough` records. */
+int batches_read(struct batches *batches, size_t enough);
+
+uint32_t batches_crc32c(const uint8_t *at, size_t size);
+uint32_t batches_crc32c_portable(const uint8_t *at, size_t size);
+
+#endif
