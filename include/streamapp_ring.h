@@ -7,6 +7,7 @@
  *     4096     sources page: 64 positions in the logs that the rows came from
  *     8192     capacity records of 128 bytes
  *     aligned  column `semantic`: capacity rows of dim values, one C-contiguous tensor
+ *     aligned  up to seven more columns, as the descriptors say
  *
  * A reader needs no more than the descriptors: name, dtype, shape, offset of row 0 and stride of each field.
  *
@@ -15,7 +16,12 @@
  *   2. load its stamp (acquire), then copy record and columns
  *   3. acquire fence, then load claim
  *   4. the copy is good when seq + capacity >= claim and the stamp was 2 * seq + 2;
- *      otherwise the row was overwritten (count it as lost) or never finished (count it as void)
+ *      otherwise the row was overwritten (count it as lost) or never finished (count it as void):
+ *      abandoned by its writer, or its writer was killed
+ *
+ * Waiting for rows: FUTEX_WAIT on `wake` works on a read-only mapping. A reader sleeps only after it saw the word
+ * unchanged for EVRING_WATCH_NS: the writer makes no system call for a commit that follows the one before sooner
+ * than that. Limit every wait, whatever the clocks do.
  *
  * streamapp/ring/layout.py says the same in NumPy; tests/ring/test_layout.py holds the two together.
  */
@@ -36,6 +42,9 @@
 #define EVRING_RECORD_OFF 8192u
 #define EVRING_RECORD_STRIDE 128u
 #define EVRING_PAGE_BYTES 4096u
+#define EVRING_COLUMNS_MAX 8u /* tensor columns, `semantic` included */
+
+#define EVRING_WATCH_NS 10000 /* see: waiting for rows */
 
 #define EVRING_SOURCE_NONE 0xFFFFu /* source index of a row that came from no log */
 #define EVRING_OFFSET_BITS 48u     /* source_offset = index << 48 | offset */
@@ -80,11 +89,11 @@ struct evring_header {
     uint64_t claim; /* first seq not yet claimed; never decreases */
     unsigned char pad1[120];
     uint64_t head; /* first seq not committed */
-    uint32_t wake; /* futex word, + 1 for every commit of rows */
+    uint32_t wake; /* futex word, + 1 for every commit of rows; see: waiting for rows */
     unsigned char pad2[116];
     uint64_t heartbeat_mono_ns;
     uint64_t frames; /* rows that readers could see, ever */
-    uint64_t void_frames; /* rows that a killed writer never finished */
+    uint64_t void_frames; /* rows never finished: abandoned, or their writer was killed */
     uint64_t recoveries;
     int64_t last_commit_unix_us;
     unsigned char pad3[3544];

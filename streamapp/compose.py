@@ -15,7 +15,9 @@ from streamapp.core.metrics import Metrics
 from streamapp.topics import catalogue as topics
 
 if TYPE_CHECKING:
+    from streamapp.agents.direct import DirectRing
     from streamapp.models import Registry
+    from streamapp.ring import RingWriter
     from streamapp.transport import Admin, Producer, Reader, Security
     from streamapp.workflow import Plan
 
@@ -160,14 +162,15 @@ async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | No
 
 
 def enrich_app(settings: Settings) -> Any:
-    """The worker's Faust app: raw events in, enriched records out."""
+    """The worker's Faust app: raw events in, enriched records and, in direct mode, frames out."""
     from streamapp.agents.enrich import EnrichAgent, EnrichConfig
     from streamapp.agents.twin import twin_to
 
     app, metrics = _app("streamapp-enrich", settings, settings.worker_port, wait_empty=False)
     declared = catalogue(settings)
+    stages = plan(settings, lambda name, _, s: metrics.stage_seconds.labels(name).observe(s))
     agent = EnrichAgent(
-        plan(settings, lambda name, _, s: metrics.stage_seconds.labels(name).observe(s)),
+        stages,
         producer(settings),
         reader(settings),
         EnrichConfig(
@@ -182,8 +185,9 @@ def enrich_app(settings: Settings) -> Any:
         twin_to(topics.TWIN, declared[topics.TWIN].record_bytes_max)
         if settings.json_twin == "true"
         else None,
+        _direct_ring(settings, stages, metrics) if settings.ring == "direct" else None,
     )
-    return _with_agent(app, agent, "enrich", topics.RAW, settings, metrics)
+    return _with_agent(app, agent, "enrich", topics.RAW, settings, metrics, agent.open)
 
 
 def store_app(settings: Settings) -> Any:
@@ -223,22 +227,43 @@ def store_app(settings: Settings) -> Any:
     return _with_agent(app, agent, "store", topics.ENRICHED, settings, metrics, agent.open)
 
 
-def mirror_app(settings: Settings) -> Any:
-    """This host's terminal agent: enriched records in, frames of the ring out."""
-    from streamapp.agents.mirror import MirrorAgent
-    from streamapp.ring import EngineName, RingSpec, RingWriter
+def ring_writer(settings: Settings, stages: "Plan | None" = None) -> "RingWriter":
+    """This host's ring, to be written by this process, in the shape of what the workflow writes."""
+    from streamapp.agents.frames import ring_spec
+    from streamapp.ring import RingWriter
 
+    columns = (stages or plan(settings)).columns()
+    spec = ring_spec(columns, settings.ring_frames)
+    return RingWriter.open(settings.ring_file, spec, engine=settings.ring_engine)
+
+
+def _direct_ring(settings: Settings, stages: "Plan", metrics: Metrics) -> "DirectRing":
+    from streamapp.agents.direct import DirectRing
+
+    return DirectRing(
+        lambda: ring_writer(settings, stages), reader(settings), stages.stages, metrics
+    )
+
+
+def mirror_app(settings: Settings) -> Any:
+    """This host's terminal agent: enriched records in, frames of the ring out.
+
+    Raises:
+        Refuse: the worker writes this host's ring.
+    """
+    from streamapp.agents.mirror import MirrorAgent
+
+    if settings.ring == "direct":
+        raise Refuse(
+            "ring.direct",
+            f"ring = direct: the worker of this host writes {settings.ring_file} itself",
+            "run no terminal beside it, or set ring = c for one that the terminal writes",
+        )
     app, metrics = _app(
         f"streamapp-mirror-{socket.gethostname()}", settings, settings.terminal_port
     )
-
-    def open_ring() -> RingWriter:
-        spec = RingSpec(plan(settings).embedding_dim(), settings.ring_frames)
-        engine: EngineName = "twin" if settings.ring_engine == "twin" else "c"
-        return RingWriter.open(settings.ring_file, spec, engine=engine)
-
     agent = MirrorAgent(
-        open_ring,
+        lambda: ring_writer(settings),
         reader(settings),
         metrics,
         _generation(app),

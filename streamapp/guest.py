@@ -24,6 +24,7 @@ from streamapp.plugin import Stage, StageFactory
 from streamapp.topics import catalogue as topics
 from streamapp.transport import configure, is_configured, join, options_of, record_by_record
 from streamapp.transport.acks import SliceSchema, generation_of
+from streamapp.transport.ending import declaring
 from streamapp.workflow import Plan, Workflow
 
 #: What ``stages`` takes: a name of the group ``streamapp.stages``, a factory such as ``@stage``
@@ -55,6 +56,7 @@ class _House:
 _houses: WeakKeyDictionary[Any, _House] = WeakKeyDictionary()
 
 
+@declaring()
 def install(
     app: Any,
     *,

@@ -7,10 +7,10 @@ source range is acknowledged only after its enriched record is durable.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamapp.agents.outcome import guarded, persist
-from streamapp.agents.pipeline import EnrichConfig, Pipeline, Shared, Twin
+from streamapp.agents.pipeline import EnrichConfig, Pipeline, Shared, Twin, no_frames
 from streamapp.agents.publish import Standpoint, lost_record
 from streamapp.agents.recovery import Standing, recover
 from streamapp.agents.typed import slice_events
@@ -19,7 +19,12 @@ from streamapp.core.ranges import OffsetRange
 from streamapp.transport.clients import Producer, Reader
 from streamapp.workflow import Plan
 
+if TYPE_CHECKING:  # who writes no ring does without it
+    from streamapp.agents.direct import DirectRing
+
 __all__ = ["EnrichAgent", "EnrichConfig", "Twin"]
+
+T = TypeVar("T")
 
 
 class EnrichAgent:
@@ -31,6 +36,7 @@ class EnrichAgent:
         reader: reads the enriched topic when a partition is taken over.
         generation: the consumer group's current generation.
         twin: what else to publish of a batch; it is in the log before the batch is.
+        direct: the ring that this worker writes, where no terminal does.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class EnrichAgent:
         metrics: Metrics,
         generation: Callable[[], int],
         twin: Twin | None = None,
+        direct: "DirectRing | None" = None,
     ) -> None:
         self._plan = plan
         self._producer = producer
@@ -49,6 +56,7 @@ class EnrichAgent:
         self._config = config
         self._metrics = metrics
         self._generation = generation
+        self._direct = direct
         self._partitions: dict[tuple[str, int], Pipeline] = {}
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="streamapp-decoding")
         # One thread: onnxruntime spreads a call over the cores itself.
@@ -56,9 +64,15 @@ class EnrichAgent:
         self._shared = Shared(
             plan, producer, config, metrics, generation,
             self._decoding, self._inference, self._bounds, twin,
+            no_frames if direct is None else direct.frames.around,
         )  # fmt: skip
         self._started = asyncio.Lock()
         self.ready = False
+
+    async def open(self) -> None:
+        """Become the ring's writer, if we are to, before the app joins its group."""
+        if self._direct is not None:
+            await guarded(self._direct.open(self._in_inference))
 
     async def run(self, stream: Any) -> None:
         """The agent's body: hand each Slice to its partition, wait when that is full."""
@@ -84,7 +98,9 @@ class EnrichAgent:
         held = list(self._partitions.values())
         self._partitions.clear()
         await asyncio.gather(*(pipeline.finish() for pipeline in held))
-        await asyncio.get_running_loop().run_in_executor(self._inference, self._plan.close)
+        await self._in_inference(self._plan.close)
+        if self._direct is not None:
+            await self._direct.close()
         self._decoding.shutdown(wait=False)
         self._inference.shutdown(wait=False)
         await self._producer.stop()
@@ -95,24 +111,25 @@ class EnrichAgent:
         generation = self._generation()
         for key in [key for key, p in self._partitions.items() if p.generation != generation]:
             self._partitions.pop(key).drop()
-        positions: dict[Any, int] = {}
-        for tp in tps:
-            key = (tp[0], tp[1])
-            if key not in self._partitions:
-                await self._take_over(key, generation)
-            positions[tp] = self._partitions[key].position
+        keys = {tp: (tp[0], tp[1]) for tp in tps}
+        new = [key for key in keys.values() if key not in self._partitions]
+        stands = {key: await self._stand(key) for key in new}
+        if self._direct is not None:
+            await self._direct.take_over({key: position for key, (_, position) in stands.items()})
+        for key, (standing, position) in stands.items():
+            self._partitions[key] = Pipeline(self._shared, key, generation, standing, position)
         self.ready = True
-        return positions
+        return {tp: self._partitions[key].position for tp, key in keys.items()}
 
     async def _open(self) -> None:
         async with self._started:
             if not self._plan.is_open:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._inference, self._plan.open)
+                await self._in_inference(self._plan.open)
                 for client in (self._producer, self._reader):
                     await persist("connect", client.start, self._metrics)
 
-    async def _take_over(self, key: tuple[str, int], generation: int) -> None:
+    async def _stand(self, key: tuple[str, int]) -> tuple[Standing, int]:
+        """What is known of a partition that becomes ours, and its next source offset."""
         config = self._config
         standing = await persist(
             "recovery",
@@ -125,7 +142,7 @@ class EnrichAgent:
         if position < begin:
             await self._publish_loss(OffsetRange(*key, position, begin), standing)
             position = begin
-        self._partitions[key] = Pipeline(self._shared, key, generation, standing, position)
+        return standing, position
 
     async def _publish_loss(self, lost: OffsetRange, standing: Standing) -> None:
         """A position below the log's beginning is loss by retention: publish, count, go on."""
@@ -140,3 +157,7 @@ class EnrichAgent:
         bounds = await persist("bounds", lambda: self._reader.bounds(*key), self._metrics)
         assert bounds is not None  # noqa: S101  # persist without still_ours always returns
         return bounds
+
+    async def _in_inference(self, function: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._inference, function, *arguments)

@@ -1,7 +1,8 @@
 """Rows of enriched records to frames of the ring, a column at a time.
 
 ``confidence`` is the intent's.  What a row does not know keeps the ring's default with its presence
-bit off; processing time is a metric, not a field, and ``duration_ms`` is the event's own.
+bit off; processing time is a metric, not a field, and ``duration_ms`` is the event's own.  A column
+of another type than the ring's field (a stage of another version) is not known either.
 """
 
 from typing import Any
@@ -10,9 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from streamapp.core.errors import Refuse
 from streamapp.ring import (
     ACTOR_TYPES,
     DTYPE_CODES,
+    PRESENCE_FIELDS,
+    RECORD_DTYPE,
+    Column,
+    RingSpec,
     RowFlag,
     conversation_hashes,
     new_records,
@@ -21,6 +27,7 @@ from streamapp.ring import (
 )
 
 Array = npt.NDArray[Any]
+Known = npt.NDArray[np.bool_]
 
 #: Ring field to the row's column.
 NUMBERS = {
@@ -36,6 +43,21 @@ NUMBERS = {
     "lead_status": "lead_status",
     "intent_id": "intent_id",
 }
+#: The row's column that is the ring's ``semantic``; other vectors keep their names.
+EMBEDDING = "embedding"
+#: What :func:`records_of` reads of a row; the vectors come beside.
+SCALARS = frozenset(
+    {
+        "source_offset",
+        "time",
+        "ingest_time",
+        "conversation",
+        "actor",
+        "spin",
+        "truncated",
+        *NUMBERS.values(),
+    }
+)
 #: Names that people give to the four kinds of actor.
 _ACTORS = {name: code for code, name in enumerate(ACTOR_TYPES)} | {
     "user": 1,
@@ -43,12 +65,58 @@ _ACTORS = {name: code for code, name in enumerate(ACTOR_TYPES)} | {
     "assistant": 2,
     "bot": 2,
 }
+_BITS = {field: np.uint32(presence(field)) for field in PRESENCE_FIELDS}
+_SPIN = pa.list_(pa.float32(), 4)
+_DTYPES = {pa.float32(): "<f4", pa.float16(): "<f2"}
 
 
-def frames(
-    rows: pa.RecordBatch, source_index: int, dim: int
-) -> tuple[Array, npt.NDArray[np.float32]]:
-    """Records (n,) of RECORD_DTYPE and vectors (n, dim); no vector: zeros, no EMBEDDED flag."""
+def ring_spec(columns: pa.Schema, capacity: int) -> RingSpec:
+    """The ring that holds what a workflow writes: every column of vectors becomes a tensor.
+
+    ``embedding`` is ``semantic``; the others, fixed-size lists of float32 or float16 that are no
+    field of the record, keep their names.
+
+    Raises:
+        Refuse: there is no ``embedding``, or a name or a number of columns that no ring takes.
+    """
+    tensors = [
+        Column(field.name, field.type.list_size, _DTYPES[field.type.value_type])
+        for field in columns
+        if _is_vector(field.type) and field.name not in (RECORD_DTYPE.names or ())
+    ]
+    semantic = next((column for column in tensors if column.name == EMBEDDING), None)
+    if semantic is None:
+        raise Refuse(
+            "ring.columns",
+            f"the workflow writes no vectors {EMBEDDING!r}, which a ring is made of",
+            "name the stage embed in topics/workflow.toml, or run no terminal",
+        )
+    extra = tuple(column for column in tensors if column is not semantic)
+    try:
+        return RingSpec(semantic.dim, capacity, semantic.dtype, extra)
+    except Refuse as error:
+        names = ", ".join(column.name for column in extra)
+        raise Refuse(
+            error.code,
+            f"{error.message} (vectors of the workflow beside {EMBEDDING}: {names or 'none'})",
+            "rename or take out stages in topics/workflow.toml, or set another ring_frames",
+        ) from None
+
+
+def picked(spec: RingSpec) -> frozenset[str]:
+    """The rows' columns that a ring of this shape takes."""
+    return SCALARS | {EMBEDDING} | {column.name for column in spec.extra}
+
+
+def records_of(rows: pa.RecordBatch, source_index: int, semantic: Column, known: Known) -> Array:
+    """Records (n,) of RECORD_DTYPE of the rows' SCALARS.
+
+    Args:
+        rows: of one source; vectors in them are not looked at.
+        source_index: the ring's number of that source.
+        semantic: the ring's column.
+        known: (n,), which rows have a vector in it (:func:`embedded`).
+    """
     records = new_records(rows.num_rows)
     names = set(rows.schema.names)
     records["timestamp_us"] = _integers(rows.column("time"))
@@ -56,62 +124,99 @@ def frames(
     records["source_offset"] = pack_source(source_index, _integers(rows.column("source_offset")))
     conversations = rows.column("conversation")
     records["conversation_hash"] = conversation_hashes(conversations.to_pylist())
-    _mark(records, "conversation_hash", _valid(conversations))
+    records["presence"][_having(conversations)] |= _BITS["conversation_hash"]
     for field, column in NUMBERS.items():
         if column in names:
-            _fill(records, field, rows.column(column))
-    if "spin" in names:
-        _fill(records, "spin", rows.column("spin"))
+            _fill_number(records, field, rows.column(column))
+    if "spin" in names and rows.column("spin").type == _SPIN:
+        turned = _having(rows.column("spin"))
+        records["spin"][turned] = _flat(_kept(rows.column("spin"))).reshape(-1, 4)
+        records["presence"][turned] |= _BITS["spin"]
     _fill_actors(records, rows.column("actor").to_pylist())
-    return records, _vectors(records, rows, dim)
+    records["flags"][known] = RowFlag.EMBEDDED
+    if "truncated" in names:
+        column = rows.column("truncated")
+        cut = (column.fill_null(False) if column.null_count else column).to_numpy(
+            zero_copy_only=False
+        )
+        records["flags"][known & cut] |= np.uint8(RowFlag.TRUNCATED)
+    records["dim_used"][known] = semantic.dim
+    records["dtype_code"][known] = DTYPE_CODES[semantic.dtype]
+    records["presence"][known] |= _BITS["semantic"]
+    return records
 
 
-def _integers(column: pa.Array) -> Array:
-    values: Array = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+def embedded(rows: pa.RecordBatch, dim: int) -> Known:
+    """Which rows have a vector for ``semantic``, shape (n,)."""
+    column = vectors(rows, EMBEDDING, dim)
+    return np.zeros(rows.num_rows, np.bool_) if column is None else _valid(column)
+
+
+def copy_vectors(rows: pa.RecordBatch, name: str, out: Array, missing: float) -> None:
+    """Copy the rows' vectors ``name`` into ``out`` (n, dim); a row without one is all ``missing``.
+
+    No row has one when the record was made by another model or without that stage.
+    """
+    column = vectors(rows, name, out.shape[1])
+    if column is None:
+        out[:] = missing
+    elif column.null_count == 0:
+        out[:] = _flat(column).reshape(out.shape)
+    else:
+        known = _valid(column)
+        out[known] = _flat(column.drop_null()).reshape(-1, out.shape[1])
+        out[~known] = missing
+
+
+def vectors(rows: pa.RecordBatch, name: str, dim: int) -> pa.FixedSizeListArray | None:
+    """The rows' column of vectors of that length, when they have one."""
+    place = rows.schema.get_field_index(name)
+    if place < 0 or not _is_vector(rows.schema.field(place).type):
+        return None
+    column = rows.column(place)
+    return column if column.type.list_size == dim else None
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_list(kind) and kind.value_type in _DTYPES
+
+
+def _flat(column: pa.FixedSizeListArray) -> Array:
+    values: Array = column.flatten().to_numpy(zero_copy_only=False)
     return values
 
 
-def _valid(column: pa.Array) -> npt.NDArray[np.bool_]:
-    known: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+def _integers(column: pa.Array) -> Array:
+    values: Array = column.view(pa.int64()).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _valid(column: pa.Array) -> Known:
+    if column.null_count == 0:
+        return np.ones(len(column), np.bool_)
+    known: Known = column.is_valid().to_numpy(zero_copy_only=False)
     return known
 
 
-def _mark(records: Array, field: str, known: npt.NDArray[np.bool_]) -> None:
-    records["presence"] |= np.where(known, np.uint32(presence(field)), np.uint32(0))
+def _having(column: pa.Array) -> Known | slice:
+    """Index of the rows that have a value; mostly it is all."""
+    return _valid(column) if column.null_count else slice(None)
 
 
-def _fill(records: Array, field: str, column: pa.Array) -> None:
+def _kept(column: pa.Array) -> pa.Array:
+    return column.drop_null() if column.null_count else column
+
+
+def _fill_number(records: Array, field: str, column: pa.Array) -> None:
     """The column's values where it has any; the ring's default stays elsewhere."""
-    known = _valid(column)
-    values = column.drop_null()
-    if pa.types.is_fixed_size_list(values.type):
-        flat = values.flatten().to_numpy(zero_copy_only=False)
-        records[field][known] = flat.reshape(-1, values.type.list_size)
-    else:
-        records[field][known] = values.to_numpy(zero_copy_only=False)
-    _mark(records, field, known)
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        return
+    having = _having(column)
+    records[field][having] = _kept(column).to_numpy(zero_copy_only=False)
+    records["presence"][having] |= _BITS[field]
 
 
 def _fill_actors(records: Array, actors: list[str | None]) -> None:
     codes = np.array([_ACTORS.get((actor or "").lower(), -1) for actor in actors], np.int32)
     records["actor_type"] = codes
-    _mark(records, "actor_type", codes >= 0)
-
-
-def _vectors(records: Array, rows: pa.RecordBatch, dim: int) -> npt.NDArray[np.float32]:
-    vectors = np.zeros((rows.num_rows, dim), np.float32)
-    column = rows.column("embedding") if "embedding" in rows.schema.names else None
-    if column is None or column.type.list_size != dim:
-        return vectors  # no embedder, or another model's record
-    known = _valid(column)
-    if known.any():
-        flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-        vectors[known] = flat.reshape(-1, dim)
-    records["flags"] |= np.where(known, np.uint8(RowFlag.EMBEDDED), np.uint8(0))
-    if "truncated" in rows.schema.names:
-        cut = rows.column("truncated").fill_null(False).to_numpy(zero_copy_only=False)
-        records["flags"] |= np.where(cut, np.uint8(RowFlag.TRUNCATED), np.uint8(0))
-    records["dim_used"] = np.where(known, dim, 0)
-    records["dtype_code"] = np.where(known, DTYPE_CODES["<f4"], 0)
-    _mark(records, "semantic", known)
-    return vectors
+    records["presence"][codes >= 0] |= _BITS["actor_type"]

@@ -5,10 +5,60 @@ Positions beyond the log's end show that at once; otherwise the newest frame of 
 compared with the record that its address names, by the time the log took it.
 """
 
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
 import numpy as np
 
-from streamapp.ring import RingReader, RingWriter, unpack_source
+from streamapp.agents.outcome import persist
+from streamapp.core.metrics import Metrics
+from streamapp.ring import Ring, RingWriter, unpack_source
 from streamapp.transport.clients import Reader
+
+#: Calls a function in the thread that the ring is written from.
+InWriter = Callable[..., Awaitable[Any]]
+logger = logging.getLogger("streamapp")
+
+
+async def open_ours(
+    open_ring: Callable[[], RingWriter],
+    reader: Reader,
+    enriched: str,
+    metrics: Metrics,
+    in_writer: InWriter,
+) -> RingWriter:
+    """The ring with this log's frames; one that holds another log's is replaced by a new one.
+
+    Waits as long as the log does not answer.
+
+    Raises:
+        Refuse: from ``open_ring``.
+    """
+    ring: RingWriter = await in_writer(open_ring)
+
+    async def ask() -> bool:
+        async with reading(reader):
+            return await holds_this_log(ring, reader, enriched)
+
+    if await persist("connect", ask, metrics):
+        return ring
+    logger.warning("%s holds the frames of another log: it is started anew", ring.path)
+    await in_writer(ring.close)
+    ring.path.unlink(missing_ok=True)
+    anew: RingWriter = await in_writer(open_ring)
+    return anew
+
+
+@asynccontextmanager
+async def reading(reader: Reader) -> AsyncIterator[Reader]:
+    """The reader, started, and stopped at the end."""
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()
 
 
 async def holds_this_log(ring: RingWriter, reader: Reader, enriched: str) -> bool:
@@ -36,11 +86,12 @@ async def holds_this_log(ring: RingWriter, reader: Reader, enriched: str) -> boo
 
 def _newest_frames(ring: RingWriter) -> dict[int, tuple[int, int]]:
     """Source index to (source offset, ingest time in microseconds) of its newest frame."""
-    with RingReader.open(ring.path) as reader:
-        frames = reader.latest(ring.spec.capacity)
-    indexes, offsets = unpack_source(frames.source_offset)
+    with Ring.open(ring.path, engine="twin") as file:  # the records only, and nobody writes now
+        records = file.records[file.records["stamp"] == 2 * file.records["frame_id"] + 2]
+    records = records[np.argsort(records["frame_id"])]
+    indexes, offsets = unpack_source(records["source_offset"])
     newest = {}
     for index in np.unique(indexes):
         row = int(np.flatnonzero(indexes == index)[-1])
-        newest[int(index)] = (int(offsets[row]), int(frames.ingest_us[row]))
+        newest[int(index)] = (int(offsets[row]), int(records["ingest_us"][row]))
     return newest

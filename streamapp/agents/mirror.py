@@ -1,37 +1,40 @@
 """The mirror agent: enriched rows into this host's ring, each once, across restarts.
 
 Nothing is acknowledged that the ring does not have; the position to resume from is in the ring's
-sources page, and the same Ledger as the store's filters what a replay brings again.
+sources page, and the same Ledger as the store's filters what a replay brings again.  A ring that is
+new, or was removed while it was written, gets the newest frames of the topic first.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-import pyarrow as pa
-
-from streamapp.agents.frames import frames
-from streamapp.agents.kinship import holds_this_log
+from streamapp.agents.backfill import fill
+from streamapp.agents.feed import Feed
+from streamapp.agents.kinship import open_ours, reading
 from streamapp.agents.outcome import persist
+from streamapp.agents.pull import AttractorPull
+from streamapp.agents.typed import SliceEvent
 from streamapp.agents.view import ViewAgent
-from streamapp.core.clock import now_us
+from streamapp.core.clock import monotonic_s
 from streamapp.core.metrics import Metrics
-from streamapp.core.ranges import Ledger
-from streamapp.core.slice import RecordLike
-from streamapp.ring import RingWriter, SourcePosition
+from streamapp.ring import RingWriter
 from streamapp.topics.catalogue import ENRICHED
-from streamapp.topics.enriched import decode
 from streamapp.transport.clients import Reader
 
 QUEUE_SLICES_MAX = 4
+#: So often the ring says that its writer lives, and its file is looked for.
+BEAT_S = 1.0
 logger = logging.getLogger("streamapp")
 
 
 class MirrorAgent(ViewAgent):
-    """Writes each enriched record as one commit of the ring.
+    """Writes the enriched records of a Slice as one commit of the ring.
 
     Args:
         open_ring: becomes the ring's one writer.
-        reader: to see whether the ring holds this log's frames.
+        reader: to see whether the ring holds this log's frames, and to fill a new one.
         metrics: of this process.
         generation: the consumer group's current generation.
     """
@@ -46,67 +49,113 @@ class MirrorAgent(ViewAgent):
         super().__init__("streamapp-ring", QUEUE_SLICES_MAX, metrics, generation)
         self._open_ring = open_ring
         self._reader = reader
-        self._ring: RingWriter | None = None
-        self._ledger = Ledger()
+        self._feed: Feed | None = None
+        self._pull: AttractorPull | None = None
+        self._identity: tuple[int, int] | None = None
+        #: Partition to the enriched offset up to which the ring is filled from the log by us.
+        self._ends: dict[int, int] = {}
+        #: One at a time opens the ring or reads the log: an assignment, or the work between two.
+        self._turn = asyncio.Lock()
+        self._beat_s = 0.0
 
     def positions(self) -> Mapping[tuple[str, int], int]:
-        sources = self._ring.sources() if self._ring is not None else []
-        return {(ENRICHED, source.partition): source.next_enriched_offset for source in sources}
+        found = self._feed.positions() if self._feed is not None else {}
+        return {(ENRICHED, partition): offset for partition, offset in found.items()}
+
+    async def _first(self, unknown: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """The ends of partitions that the ring does not know; what is before we read ourselves."""
+
+        async def ask() -> None:
+            async with self._turn, reading(self._reader) as reader:
+                for topic, partition in unknown:
+                    if partition not in self._ends:
+                        self._ends[partition] = (await reader.bounds(topic, partition))[1]
+
+        if unknown:
+            await persist("bounds", ask, self._metrics)
+        return {(topic, partition): self._ends[partition] for topic, partition in unknown}
 
     async def _open(self) -> None:
         """This log's ring; one that holds another log's frames is replaced, and readers follow."""
-        if self._ring is not None:
-            return
-        ring = await self._in_writer(self._open_ring)
-        await persist("connect", self._reader.start, self._metrics)
-        try:
-            ours = await holds_this_log(ring, self._reader, ENRICHED)
-        finally:
-            await self._reader.stop()
-        if not ours:
-            logger.warning("%s holds the frames of another log: it is started anew", ring.path)
-            ring.close()
-            ring.path.unlink()
-            ring = await self._in_writer(self._open_ring)
-        self._ledger = ring.covered()
-        self._ring = ring
+        async with self._turn:
+            if self._feed is None:
+                ring = await open_ours(
+                    self._open_ring, self._reader, ENRICHED, self._metrics, self._in_writer
+                )
+                await self._in_writer(self._take, ring)
 
     async def _close(self) -> None:
-        if self._ring is not None:
-            await self._in_writer(self._ring.close)
+        if self._feed is not None:
+            await self._in_writer(self._let_go)
 
     async def _work(self) -> None:
         while True:
-            event = await self._queue.get()
+            event = await self._next()
+            if monotonic_s() - self._beat_s >= BEAT_S and not await self._in_writer(self._beat):
+                await self._rebuild()
+            if self._ends:
+                await persist("backfill", self._fill, self._metrics)
+            if event is None:
+                continue
             if self._is_current(event):
-                await self._in_writer(self._mirror, event.value.records)
+                await self._in_writer(self._writing().put, event.value.records)
                 event.ack()
 
-    def _mirror(self, records: Sequence[RecordLike]) -> None:
-        """In the writer thread: each enriched record as one commit."""
-        ring = self._ring
-        assert ring is not None  # noqa: S101  # positions came from it
-        for record in records:
-            self._commit(ring, record)
+    async def _next(self) -> SliceEvent | None:
+        """The next Slice; None when none came while a heart beats."""
+        try:
+            async with asyncio.timeout(BEAT_S):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
 
-    def _commit(self, ring: RingWriter, record: RecordLike) -> None:
-        enriched = decode(record)
-        topic, partition, first, next_ = enriched.cover.range
-        done = self._ledger.of(topic, partition)
-        if not len(done):
-            done.add(0, first)  # this ring's history of the partition starts here
-        rows = enriched.rows
-        if rows.num_rows:
-            fresh = ~done.mask(rows.column("source_offset").to_numpy())
-            rows = rows if fresh.all() else rows.filter(pa.array(fresh))
-        index = ring.source_index(topic, partition)
-        records, vectors = frames(rows, index, ring.spec.dim)
-        done.add(first, next_)
-        # After a seek back, records come again that the ring has; its positions never go back.
-        enriched_next = max(record.offset + 1, ring.sources()[index].next_enriched_offset)
-        position = SourcePosition(topic, partition, done.prefix_end(0), enriched_next)
-        ring.write(records, vectors, positions=[position])
-        if len(records):
-            self._metrics.frames.inc(len(records))
-            age_us = now_us() - int(records["ingest_us"][-1])
-            self._metrics.event_age_seconds.labels("mirrored").observe(max(age_us, 0) / 1e6)
+    async def _rebuild(self) -> None:
+        """Another file, filled up to where we were; what follows is in the queue or comes."""
+        feed = self._writing()
+        logger.warning("%s was removed or replaced: it is built anew", feed.ring.path)
+        for partition, offset in feed.positions().items():
+            self._ends.setdefault(partition, offset)
+        await self._in_writer(self._let_go)
+        await self._open()
+
+    async def _fill(self) -> None:
+        """Read what the ring lacks before ``_ends``, of a partition new to it the newest rows."""
+        ends = dict(self._ends)  # an assignment may add to them meanwhile
+        async with self._turn:
+            await fill(self._writing(), self._reader, ends, self._in_writer)
+        self._ends = {p: end for p, end in self._ends.items() if p not in ends}
+
+    def _writing(self) -> Feed:
+        assert self._feed is not None  # noqa: S101  # positions came from it
+        return self._feed
+
+    def _take(self, ring: RingWriter) -> None:
+        """In the writer thread, as all that follows: begin to write this ring."""
+        self._identity = _identity(ring.path)
+        self._pull = AttractorPull(ring.path, ring.spec.dim, self._metrics)
+        self._feed = Feed(ring, self._metrics, self._pull)
+
+    def _let_go(self) -> None:
+        if self._pull is not None:
+            self._pull.close()
+        self._writing().ring.close()
+        self._feed = self._pull = None
+
+    def _beat(self) -> bool:
+        """Say that the writer lives and look for attractors; False when the file is not there."""
+        ring = self._writing().ring
+        ring.heartbeat()
+        if self._pull is not None:
+            self._pull.look()
+        self._beat_s = monotonic_s()
+        found = _identity(ring.path)
+        return found is not None and found == self._identity
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at the path; None when there is none."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino

@@ -6,41 +6,19 @@ Halt or a Refuse ends the process with the error's exit code before anything els
 
 import asyncio
 import logging
-import os
 import random
-import sys
-import traceback
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
-from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
+from streamapp.core.errors import Halt, Refuse, Reject, Retry
 from streamapp.core.metrics import Metrics
+from streamapp.transport.ending import stop_process
 
 T = TypeVar("T")
 logger = logging.getLogger("streamapp")
 
 WAIT_S_FIRST = 0.05
 WAIT_S_MAX = 5.0
-_SHOW_CURSOR = "\x1b[?25h"
-
-
-def stop_process(error: BaseException) -> NoReturn:
-    """End this process at once; after such an error nothing is flushed or committed.
-
-    The exit code is the error's own; ``os._exit`` because a clean shutdown would commit.
-    """
-    stderr = sys.__stderr__ or sys.stderr  # Faust turns sys.stderr into log lines
-    if stderr.isatty():
-        print(end=_SHOW_CURSOR, file=stderr)  # Faust's spinner hid it and shows it at exit only
-    if isinstance(error, StreamappError):
-        fix = f"\nfix: {error.fix}" if error.fix else ""
-        print(f"error: {error.message}{fix}", file=stderr, flush=True)  # last words
-        code = error.exit_code
-    else:
-        traceback.print_exception(error, file=stderr)
-        print(f"error: {type(error).__name__}: {error}", file=stderr, flush=True)
-        code = Halt.exit_code
-    os._exit(code)
 
 
 async def guarded(work: Awaitable[T]) -> T:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -30,18 +31,20 @@ from streamapp.agents.publish import (
     snapshot_record,
 )
 from streamapp.agents.recovery import Standing
-from streamapp.agents.repeats import identities
+from streamapp.agents.room import Room
 from streamapp.agents.typed import SliceEvent
 from streamapp.core.batch import Batch, Rejected
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.errors import Halt
 from streamapp.core.metrics import Metrics
+from streamapp.core.packed import value_bytes
 from streamapp.core.ranges import OffsetRange
-from streamapp.core.slice import Slice
+from streamapp.core.slice import ByOffset, Slice
 from streamapp.topics.catalogue import DEAD, ENRICHED
 from streamapp.topics.wire import decode_slice
 from streamapp.transport.clients import Address, Outgoing, Producer
 from streamapp.workflow import Plan
+from streamapp.workflow.repeats import identities
 
 logger = logging.getLogger("streamapp")
 
@@ -52,6 +55,13 @@ IN_WORK_BYTES_MAX = 32 << 20
 
 #: More records to publish before the enriched ones of the same range: topic and records.
 Twin = Callable[[Batch], Sequence[tuple[str, Sequence[Outgoing]]]]
+#: What goes round the stages of a batch: the batch they made of it is given to the result.
+Framing = Callable[[Batch], AbstractContextManager[Callable[[Batch], None]]]
+
+
+def no_frames(_events: Batch) -> AbstractContextManager[Callable[[Batch], None]]:
+    """Another process makes frames of what is published."""
+    return nullcontext(lambda _batch: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ class Shared:
     inference: Executor
     bounds: Callable[[tuple[str, int]], Awaitable[tuple[int, int]]]
     twin: Twin | None = None
+    framing: Framing = no_frames
 
 
 class _Made(NamedTuple):
@@ -107,27 +118,6 @@ class _Work:
     batch: Batch | None = None
     made: _Made | None = None
     size: int = 0
-
-
-class _Room:
-    """Bytes in work, at most so many but for a single Slice."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._taken = 0
-        self._given = asyncio.Event()
-
-    async def take(self, size: int) -> None:
-        """Wait until there is room."""
-        while self._taken and self._taken + size > self._bytes_max:
-            self._given.clear()
-            await self._given.wait()
-        self._taken += size
-
-    def give(self, size: int) -> None:
-        """Room for others."""
-        self._taken -= size
-        self._given.set()
 
 
 class Pipeline:
@@ -162,7 +152,7 @@ class Pipeline:
         self._since_snapshot = standing.since_snapshot
         self._snapshot_at_s = monotonic_s()
         self._stopping = False
-        self._room = _Room(IN_WORK_BYTES_MAX)
+        self._room = Room(IN_WORK_BYTES_MAX)
         self._decoded: asyncio.Queue[_Work] = asyncio.Queue(1)
         self._made: asyncio.Queue[_Work] = asyncio.Queue(1)
         self._inferring = asyncio.Lock()
@@ -214,7 +204,7 @@ class Pipeline:
                 work.fresh = _from(event.value, begin)
         if work.fresh is not None:
             self._head = work.fresh.range.next
-            work.size = sum(len(record.value or b"") for record in work.fresh.records)
+            work.size = value_bytes(work.fresh.records)
         return work
 
     async def _infer(self) -> None:
@@ -240,20 +230,23 @@ class Pipeline:
 
     def _make(self, fresh: Slice, decoded: Batch) -> _Made:
         """In the inference thread: run every stage, encode, and take a snapshot when it is due."""
-        raw = {record.offset: record for record in fresh.records}
+        raw = ByOffset(fresh.records)
         plan = self._shared.plan
         events, found = self._repeats.without(decoded)
-        batch, states = plan.run(events, self._state, raw)
-        standpoint = Standpoint(self._snapshot, plan.provenance())
-        bytes_max = self._shared.config.record_bytes_max
-        records, rejects = enriched_records(batch, states, standpoint, raw, bytes_max)
-        if len(rejects) > len(batch.rejects):
-            batch = _without(batch, rejects)
-        # What a new owner will read from these records.
-        self._repeats.remember(found if len(batch) == len(found) else identities(batch.rows))
-        twins = self._shared.twin(batch) if self._shared.twin is not None else ()
-        self._since_snapshot += len(records)
-        snapshot = self._snapshot_when_due(fresh.range.next)
+        with self._shared.framing(events) as commit:
+            batch, states = plan.run(events, self._state, raw)
+            standpoint = Standpoint(self._snapshot, plan.provenance())
+            bytes_max = self._shared.config.record_bytes_max
+            records, rejects = enriched_records(batch, states, standpoint, raw, bytes_max)
+            if len(rejects) > len(batch.rejects):
+                batch = _without(batch, rejects)
+            # What a new owner will read from these records.
+            self._repeats.remember(found if len(batch) == len(found) else identities(batch.rows))
+            twins = self._shared.twin(batch) if self._shared.twin is not None else ()
+            self._since_snapshot += len(records)
+            snapshot = self._snapshot_when_due(fresh.range.next)
+            if self._is_ours():
+                commit(batch)  # last: until here the batch's columns may lie in the ring
         return _Made(records, rejects, twins, len(batch), len(decoded) - len(events), snapshot)
 
     def _snapshot_when_due(self, next_: int) -> Outgoing | None:
@@ -371,7 +364,7 @@ def _from(slice_: Slice, position: int) -> Slice | None:
     Raises:
         Halt: the slice begins later.
     """
-    topic, partition, first, next_ = slice_.range
+    _, _, first, next_ = slice_.range
     if next_ <= position:
         return None
     if first > position:
@@ -380,5 +373,4 @@ def _from(slice_: Slice, position: int) -> Slice | None:
             f"{slice_.range} was delivered where offset {position} is next",
             "this is a bug of the transport; the next start goes on at the right place",
         )
-    records = [record for record in slice_.records if record.offset >= position]
-    return Slice(OffsetRange(topic, partition, position, next_), records)
+    return slice_.since(position)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamapp.agents.repeats import Repeats, identities, of_the_stages
 from streamapp.core.errors import Halt
 from streamapp.core.ranges import RangeSet
 from streamapp.core.slice import Slice
 from streamapp.topics.enriched import Cover, Enriched, cover_of, decode
 from streamapp.transport.clients import Reader
 from streamapp.workflow import PartitionState
+from streamapp.workflow.repeats import Repeats, identities, of_the_stages
 
 READ_BYTES_MAX = 32 << 20
 

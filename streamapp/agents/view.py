@@ -6,7 +6,7 @@ what the group committed is for lag tools only.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ class ViewAgent(ABC):
             await self._queue.put(event)
 
     async def start_positions(self, tps: Iterable[tuple[str, int]]) -> Mapping[Any, int]:
-        """Where the view stands in each enriched partition; 0 where it has nothing."""
+        """Where the view stands in each enriched partition."""
         return await guarded(self._start_positions(tps))
 
     async def open(self) -> None:
@@ -91,5 +91,12 @@ class ViewAgent(ABC):
         await self._open()
         # In the writer's thread, so that a commit still at work is counted in.
         known = await self._in_writer(self.positions)
+        wanted = list(tps)
+        unknown = [tp for tp in wanted if (tp[0], tp[1]) not in known]
+        starts = {**await self._first(unknown), **known}
         self.ready = True
-        return {tp: known.get((tp[0], tp[1]), 0) for tp in tps}
+        return {tp: starts[tp[0], tp[1]] for tp in wanted}
+
+    async def _first(self, unknown: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """Where to start in partitions that the view knows nothing of."""
+        return dict.fromkeys(unknown, 0)

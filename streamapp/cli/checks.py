@@ -176,7 +176,8 @@ def check_ring(settings: Settings) -> Iterator[Check]:
 
     path = settings.ring_file
     if not path.exists():
-        yield Check("ring", "ok", f"{path} is not there yet: streamapp terminal makes it")
+        who = "worker" if settings.ring == "direct" else "terminal"
+        yield Check("ring", "ok", f"{path} is not there yet: streamapp {who} makes it")
         need = 2 * settings.ring_frames * (RECORD_BYTES + 4 * DIM_USUAL)
         yield _space("shared memory", path.parent, need, 2 * need)
         return

@@ -17,7 +17,7 @@ from streamapp.cli.framework import command
 from streamapp.cli.options import settings_options
 from streamapp.cli.output import console
 from streamapp.cli.prepare import prepare
-from streamapp.cli.up import PORTS, PROCESSES, refuse_if_refused, supervisor
+from streamapp.cli.up import PORTS, processes, refuse_if_refused, supervisor
 from streamapp.core.config import Settings
 from streamapp.core.errors import Halt, Refuse
 
@@ -68,7 +68,7 @@ async def _run(settings: Settings, messages: list[dict[str, str]]) -> None:
     await watched.start()
     try:
         with screen.status("starting gateway, worker, store and terminal"):
-            missing = await wait_ready(settings, set(PROCESSES), READY_S_MAX)
+            missing = await wait_ready(settings, set(processes(settings)), READY_S_MAX)
         refuse_if_refused(watched, settings)
         if missing:
             raise _not_ready(missing, watched, settings)

@@ -11,9 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from streamapp.core.errors import Refuse
 from streamapp.plugin import EVENT_SCHEMA, Models, Stage, StageFactory
 from streamapp.workflow import Workflow
+from streamapp.workflow.blame import blamed
 from streamapp.workflow.spec import installed_stages, make_stages
 
 #: Where factories made by the decorator say that they come from.
@@ -26,14 +29,16 @@ class Found(NamedTuple):
     name: str
     factory: StageFactory | None
 
-    def made(self, workflow: Workflow, options: Mapping[str, Any]) -> Stage:
-        """The stage with these options, not yet declared.
+    def made(self, workflow: Workflow, options: Mapping[str, Any], models: Models) -> Stage:
+        """The stage with these options, declared.
 
         Raises:
-            Refuse: it refuses its options.
+            Refuse: it refuses its options, or fails.
         """
         chosen = Workflow(path=workflow.path, stages=(self.name,), options={self.name: options})
         [stage] = make_stages(chosen, {self.name: self.factory} if self.factory else None)
+        with blamed(self.name, "declare"):
+            stage.declare(models)
         return stage
 
 
@@ -76,10 +81,13 @@ def find_stage(typed: str) -> Found:
 
 
 class Needed(NamedTuple):
-    """What a stage needs beside the event: stages with the columns wanted of them, and columns."""
+    """What a stage needs beside the event: stages with the columns wanted of them, and columns.
+
+    ``given`` says of which type a column is that some installed stage writes.
+    """
 
     stages: dict[str, list[str]]
-    given: list[str]
+    given: dict[str, pa.DataType | None]
 
 
 def needed(stage: Stage, offered: AbstractSet[str], workflow: Workflow, models: Models) -> Needed:
@@ -95,13 +103,13 @@ def needed(stage: Stage, offered: AbstractSet[str], workflow: Workflow, models: 
         Refuse: nobody writes a column, or who does also writes one that is given.
     """
     writers = _Writers(stage.name, workflow, models)
-    found = Needed({}, [])
+    found = Needed({}, {})
     wanted = [*stage.reads]
     for column in wanted:  # which grows meanwhile
         if column in EVENT_SCHEMA.names or column in found.given:
             continue
         if column in offered:
-            found.given.append(column)
+            found.given[column] = writers.type_of(column)
             continue
         writer = writers.of(column)
         if column not in found.stages.setdefault(writer.name, []):
@@ -150,6 +158,13 @@ class _Writers:
             f'put it into the fixture: {{"{column}": ...}}',
         )
 
+    def type_of(self, column: str) -> pa.DataType | None:
+        """Of which type a column is; None when no stage that can say so writes it."""
+        try:
+            return self.of(column).writes[column]
+        except Refuse:
+            return None
+
     def columns(self, name: str) -> AbstractSet[str]:
         """What a stage that was found writes."""
         made = self._made[name]
@@ -159,8 +174,7 @@ class _Writers:
         """The stage, or why there is none, which matters when nobody else writes the column."""
         options = self._workflow.options.get(name, {})
         try:
-            made = Found(name, None).made(self._workflow, options)
-            made.declare(self._models)
+            made = Found(name, None).made(self._workflow, options, self._models)
         except Refuse as error:
             self._made[name] = error
         else:

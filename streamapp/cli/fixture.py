@@ -4,6 +4,7 @@ A fixture may also give what other stages would have written; that becomes a sta
 """
 
 import json
+import sys
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from streamapp.core.errors import Refuse
 from streamapp.plugin import BaseStage, Batch, Columns, float32_vector
 
 BYTES_MAX = 64 << 20
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 _SPACE = " \t\r\n"
 _FIX = "write an object, an array of objects, or one object a line"
 
@@ -88,17 +90,17 @@ def keys(values: Sequence[Value]) -> set[str]:
 
 
 def take_columns(
-    values: Sequence[Value], names: Sequence[str], where: str
+    values: Sequence[Value], names: Mapping[str, pa.DataType | None], where: str
 ) -> tuple[list[str], dict[str, pa.Array]]:
     """The events as JSON without these keys, and what the keys held, as columns.
 
     Args:
         values: the fixture.
-        names: keys that are columns.
+        names: keys that are columns, with their types where they are known.
         where: the fixture's name.
 
     Raises:
-        Refuse: values of a column that do not go together.
+        Refuse: values of a column that do not go together, or are no vectors where it has vectors.
     """
     texts = []
     held: dict[str, list[Any]] = {name: [] for name in names}
@@ -108,29 +110,57 @@ def take_columns(
             held[name].append(event.pop(name, None))
         written_anew = names and isinstance(value.value, dict)
         texts.append(json.dumps(event) if written_anew else value.text)
-    lines = [value.line for value in values]
-    return texts, {name: _column(name, held[name], lines, where) for name in names}
+    places = [f"{where}:{value.line}" for value in values]
+    return texts, {name: _column(name, held[name], kind, places) for name, kind in names.items()}
 
 
-def _column(name: str, held: Sequence[Any], lines: Sequence[int], where: str) -> pa.Array:
-    sizes = {len(value) for value in held if isinstance(value, list)}
-    numbers = all(isinstance(n, int | float) for v in held if isinstance(v, list) for n in v)
-    kind = float32_vector(sizes.pop()) if len(sizes) == 1 and numbers else None
-    at = len(held)
-    while at:
+def _column(
+    name: str, held: Sequence[Any], kind: pa.DataType | None, places: Sequence[str]
+) -> pa.Array:
+    lists = [value for value in held if isinstance(value, list)]
+    if isinstance(kind, pa.FixedSizeListType) or (lists and all(map(_is_vector, lists))):
+        return _vectors(name, held, kind, places)
+    if held.count(None) == len(held):
+        return pa.nulls(len(held), kind)
+    for at in range(len(held), 0, -1):
         try:
-            column = pa.array(held[:at], kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            at -= 1
+            column = pa.array(held[:at])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             continue
         if at == len(held):
             return column
         break
     raise Refuse(
         "fixture.column",
-        f"{where}:{lines[at]}: {name!r} is {str(held[at])[:40]}, unlike the lines before",
+        f"{places[at]}: {name!r} is {json.dumps(held[at])[:40]}, unlike the lines before",
         "give every event the same type, or null",
     )
+
+
+def _vectors(
+    name: str, held: Sequence[Any], kind: pa.DataType | None, places: Sequence[str]
+) -> pa.Array:
+    """Of the length that the first one has; that of its writer where all are null."""
+    dim = 0
+    for place, value in zip(places, held, strict=True):
+        wrong = ""
+        if value is not None and not _is_vector(value):
+            wrong = f"{json.dumps(value)[:40]}, not a list of numbers"
+        elif value is not None and dim not in {0, len(value)}:
+            wrong = f"{len(value)} numbers, {dim} in the lines before"
+        if wrong:
+            fix = "give every event as many numbers, or null for the whole vector"
+            raise Refuse("fixture.column", f"{place}: {name!r} is {wrong}", fix)
+        dim = len(value or ()) or dim
+    return pa.array(held, float32_vector(dim) if dim else kind)
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_float32, value))
+
+
+def _is_float32(value: Any) -> bool:
+    return type(value) in {int, float} and abs(value) <= FLOAT32_MAX
 
 
 class _Scan:
@@ -175,6 +205,13 @@ class _Scan:
             raise self._bad(error.pos, error.msg) from None
         except RecursionError:
             raise self._bad(at, "nested too deep") from None
+        except ValueError:
+            raise Refuse(
+                "fixture.number",
+                f"{self._name}:{self._line(at)}: an integer has more than"
+                f" {sys.get_int_max_str_digits():,} digits",
+                "write it as a string",
+            ) from None
         return Value(self._line(at), value, self._text[at:end]), end
 
     def _after_space(self, at: int) -> int:

@@ -2,10 +2,8 @@
 
 import json
 import logging
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -18,6 +16,7 @@ from streamapp.core.clock import now_ms
 from streamapp.core.config import Settings
 from streamapp.core.errors import Reject
 from streamapp.topics.catalogue import defaults
+from streamapp.workflow.blame import place_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,6 +108,8 @@ def invoke(
             click.secho(f"{line}: {_reason(outcome, reject)}", fg="red", err=True)
     times = [f"{name} {s * 1000:,.1f} ms" for name, s in outcome.seconds.items()]
     rows = outcome.table.num_rows
+    if outcome.repeats:
+        click.echo(f"dropped, as a worker does: {outcome.repeats} with the id of another", err=True)
     click.echo(f"{rows} {'row' if rows == 1 else 'rows'}: {', '.join(times)}", err=True)
     return Reject.exit_code if outcome.rejects else 0
 
@@ -122,6 +123,7 @@ class _Outcome(NamedTuple):
     rejects: "list[Rejected]"
     places: dict[int, str]
     seconds: dict[str, float]
+    repeats: int
 
 
 def _outcome(
@@ -142,8 +144,7 @@ def _outcome(
     workflow = load_workflow((settings.topics_dir or defaults("topics")) / "workflow.toml")
     models = registry(settings)
     own = {**workflow.options.get(found.name, {}), **options}
-    stage = found.made(workflow, own)
-    stage.declare(models)
+    stage = found.made(workflow, own, models)
     before, given = needed(stage, keys(values), workflow, models)
     texts, columns = take_columns(values, given, where)
     stages: list[Any] = [*before, found.factory or found.name]
@@ -161,7 +162,7 @@ def _outcome(
         pipeline.send(*(text.encode() for text in texts))
         table, rejects = pipeline.table(), pipeline.rejects()
     seconds = {name: seconds[name] for name in (*before, found.name) if name in seconds}
-    return _Outcome([*stage.writes], before, table, rejects, places, seconds)
+    return _Outcome([*stage.writes], before, table, rejects, places, seconds, pipeline.repeats)
 
 
 class _Places(logging.Handler):
@@ -182,10 +183,8 @@ class _Places(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not record.exc_info or not isinstance(record.args, tuple):
             return
-        frames = traceback.extract_tb(record.exc_info[2])
-        ours = [frame for frame in frames if "site-packages" not in frame.filename]
-        last = (ours or frames)[-1]
-        self._found[int(str(record.args[-1]))] = f"{Path(last.filename).name}:{last.lineno}"
+        if error := record.exc_info[1]:
+            self._found[int(str(record.args[-1]))] = place_of(error)
 
 
 def _reason(outcome: _Outcome, reject: "Rejected") -> str:

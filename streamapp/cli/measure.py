@@ -130,7 +130,7 @@ def _watch_frames(settings: Settings, seen: _Seen, stop: threading.Event) -> Non
 
     with RingReader.open(settings.ring_file) as reader:
         while not stop.is_set():
-            frames = reader.read(256, timeout_s=0.1)
+            frames = reader.read(256, timeout=0.1)
             now_s = monotonic_s()
             if not len(frames):
                 continue

@@ -2,23 +2,31 @@
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamapp.cli.attractors import attractors
+from streamapp.cli.frames import as_dict, heading, line
 from streamapp.cli.framework import group
 from streamapp.cli.options import json_option, settings_options
-from streamapp.cli.output import bytes_text, print_json
+from streamapp.cli.output import bytes_text, console, harmless, print_json
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.config import Settings
-from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
-    from streamapp.ring import EngineName, Frame, Frames, RingReader
+    from streamapp.ring import Frames, RingReader, RingStat
     from streamapp.ring.reader import Start
 
-_FLOATS = ("delta_time", "velocity", "interrupt", "fill_rate", "sentiment")
-_PATHS = ("ring_path", "ring_engine")
+_PATHS = ("ring_path", "ring")
+_COLOURS = {"live": "green", "recovering": "yellow", "retired": "red"}
+
+follow_option = click.option("--follow", "-f", is_flag=True, help="Go on with frames as they come.")
+idle_option = click.option(
+    "--idle-s", type=click.FloatRange(min=0), help="End when none came for this long."
+)
 
 
 @group(examples=["streamapp ring stat", "streamapp ring tail --follow"])
@@ -29,6 +37,9 @@ def ring() -> None:
     """
 
 
+ring.add_command(attractors)
+
+
 @ring.command(examples=["streamapp ring stat", "streamapp ring stat --json | jq .head"])
 @json_option
 @settings_options(*_PATHS)
@@ -37,24 +48,31 @@ def stat(settings: Settings, as_json: bool) -> None:
     with _open(settings) as reader:
         found = reader.stat()
     if as_json:
-        print_json({**found, "sources": [source._asdict() for source in found["sources"]]})
+        sources = [source._asdict() for source in found["sources"]]
+        columns = [asdict(column) for column in found["columns"]]
+        print_json({**found, "columns": columns, "sources": sources})
         return
+    for name, value in _stat_lines(found):
+        click.echo(f"{click.style(f'{name:8}', dim=True)} {value}")
+
+
+def _stat_lines(found: "RingStat") -> Iterator[tuple[str, str]]:
     kept = min(found["head"] - found["base"], found["capacity"])
-    writer = f"pid {found['writer_pid']}" if found["writer_alive"] else "none"
+    state = click.style(found["state"], fg=_COLOURS.get(found["state"]))
+    alive = found["writer_alive"]
+    writer = f"writer pid {found['writer_pid']}" if alive else click.style("no writer", fg="yellow")
     age_s = (now_us() - found["last_commit_unix_us"]) / 1e6
-    lines = {
-        "ring": found["path"],
-        "state": f"{found['state']}, epoch {found['epoch']}, writer {writer}",
-        "shape": f"{found['capacity']:,} x {found['dim']} {found['dtype']}"
-        f", {bytes_text(found['file_bytes'])}",
-        "frames": f"{found['frames']:,} written, {kept:,} kept, next id {found['head']}",
-        "void": f"{found['void_frames']:,} in {found['recoveries']} recoveries",
-        "last": f"{age_s:,.1f} s ago" if found["last_commit_unix_us"] else "never",
-    }
-    for name, value in lines.items():
-        click.echo(f"{name:7} {value}")
+    columns = (f"{column.name} {column.dim} {column.dtype}" for column in found["columns"])
+    yield "ring", harmless(found["path"])
+    yield "state", f"{state}, epoch {found['epoch']}, {writer}"
+    yield "shape", f"{found['capacity']:,} frames, {bytes_text(found['file_bytes'])}"
+    yield "columns", ", ".join(columns)
+    yield "frames", f"{found['frames']:,} written, {kept:,} kept, next id {found['head']}"
+    yield "void", f"{found['void_frames']:,} in {found['recoveries']} recoveries"
+    yield "last", f"{age_s:,.1f} s ago" if found["last_commit_unix_us"] else "never"
     for source in found["sources"]:
-        click.echo(f"source  {source.topic}/{source.partition} up to {source.next_source_offset}")
+        place = f"{harmless(source.topic)}/{source.partition}"
+        yield "source", f"{place} up to {source.next_source_offset}"
 
 
 @ring.command(
@@ -65,36 +83,43 @@ def stat(settings: Settings, as_json: bool) -> None:
     ],
 )
 @click.option("-n", "count", type=click.IntRange(min=0), default=10, show_default=True)
-@click.option("--follow", "-f", is_flag=True, help="Then print frames as they come.")
-@click.option("--idle-s", type=click.FloatRange(min=0), help="End when none came for this long.")
+@follow_option
+@idle_option
 @json_option
 @settings_options(*_PATHS)
 def tail(settings: Settings, count: int, follow: bool, idle_s: float | None, as_json: bool) -> None:
-    """Print the newest frames, a line each."""
-    with _open(settings, "latest") as reader:
+    """Print the newest frames, a line each; with --follow then those that come.
+
+    Where nobody has made the ring yet, --follow waits for it.
+    """
+    with _open(settings, "latest", follow=follow, idle_s=idle_s) as reader:
         reader.position = max(reader.stat()["base"], reader.position - count)
-        left = reader.lag
-        while left > 0:
-            frames = reader.read(left)
-            _print_frames(frames, as_json=as_json)
-            left -= len(frames) + frames.lost + frames.void
-            if not len(frames) and not frames.lost and not frames.void:
-                break
-        if follow:
-            for frames in reader.follow(idle_s=idle_s):
-                _print_frames(frames, as_json=as_json)
+        end = reader.position + reader.lag
+        headed = as_json
+        for frames in _batches(reader, 256, end, follow=follow, idle_s=idle_s):
+            if not headed:
+                click.secho(heading(frames), bold=True)
+                headed = True
+            _print_frames(reader, frames, as_json=as_json)
+
+
+def _print_frames(reader: "RingReader", frames: "Frames", *, as_json: bool) -> None:
+    if frames.lost or frames.void:
+        click.secho(f"({frames.lost} lost, {frames.void} void)", fg="yellow", err=True)
+    for frame in frames:
+        click.echo(json.dumps(as_dict(frame, reader)) if as_json else line(frame))
 
 
 @ring.command(
     examples=[
+        "streamapp ring read --follow",
         "streamapp ring read --batch 100",
-        "streamapp ring read --batch 256 --follow",
-        "streamapp ring read --batch 50 --pytorch",
+        "streamapp ring read --pytorch --batch 50",
     ],
 )
 @click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True, metavar="N")
-@click.option("--follow", "-f", is_flag=True, help="Go on with frames as they come.")
-@click.option("--idle-s", type=click.FloatRange(min=0), help="End when none came for this long.")
+@follow_option
+@idle_option
 @click.option("--pytorch", is_flag=True, help="Make torch tensors, without a copy.")
 @json_option
 @settings_options(*_PATHS)
@@ -108,89 +133,100 @@ def read(
 ) -> None:
     """Read the ring from its oldest frame as an ML reader does, batch by batch, and say what came.
 
-    Reading ends at the newest frame, with --follow never.  This is the loop to copy: streamapp.ring
-    gives the same arrays to your own code.
+    Reading ends at the newest frame, with --follow at ctrl-C; where nobody has made the ring yet,
+    --follow waits for it.  This is the loop to copy: streamapp.ring gives the same arrays to your
+    own code.
     """
     torch = _torch() if pytorch else None
-    rows, started_s = 0, monotonic_s()
-    with _open(settings) as reader:
-        for frames in _batches(reader, batch, follow=follow, idle_s=idle_s):
-            rows += len(frames)
-            _print_batch(frames, torch, as_json=as_json)
-        seconds = monotonic_s() - started_s
-        total = {"frames": rows, "lost": reader.lost, "void": reader.void, "seconds": seconds}
+    with _open(settings, follow=follow, idle_s=idle_s) as reader:
+        end = reader.position + reader.lag
+        batches = _batches(reader, batch, end, follow=follow, idle_s=idle_s)
+        with _progress(None if follow else end) as step, _totals(reader, as_json=as_json) as total:
+            for frames in batches:
+                total["frames"] += len(frames)
+                _print_batch(frames, torch, as_json=as_json)
+                step(total["frames"] + reader.lost + reader.void)
+
+
+@contextmanager
+def _totals(reader: "RingReader", *, as_json: bool) -> Iterator[dict[str, int]]:
+    """Counts to fill; they are printed at the end, also at one by ctrl-C."""
+    total = {"frames": 0}
+    started_s = monotonic_s()
+    try:
+        yield total
+    except KeyboardInterrupt:
+        _print_totals(total["frames"], reader, monotonic_s() - started_s, as_json=as_json)
+        raise
+    _print_totals(total["frames"], reader, monotonic_s() - started_s, as_json=as_json)
+
+
+def _print_totals(frames: int, reader: "RingReader", seconds: float, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"total": total}))
-    else:
-        click.echo(f"{rows:,} frames, {reader.lost:,} lost, {reader.void:,} void, {seconds:.3f} s")
+        counts = {"frames": frames, "lost": reader.lost, "void": reader.void, "seconds": seconds}
+        click.echo(json.dumps({"total": counts}))
+        return
+    rate = f", {frames / seconds:,.0f} frames/s" if frames and seconds else ""
+    lost, void = reader.lost, reader.void
+    click.echo(f"{frames:,} frames, {lost:,} lost, {void:,} void, {seconds:.3f} s{rate}")
 
 
-def _open(settings: Settings, start: "Start" = "oldest") -> "RingReader":
+@contextmanager
+def _progress(total: int | None) -> "Iterator[Any]":
+    """How far it is, on a terminal's standard error while the output goes elsewhere."""
+    screen = console(stderr=True)
+    if total is None or not screen.is_terminal or console().is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=screen, transient=True) as progress:
+        task = progress.add_task("frames", total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _open(
+    settings: Settings, start: "Start" = "oldest", *, follow: bool = False, idle_s: float | None = 0
+) -> "RingReader":
     from streamapp.ring import RingReader
 
-    engine = cast("EngineName", settings.ring_engine)
-    return RingReader.open(settings.ring_file, start=start, engine=engine)
+    path, wait = settings.ring_file, idle_s if follow else 0.0
+    if follow and not path.exists():
+        click.secho(f"waiting for {path}: streamapp terminal makes it", dim=True, err=True)
+    return RingReader.open(path, start=start, engine=settings.ring_engine, wait=wait)
 
 
 def _batches(
-    reader: "RingReader", batch: int, *, follow: bool, idle_s: float | None
+    reader: "RingReader", batch: int, end: int, *, follow: bool, idle_s: float | None
 ) -> "Iterator[Frames]":
-    """All frames up to the newest; then, following, those that come."""
+    """All frames below ``end``; then, following, those that come."""
     if follow:
         yield from reader.follow(batch, idle_s)
         return
-    while reader.lag:
-        yield reader.read(batch)
-
-
-def _print_frames(frames: "Frames", *, as_json: bool) -> None:
-    if frames.lost or frames.void:
-        click.echo(f"({frames.lost} lost, {frames.void} void)", err=True)
-    for frame in frames:
-        click.echo(json.dumps(as_dict(frame)) if as_json else _line(frame))
-
-
-def as_dict(frame: "Frame") -> dict[str, Any]:
-    """A frame's fields as plain values; NaN as None."""
-    values = {name: _number(getattr(frame, name)) for name in _FLOATS}
-    return {
-        "frame_id": frame.frame_id,
-        "timestamp_us": frame.timestamp_us,
-        "conversation_hash": f"{frame.conversation_hash:016x}",
-        **values,
-        "spin": frame.spin.tolist(),
-        "intent_id": frame.intent_id,
-        "semantic": frame.semantic.astype(float).tolist(),
-    }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 6)  # noqa: PLR0124  # NaN differs from itself
-
-
-def _line(frame: "Frame") -> str:
-    head = ", ".join(f"{value:+.3f}" for value in frame.semantic[:3])
-    values = "  ".join(f"{name} {getattr(frame, name):.3g}" for name in _FLOATS)
-    return f"{frame.frame_id:>8}  {frame.conversation_hash:016x}  {values}  [{head}, …]"
+    while reader.position < end:
+        yield reader.read(min(batch, end - reader.position))
 
 
 def _print_batch(frames: "Frames", torch: Any, *, as_json: bool) -> None:
-    semantic = torch.from_numpy(frames.semantic) if torch else frames.semantic
-    first = int(frames.frame_id[0]) if len(frames) else None
-    last = int(frames.frame_id[-1]) if len(frames) else None
-    shape, kind = tuple(semantic.shape), str(semantic.dtype)
+    columns = {
+        name: torch.from_numpy(rows) if torch else rows for name, rows in frames.columns.items()
+    }
+    first, last = (int(frames.frame_id[row]) if len(frames) else None for row in (0, -1))
     if as_json:
         said = {"frames": len(frames), "first": first, "last": last, "lost": frames.lost}
-        click.echo(json.dumps({**said, "void": frames.void, "shape": shape, "dtype": kind}))
+        shapes = {name: tuple(rows.shape) for name, rows in columns.items()}
+        kinds = {name: str(rows.dtype) for name, rows in columns.items()}
+        click.echo(json.dumps({**said, "void": frames.void, "shapes": shapes, "dtypes": kinds}))
         return
-    lost = f"  {frames.lost} lost" if frames.lost else ""
-    click.echo(f"{len(frames):>6} frames {first}..{last}  semantic {shape} {kind}{lost}")
+    shapes_text = "  ".join(
+        f"{name} {tuple(rows.shape)} {rows.dtype}" for name, rows in columns.items()
+    )
+    gone = f"{frames.lost} lost, {frames.void} void"
+    missed = click.style(f"  {gone}", fg="yellow") if frames.lost or frames.void else ""
+    click.echo(f"{len(frames):>6} frames {first}..{last}  {shapes_text}{missed}")
 
 
 def _torch() -> Any:
-    from importlib import import_module
+    from streamapp.ring.consumer import import_torch
 
-    try:
-        return import_module("torch")
-    except ImportError:
-        raise Refuse("ring.torch", "torch is not installed", "pip install torch") from None
+    return import_torch()

@@ -36,6 +36,7 @@ def gateway(settings: Settings) -> None:
     examples=[
         "streamapp worker",
         "streamapp worker --threads 4 --embedding-model bge-m3.onnx",
+        "streamapp worker --ring direct                       # it writes the ring, no terminal",
         "faust -A streamapp.worker worker                     # the same",
     ],
 )
@@ -47,12 +48,16 @@ def gateway(settings: Settings) -> None:
     "tokenizer_model",
     "threads",
     "batch_events_max",
+    "ring",
+    "ring_path",
+    "ring_frames",
     *_COMMON,
 )
 def worker(settings: Settings) -> None:
     """Enrich events: run the workflow's stages on what came in.
 
-    Workers share the partitions of events.raw; each keeps its own copy of the models.
+    Workers share the partitions of events.raw; each keeps its own copy of the models.  With --ring
+    direct this one writes the host's ring too, the model its vectors into it, and no terminal runs.
     """
     _become("worker", settings, settings.worker_port)
 
@@ -79,9 +84,7 @@ def store(settings: Settings) -> None:
         "faust -A streamapp.terminal worker                   # the same",
     ],
 )
-@settings_options(
-    "ring_path", "ring_frames", "ring_engine", "terminal_port", "models_dir", *_COMMON
-)
+@settings_options("ring_path", "ring_frames", "ring", "terminal_port", "models_dir", *_COMMON)
 def terminal(settings: Settings) -> None:
     """Mirror enriched events into this host's ring, where numpy, torch and C read them."""
     _become("terminal", settings, settings.terminal_port)

@@ -45,6 +45,7 @@ REFRESH_S = 1.0
     "flight_host",
     *PORTS,
     "ring_path",
+    "ring",
     "threads",
 )
 def up(settings: Settings, *, no_tui: bool) -> None:
@@ -62,13 +63,19 @@ def up(settings: Settings, *, no_tui: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def processes(settings: Settings) -> tuple[str, ...]:
+    """The names of what runs; a worker that writes the ring itself needs no terminal."""
+    return tuple(name for name in PROCESSES if name != "terminal" or settings.ring != "direct")
+
+
 def supervisor(settings: Settings, printer: "Printer | None" = None) -> "Supervisor":
-    """The four processes with these settings, not yet started."""
+    """The processes with these settings, not yet started."""
     from streamapp.screen.supervisor import Child, Supervisor
 
     env = {**os.environ, **to_environment(settings)}  # noqa: TID251  # children inherit ours
     children = [
-        Child(name, (sys.executable, "-P", "-m", "streamapp.cli", name), env) for name in PROCESSES
+        Child(name, (sys.executable, "-P", "-m", "streamapp.cli", name), env)
+        for name in processes(settings)
     ]
     return Supervisor(children, settings.home / "logs", drain_s=settings.drain_s, printer=printer)
 

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 
@@ -97,8 +97,10 @@ class Settings:
 
     embedding_model: Path | None = _setting(None, "an ONNX embedder of your own")
     tokenizer_model: Path | None = _setting(None, "its tokenizer.json")
-    ring_engine: str = _setting(
-        "c", "ring implementation: c, or twin (pure Python, slow)", one_of=("c", "twin")
+    ring: str = _setting(
+        "c",
+        "who writes the ring: the terminal by c or twin (NumPy, slow), or direct: the worker",
+        one_of=("c", "twin", "direct"),
     )
     log_level: str = _setting(
         "warning", "debug, info, warning or error", one_of=("debug", "info", "warning", "error")
@@ -113,6 +115,11 @@ class Settings:
     def store_path(self) -> str:
         """The DuckDB file, or ``:memory:``."""
         return self.db_path or str(self.home / "store.duckdb")
+
+    @property
+    def ring_engine(self) -> Literal["c", "twin"]:
+        """The implementation that opens the ring, for writers and readers alike."""
+        return "twin" if self.ring == "twin" else "c"
 
     @property
     def ring_file(self) -> Path:

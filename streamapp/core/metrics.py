@@ -54,6 +54,9 @@ class Metrics:
         self.commit_seconds = histogram("store_commit_duration_seconds", "Time of one transaction")
         self.ledger_holes = gauge("ledger_holes", "Source ranges not yet filled")
         self.frames = counter("ring_frames_total", "Frames written to the ring")
+        self.control_ignored = counter(
+            "ring_control_ignored_total", "Control planes that were no sound ones"
+        )
         self.queries = counter("queries_total", "Flight statements", "result")
 
     def text(self) -> bytes:

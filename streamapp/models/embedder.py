@@ -3,17 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Halt, Refuse
 from streamapp.core.model import ModelRef
 from streamapp.models.runtime import onnxruntime
 from streamapp.models.tokenizer import open_tokenizer
 
 Vectors = npt.NDArray[np.float32]
 Tokens = Sequence[int]
+Feed = Mapping[str, npt.NDArray[np.integer[Any]]]
 
 #: A text is cut to this many characters per token of the model's window before it is tokenised.
 CHARS_PER_TOKEN_MAX = 64
@@ -52,18 +54,39 @@ class OnnxEmbedder:
         self._session = _open_session(model, threads)
         self._inputs = _inputs(self._session, model)
         self._output = _output(self._session, model, call.pooling)
-        self.dim: int = self._forward([self._encode([""], "query")[0][0]]).shape[1]
+        self._binds = _gives_vectors(self._session, self._output)
+        feed, _ = self._feed([self._encode([""], "query")[0][0]])
+        self.dim: int = self._session.run([self._output], feed)[0].shape[-1]
 
     def embed(
-        self, texts: Sequence[str], kind: str = "query"
+        self, texts: Sequence[str | None], kind: str = "query", out: Vectors | None = None
     ) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        """Vectors (n, dim), float32, L2-normalised, and whether each text was truncated, (n,)."""
-        vectors = np.empty((len(texts), self.dim), np.float32)
-        if not texts:
-            return vectors, np.empty(0, np.bool_)
-        tokens, truncated = self._encode(texts, kind)
-        for rows in self._batches(tokens):
-            vectors[rows] = self._forward([tokens[row] for row in rows])
+        """Vectors (n, dim), float32, L2-normalised, and whether each text was truncated, (n,).
+
+        A row without text, None, is NaN.  A batch of texts that follow each other is written to its
+        rows by onnxruntime itself; texts that are neighbours only by length come by a copy, which
+        is nothing beside what padding them to their neighbours in time would cost.
+
+        Args:
+            texts: any number.
+            kind: names the prefix.
+            out: where the vectors go, (n, dim) float32 and C-contiguous; default: new memory.
+
+        Raises:
+            Halt: ``out`` is another kind of array.
+        """
+        vectors = np.empty((len(texts), self.dim), np.float32) if out is None else out
+        _check(vectors, (len(texts), self.dim))
+        truncated = np.zeros(len(texts), np.bool_)
+        given = [(row, text) for row, text in enumerate(texts) if text is not None]
+        if len(given) < len(texts):
+            vectors[[row for row, text in enumerate(texts) if text is None]] = np.nan
+        if not given:
+            return vectors, truncated
+        rows = np.array([row for row, _ in given])
+        tokens, truncated[rows] = self._encode([text for _, text in given], kind)
+        for batch in self._batches(tokens):
+            self._write([tokens[one] for one in batch], vectors, rows[batch])
         return vectors, truncated
 
     def measure_invariance(self, texts: Sequence[str]) -> float:
@@ -87,7 +110,7 @@ class OnnxEmbedder:
         return ids, np.logical_or(cut, long)
 
     def _batches(self, tokens: Sequence[Tokens]) -> Iterator[npt.NDArray[np.int64]]:
-        """Row numbers, shortest texts first."""
+        """Row numbers in order, those of the shortest texts first."""
         lengths = np.array([len(one) for one in tokens])
         order = np.argsort(lengths, kind="stable")
         first = 0
@@ -97,10 +120,46 @@ class OnnxEmbedder:
                 if (next_ - first + 1) * lengths[order[next_]] > self.call.batch_tokens_max:
                     break
                 next_ += 1
-            yield order[first:next_]
+            yield np.sort(order[first:next_])
             first = next_
 
-    def _forward(self, tokens: Sequence[Tokens]) -> Vectors:
+    def _write(
+        self, tokens: Sequence[Tokens], vectors: Vectors, rows: npt.NDArray[np.int64]
+    ) -> None:
+        """One batch to its rows, which are in order."""
+        first, next_ = rows[0], rows[-1] + 1
+        if next_ - first == len(rows):
+            self._forward(tokens, vectors[first:next_])
+        else:
+            vectors[rows] = self._forward(tokens)
+
+    def _forward(self, tokens: Sequence[Tokens], out: Vectors | None = None) -> Vectors:
+        """Unit vectors (n, dim) of n texts, in ``out`` when it is given."""
+        vectors = np.empty((len(tokens), self.dim), np.float32) if out is None else out
+        feed, mask = self._feed(tokens)
+        if self._binds:
+            self._run_into(feed, vectors)
+        else:
+            _pool(self._session.run([self._output], feed)[0], mask, self.call.pooling, vectors)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.divide(vectors, np.maximum(lengths, 1e-12), out=vectors)
+        return vectors
+
+    def _run_into(self, feed: Feed, vectors: Vectors) -> None:
+        """Run with ``vectors`` as the output's memory; another shape is onnxruntime's error.
+
+        The binding is made anew: inputs have another shape each time, keeping it would save 2 of
+        the call's 4,000 us or more, and it would go on pointing to memory that is not ours.
+        """
+        binding = self._session.io_binding()
+        for name, values in feed.items():
+            binding.bind_cpu_input(name, values)
+        place = (vectors.shape, vectors.ctypes.data)
+        binding.bind_output(self._output, "cpu", 0, np.float32, *place)
+        self._session.run_with_iobinding(binding)
+
+    def _feed(self, tokens: Sequence[Tokens]) -> tuple[Feed, npt.NDArray[np.int64]]:
+        """What the graph is fed with, and the mask, (n, tokens)."""
         shape = len(tokens), max(len(one) for one in tokens)
         ids = np.full(shape, self._tokenizer.pad, np.int64)
         mask = np.zeros(shape, np.int64)
@@ -112,25 +171,27 @@ class OnnxEmbedder:
             name: offered.get(name, np.zeros(shape, np.int64)).astype(kind, copy=False)
             for name, kind in self._inputs.items()
         }
-        (out,) = self._session.run([self._output], feed)
-        return _unit(_pool(out, mask, self.call.pooling))
+        return feed, mask
 
 
-def _pool(out: Vectors, mask: npt.NDArray[np.int64], pooling: str) -> Vectors:
-    """(n, dim) out of (n, dim) or (n, tokens, dim)."""
-    if out.ndim == 2:
-        return out
-    if pooling == "cls":
-        first: Vectors = out[:, 0]
-        return first
-    summed: Vectors = np.matmul(mask[:, None, :].astype(np.float32), out)[:, 0]
-    return summed  # the mean's direction; its length is lost at once anyway
+def _check(out: Vectors, shape: tuple[int, int]) -> None:
+    """A binding gets a bare address: what is there must be what onnxruntime takes it for."""
+    if out.shape != shape or out.dtype != np.float32 or not out.flags.carray:
+        raise Halt(
+            "models.out",
+            f"vectors of shape {shape} cannot go into {out.dtype} {out.shape}",
+            "give a writable, C-contiguous float32 array of that shape",
+        )
 
 
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
-    return unit
+def _pool(states: Vectors, mask: npt.NDArray[np.int64], pooling: str, out: Vectors) -> None:
+    """From (n, dim) or (n, tokens, dim) to (n, dim)."""
+    if states.ndim == 2:
+        out[:] = states
+    elif pooling == "cls":
+        out[:] = states[:, 0]
+    else:  # the mean's direction; its length is lost at once anyway
+        np.matmul(mask[:, None, :].astype(np.float32), states, out=out[:, None, :])
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -166,6 +227,12 @@ def _inputs(session: onnxruntime.InferenceSession, path: Path) -> dict[str, npt.
             "models.signature", f"{path}: input {wrong[0]} is {found[wrong[0]]}", "export as int64"
         )
     return {name: _INTEGERS[kind] for name, kind in found.items()}
+
+
+def _gives_vectors(session: onnxruntime.InferenceSession, output: str) -> bool:
+    """Whether the output is one float32 vector per text, and so can be bound to memory of ours."""
+    found = {given.name: given for given in session.get_outputs()}[output]
+    return len(found.shape) == 2 and found.type == "tensor(float)"
 
 
 def _output(session: onnxruntime.InferenceSession, path: Path, pooling: str) -> str:

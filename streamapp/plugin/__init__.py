@@ -18,6 +18,7 @@ from streamapp.core.batch import EVENT_SCHEMA, Batch, vector_column
 from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
 from streamapp.core.model import ModelRef
 from streamapp.plugin.stage import (
+    Allocate,
     BaseStage,
     Columns,
     Embedder,
@@ -26,6 +27,7 @@ from streamapp.plugin.stage import (
     StageFactory,
     State,
     StatefulStage,
+    VectorStage,
     Writes,
     float32,
     float32_vector,
@@ -36,6 +38,7 @@ from streamapp.plugin.stage import (
 
 __all__ = [
     "EVENT_SCHEMA",
+    "Allocate",
     "BaseStage",
     "Batch",
     "Columns",
@@ -51,6 +54,7 @@ __all__ = [
     "State",
     "StatefulStage",
     "StreamappError",
+    "VectorStage",
     "Writes",
     "float32",
     "float32_vector",

@@ -1,6 +1,7 @@
 """Stage, the contract: what it reads, what it writes, and how it is called."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,12 +36,16 @@ class Embedder(Protocol):
     def dim(self) -> int: ...
 
     def embed(
-        self, texts: Sequence[str], kind: str = "query"
+        self,
+        texts: Sequence[str | None],
+        kind: str = "query",
+        out: npt.NDArray[np.float32] | None = None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Vectors (n, dim), L2-normalised, and whether each text was truncated, (n,).
 
         ``kind`` is ``query`` or ``passage``; models trained with such prefixes get theirs, others
-        ignore it.
+        ignore it.  A text that is None has a row of NaN.  With ``out``, C-contiguous, the vectors
+        are written there.
         """
         ...
 
@@ -107,6 +112,21 @@ class Stage(Protocol):
     def close(self) -> None: ...
 
 
+#: Gives memory for the vectors of so many rows: (rows, dim), float32, C-contiguous.
+Allocate = Callable[[int, int], npt.NDArray[np.float32]]
+
+
+@runtime_checkable
+class VectorStage(Protocol):
+    """A stage that writes ``embedding`` into memory it asks ``allocate`` for, once per batch.
+
+    In direct mode (``ring = "direct"``) that is the ring's own, and the column is a view of it: it
+    is good until the batch is published, so a stage that wants vectors later keeps a copy.
+    """
+
+    allocate: Allocate
+
+
 class BaseStage:
     """A convenient base: no models, nothing to open or close.
 
@@ -160,6 +180,24 @@ def _check_options(stage: str, options: Mapping[str, Any], accepts: Mapping[str,
             )
 
 
+def check_columns(stage: str, reads: Any, writes: Any) -> None:
+    """Refuse declared columns of another shape; a string would be a column for each letter."""
+    if isinstance(reads, str) or not isinstance(reads, Iterable):
+        example = reads if isinstance(reads, str) else "text"
+        raise Refuse(
+            "stage.reads",
+            f"stage {stage!r}: reads={reads!r} is no list of columns",
+            f"write reads=[{example!r}]",
+        )
+    if not isinstance(writes, Mapping):
+        example = writes if isinstance(writes, str) else "words"
+        raise Refuse(
+            "stage.writes",
+            f"stage {stage!r}: writes={writes!r} does not say the types of its columns",
+            f'write writes={{{example!r}: "int32"}}',
+        )
+
+
 def _near(name: str, known: Iterable[str]) -> str:
     """The known name that was probably meant, or nothing."""
     from difflib import get_close_matches
@@ -195,9 +233,10 @@ class _FunctionStage(BaseStage):
 
     def enrich(self, batch: Batch) -> Columns:
         arguments = [batch.column(name).to_pylist() for name in self.reads]
+        rows = zip(*arguments, strict=True) if arguments else repeat((), len(batch))
         results: list[Mapping[str, Any]] = [
             {} if any(value is None for value in row) else self._checked(self._function(*row))
-            for row in zip(*arguments, strict=True)
+            for row in rows
         ]
         return {
             name: pa.array([result.get(name) for result in results], kind)
@@ -241,17 +280,19 @@ def stage(
     Args:
         name: ``lower_snake_case``, unique in a workflow.
         version: raise it when the same input gives another output.
-        reads: columns passed as positional arguments, in this order.
+        reads: columns passed as positional arguments, in this order; none: it is called without.
         writes: column names with Arrow types, or their names (``int32``, ``string``, ``float``,
         ...).
 
     Raises:
-        Refuse: a type name that Arrow does not know.
+        Refuse: ``reads`` is no list, ``writes`` no mapping, or a type name that Arrow does not
+            know.
     """
+    check_columns(name, reads, writes)
     types: dict[str, pa.DataType] = {}
     for column, kind in writes.items():
         try:
-            types[column] = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(kind)
+            types[column] = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
         except ValueError:
             raise Refuse(
                 "stage.type",

@@ -64,13 +64,15 @@ class HashEmbedder:
 
     def embed(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | None],
         kind: str = "query",  # noqa: ARG002  # the contract's
+        out: npt.NDArray[np.float32] | None = None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """As ``Embedder.embed``; nothing is ever truncated."""
-        vectors = np.zeros((len(texts), self.dim), np.float32)
+        vectors = np.empty((len(texts), self.dim), np.float32) if out is None else out
         for row, text in enumerate(texts):
-            for word in text.lower().split() or [""]:
+            vectors[row] = np.nan if text is None else 0
+            for word in [] if text is None else text.lower().split() or [""]:
                 digest = hashlib.sha256(word.encode()).digest()
                 for place in range(self.dim):
                     vectors[row, place] += digest[place % len(digest)] - 127.5

@@ -4,21 +4,33 @@ Read it::
 
     from streamapp.ring import RingReader
 
-    with RingReader.open("/dev/shm/streamapp/ring") as ring:
-        for frames in ring.follow():
+    with RingReader.open("/dev/shm/streamapp/ring") as reader:
+        for frames in reader.follow():  # in asyncio: async for frames in reader
             model(frames.semantic)  # (n, dim) float32
             if frames.lost:
                 ...  # the reader was too slow for this many
 
 Promises: ``ring.never_torn`` (what is read is one row of one commit) and ``ring.loss_is_counted``
 (frame ids only grow, and read + lost + void is their difference).  The bytes are in
-:mod:`streamapp.ring.layout` and, for other languages, in ``include/streamapp_ring.h``.
+:mod:`streamapp.ring.layout` and, for other languages, in ``include/streamapp_ring.h``;
+``docs/ring.md`` is the page for readers.
 """
 
+from streamapp.ring.consumer import PhysicsConsumer
 from streamapp.ring.engine import EngineName
 from streamapp.ring.frames import Frame, Frames
-from streamapp.ring.layout import DTYPE_CODES, RECORD_DTYPE, SOURCE_NONE, RingSpec, RowFlag, State
-from streamapp.ring.reader import RingReader, RingStat, RingViews
+from streamapp.ring.layout import (
+    COLUMNS_MAX,
+    DTYPE_CODES,
+    RECORD_DTYPE,
+    SOURCE_NONE,
+    Column,
+    RingSpec,
+    RowFlag,
+    State,
+)
+from streamapp.ring.origin import Origin
+from streamapp.ring.reader import RingReader
 from streamapp.ring.records import (
     ACTOR_TYPES,
     PRESENCE_FIELDS,
@@ -30,25 +42,34 @@ from streamapp.ring.records import (
     presence,
     unpack_source,
 )
+from streamapp.ring.reservation import Reservation
+from streamapp.ring.stat import RingStat
+from streamapp.ring.window import Ring, Window
 from streamapp.ring.writer import RingWriter
 
 __all__ = [
     "ACTOR_TYPES",
+    "COLUMNS_MAX",
     "DTYPE_CODES",
     "PRESENCE_FIELDS",
     "RECORD_DTYPE",
     "SOURCE_NONE",
+    "Column",
     "EngineName",
     "Frame",
     "Frames",
+    "Origin",
+    "PhysicsConsumer",
+    "Reservation",
+    "Ring",
     "RingReader",
     "RingSpec",
     "RingStat",
-    "RingViews",
     "RingWriter",
     "RowFlag",
     "SourcePosition",
     "State",
+    "Window",
     "conversation_hash",
     "conversation_hashes",
     "new_records",

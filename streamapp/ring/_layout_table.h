@@ -15,6 +15,7 @@ static const struct {
     {"header_bytes", EVRING_HEADER_BYTES}, {"desc_off", EVRING_DESC_OFF}, {"desc_max", EVRING_DESC_MAX},
     {"sources_off", EVRING_SOURCES_OFF}, {"sources_max", EVRING_SOURCES_MAX}, {"record_off", EVRING_RECORD_OFF},
     {"record_stride", EVRING_RECORD_STRIDE}, {"page_bytes", EVRING_PAGE_BYTES},
+    {"columns_max", EVRING_COLUMNS_MAX}, {"watch_ns", EVRING_WATCH_NS},
     {"source_none", EVRING_SOURCE_NONE}, {"offset_bits", EVRING_OFFSET_BITS}, {"source_used", EVRING_SOURCE_USED},
     {"state_init", EVRING_INIT}, {"state_live", EVRING_LIVE}, {"state_recovering", EVRING_RECOVERING},
     {"state_retired", EVRING_RETIRED}, {"flag_crc", EVRING_FLAG_CRC}, {"flag_huge", EVRING_FLAG_HUGE},

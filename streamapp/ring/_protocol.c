@@ -1,7 +1,8 @@
 /* The protocol of a mapped ring, without Python: commit, salvage, copy out and wait.
  *
- * The payload is copied with memcpy while it may change: formally a data race in C11, practically what every
- * seqlock does, and what the stamps and the claim are there to detect.
+ * copy_record_out and copy_rows_out copy what may change meanwhile: formally a data race in C11, practically what
+ * every seqlock does, and what the stamps and the claim are there to detect. ThreadSanitizer finds no other race
+ * (tests/ring/test_sanitizers.py).
  */
 #define _GNU_SOURCE
 #include "_protocol.h"
@@ -21,11 +22,10 @@
 #define LOAD(at, order) __atomic_load_n((at), __ATOMIC_##order)
 #define STORE(at, value, order) __atomic_store_n((at), (value), __ATOMIC_##order)
 
-/* The copies that may race with the writer; ThreadSanitizer is told so here and nowhere else. */
-#define RACY __attribute__((no_sanitize("thread")))
-
 /* A futex wait is cut into slices so that a reader also notices a writer that cannot wake it. */
-static const int64_t WAIT_SLICE_NS = 100 * 1000 * 1000;
+#ifndef EVRING_WAIT_SLICE_NS
+#define EVRING_WAIT_SLICE_NS 100000000
+#endif
 
 static struct evring_header *header(const struct evring *ring) { return (struct evring_header *)ring->map; }
 
@@ -49,51 +49,95 @@ static int64_t clock_ns(clockid_t which) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static void relax(void) {
+/* About a quarter of a microsecond. */
+static void relax_a_while(void) {
+    for (int i = 0; i < 8; i++) {
 #if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
+        __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    __asm__ volatile("yield");
+        __asm__ volatile("yield");
 #endif
+    }
 }
 
-static void wake(const struct evring *ring) {
-    __atomic_fetch_add(&header(ring)->wake, 1, __ATOMIC_RELEASE);
+static void wake_sleepers(const struct evring *ring) {
     syscall(SYS_futex, &header(ring)->wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
+/* Tells readers of a commit; returns the time after it. In a dense stream without a system call:
+ *
+ * A reader sleeps only after it saw the word unchanged for EVRING_WATCH_NS. The commit before this one changed it,
+ * later than woke_ns[0] was read. So a reader that slept when this one changed it began to watch after woke_ns[0],
+ * and this one is at least EVRING_WATCH_NS later. When it is not, nobody sleeps: who slept before was woken by the
+ * first commit of the stream. The margin is for stores on their way and for clocks of two CPUs.
+ */
+static int64_t wake(struct evring *ring) {
+    const int64_t margin_ns = EVRING_WATCH_NS / 4;
+    __atomic_fetch_add(&header(ring)->wake, 1, __ATOMIC_SEQ_CST);
+    int64_t now = clock_ns(CLOCK_MONOTONIC), before = ring->woke_ns[0];
+    if (!before || now - before >= EVRING_WATCH_NS - margin_ns)
+        wake_sleepers(ring);
+    ring->woke_ns[0] = ring->woke_ns[1];
+    ring->woke_ns[1] = now;
+    return now;
+}
+
+/* Wakes whoever sleeps, whatever was before. */
+static int64_t wake_all(struct evring *ring) {
+    ring->woke_ns[0] = ring->woke_ns[1] = 0;
+    return wake(ring);
+}
+
+/* Does [offset, offset + n * item) begin at or after *end, aligned? Moves *end behind it. */
+static int follows(uint64_t *end, uint64_t offset, uint64_t n, uint64_t item) {
+    uint64_t bytes, next;
+    if (offset < *end || offset % 64 || __builtin_mul_overflow(n, item, &bytes) ||
+        __builtin_add_overflow(offset, bytes, &next))
+        return 0;
+    *end = next;
+    return 1;
+}
+
 int evring_fits(const struct evring *ring, uint64_t file_bytes) {
-    uint64_t records, column, records_end, column_end;
+    uint64_t end = EVRING_RECORD_OFF;
     if (!ring->capacity || ring->capacity & (ring->capacity - 1))
         return 0;
-    if (ring->record_off < EVRING_RECORD_OFF || ring->record_off % 64 || ring->column_off % 64)
+    if (!ring->n_columns || ring->n_columns > EVRING_COLUMNS_MAX)
         return 0;
-    if (__builtin_mul_overflow(ring->capacity, (uint64_t)EVRING_RECORD_STRIDE, &records) ||
-        __builtin_mul_overflow(ring->capacity, ring->row_bytes, &column) ||
-        __builtin_add_overflow(ring->record_off, records, &records_end) ||
-        __builtin_add_overflow(ring->column_off, column, &column_end))
+    if (!follows(&end, ring->record_off, ring->capacity, EVRING_RECORD_STRIDE))
         return 0;
-    return records_end <= ring->column_off && column_end <= ring->map_bytes && ring->map_bytes <= file_bytes;
+    for (uint64_t i = 0; i < ring->n_columns; i++)
+        if (!follows(&end, ring->columns[i].offset, ring->capacity, ring->columns[i].row_bytes))
+            return 0;
+    return end <= ring->map_bytes && ring->map_bytes <= file_bytes;
 }
 
 /* ---- copies: columns in at most two pieces, since n <= capacity ---- */
 
-RACY static void copy_rows_in(const struct evring *ring, uint64_t seq, const unsigned char *rows, uint64_t n) {
+static void copy_rows_in(const struct evring *ring, uint64_t seq, const unsigned char *const *rows, uint64_t n) {
     uint64_t slot = seq & (ring->capacity - 1), first = least(n, ring->capacity - slot);
-    unsigned char *column = ring->map + ring->column_off;
-    memcpy(column + slot * ring->row_bytes, rows, first * ring->row_bytes);
-    memcpy(column, rows + first * ring->row_bytes, (n - first) * ring->row_bytes);
+    for (uint64_t i = 0; i < ring->n_columns; i++) {
+        unsigned char *column = ring->map + ring->columns[i].offset;
+        uint64_t row_bytes = ring->columns[i].row_bytes;
+        memcpy(column + slot * row_bytes, rows[i], first * row_bytes);
+        if (first < n)
+            memcpy(column, rows[i] + first * row_bytes, (n - first) * row_bytes);
+    }
 }
 
-RACY static void copy_rows_out(const struct evring *ring, uint64_t seq, unsigned char *rows, uint64_t n) {
+static void copy_rows_out(const struct evring *ring, uint64_t seq, unsigned char *const *rows, uint64_t n) {
     uint64_t slot = seq & (ring->capacity - 1), first = least(n, ring->capacity - slot);
-    const unsigned char *column = ring->map + ring->column_off;
-    memcpy(rows, column + slot * ring->row_bytes, first * ring->row_bytes);
-    memcpy(rows + first * ring->row_bytes, column, (n - first) * ring->row_bytes);
+    for (uint64_t i = 0; i < ring->n_columns; i++) {
+        const unsigned char *column = ring->map + ring->columns[i].offset;
+        uint64_t row_bytes = ring->columns[i].row_bytes;
+        memcpy(rows[i], column + slot * row_bytes, first * row_bytes);
+        if (first < n)
+            memcpy(rows[i] + first * row_bytes, column, (n - first) * row_bytes);
+    }
 }
 
 /* The record's own words (stamp, frame_id, epoch) are the ring's, whatever the caller left in them. */
-RACY static void copy_record_in(struct evring_record *to, const struct evring_record *from, uint64_t seq,
+static void copy_record_in(struct evring_record *to, const struct evring_record *from, uint64_t seq,
                                 uint32_t epoch) {
     const size_t first = offsetof(struct evring_record, timestamp_us);
     const size_t end = offsetof(struct evring_record, epoch);
@@ -103,7 +147,7 @@ RACY static void copy_record_in(struct evring_record *to, const struct evring_re
 }
 
 /* The stamp is loaded on its own, before the rest: one memcpy of both could see a new stamp over old words. */
-RACY static void copy_record_out(struct evring_record *to, const struct evring_record *from) {
+static void copy_record_out(struct evring_record *to, const struct evring_record *from) {
     const size_t first = offsetof(struct evring_record, frame_id);
     to->stamp = LOAD(&from->stamp, ACQUIRE);
     memcpy((unsigned char *)to + first, (const unsigned char *)from + first, sizeof *to - first);
@@ -123,37 +167,92 @@ static void store_positions(const struct evring *ring, const struct evring_posit
     }
 }
 
-static void store_rows(const struct evring *ring, const struct evring_record *records, const unsigned char *rows,
-                       uint64_t first, uint64_t n) {
-    uint32_t epoch = (uint32_t)header(ring)->epoch;
+/* Rows [first, first + n) are the writer's from here on. */
+static void claim_rows(const struct evring *ring, uint64_t first, uint64_t n) {
     STORE(&header(ring)->claim, first + n, RELAXED);
     for (uint64_t i = 0; i < n; i++)
         STORE(&record(ring, first + i)->stamp, stamp_writing(first + i), RELEASE); /* so lost is not taken for void */
-    /* Whoever sees any of the words below also sees the claim above (with the reader's acquire fence). */
+    /* Whoever sees any of the words stored from now on also sees the claim above (with the reader's acquire fence). */
     __atomic_thread_fence(__ATOMIC_RELEASE);
-
-    for (uint64_t i = 0; i < n; i++)
-        copy_record_in(record(ring, first + i), &records[i], first + i, epoch);
-    copy_rows_in(ring, first, rows, n);
-    for (uint64_t i = 0; i < n; i++)
-        STORE(&record(ring, first + i)->stamp, stamp_valid(first + i), RELEASE);
 }
 
-uint64_t evring_commit(const struct evring *ring, const struct evring_record *records, const unsigned char *rows,
-                       uint64_t n, const struct evring_position *positions, uint64_t n_positions) {
+static void store_records(const struct evring *ring, const struct evring_record *records, const unsigned char *keep,
+                          uint64_t first, uint64_t n) {
+    uint32_t epoch = (uint32_t)header(ring)->epoch;
+    for (uint64_t i = 0; i < n; i++)
+        if (!keep || keep[i])
+            copy_record_in(record(ring, first + i), &records[i], first + i, epoch);
+}
+
+/* Stamps the rows to keep as valid; returns how many stay void. */
+static uint64_t finish_rows(const struct evring *ring, const unsigned char *keep, uint64_t first, uint64_t n) {
+    uint64_t voids = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        if (!keep || keep[i])
+            STORE(&record(ring, first + i)->stamp, stamp_valid(first + i), RELEASE);
+        else
+            voids++;
+    }
+    return voids;
+}
+
+static void beat(const struct evring *ring, int64_t now_ns) {
+    STORE(&header(ring)->heartbeat_mono_ns, (uint64_t)now_ns, RELAXED);
+}
+
+/* Moves head over the rows up to `end` and wakes who waits for them. */
+static void publish(struct evring *ring, uint64_t end, uint64_t voids) {
     struct evring_header *h = header(ring);
-    uint64_t first = h->head;
-    if (n)
-        store_rows(ring, records, rows, first, n);
+    if (end == h->head) {
+        beat(ring, clock_ns(CLOCK_MONOTONIC));
+        return;
+    }
+    if (voids)
+        STORE(&h->void_frames, h->void_frames + voids, RELAXED);
+    STORE(&h->frames, end - h->base - h->void_frames, RELAXED);
+    STORE(&h->last_commit_unix_us, clock_ns(CLOCK_REALTIME_COARSE) / 1000, RELAXED);
+    STORE(&h->head, end, RELEASE);
+    beat(ring, wake(ring));
+}
+
+uint64_t evring_commit(struct evring *ring, const struct evring_record *records,
+                       const unsigned char *const *rows, uint64_t n, const struct evring_position *positions,
+                       uint64_t n_positions) {
+    uint64_t first = header(ring)->head;
+    if (n) {
+        claim_rows(ring, first, n);
+        store_records(ring, records, NULL, first, n);
+        copy_rows_in(ring, first, rows, n);
+        finish_rows(ring, NULL, first, n);
+    }
     /* After the stamps: a position must never cover a row that a kill here would leave void. */
     store_positions(ring, positions, n_positions);
-    STORE(&h->heartbeat_mono_ns, (uint64_t)clock_ns(CLOCK_MONOTONIC), RELAXED);
-    if (n) {
-        STORE(&h->frames, first + n - h->base - h->void_frames, RELAXED);
-        STORE(&h->last_commit_unix_us, clock_ns(CLOCK_REALTIME) / 1000, RELAXED);
-        STORE(&h->head, first + n, RELEASE);
-        wake(ring);
-    }
+    publish(ring, first + n, 0);
+    return first;
+}
+
+uint64_t evring_reserved(const struct evring *ring) { return header(ring)->claim - header(ring)->head; }
+
+uint64_t evring_reserve(const struct evring *ring, uint64_t n) {
+    uint64_t first = header(ring)->head;
+    claim_rows(ring, first, n);
+    return first;
+}
+
+uint64_t evring_commit_reserved(struct evring *ring, const struct evring_record *records,
+                                const unsigned char *keep, const struct evring_position *positions,
+                                uint64_t n_positions) {
+    uint64_t first = header(ring)->head, n = evring_reserved(ring);
+    store_records(ring, records, keep, first, n);
+    uint64_t voids = finish_rows(ring, keep, first, n);
+    store_positions(ring, positions, n_positions);
+    publish(ring, first + n, voids);
+    return first;
+}
+
+uint64_t evring_abandon(struct evring *ring) {
+    uint64_t first = header(ring)->head, n = evring_reserved(ring);
+    publish(ring, first + n, n);
     return first;
 }
 
@@ -173,28 +272,44 @@ uint64_t evring_salvage(const struct evring *ring) {
     return voids;
 }
 
-void evring_go_live(const struct evring *ring, uint64_t voids) {
+void evring_go_live(struct evring *ring, uint64_t voids) {
     struct evring_header *h = header(ring);
     if (h->claim != h->head)
         STORE(&h->recoveries, h->recoveries + 1, RELAXED);
     STORE(&h->void_frames, h->void_frames + voids, RELAXED);
     STORE(&h->frames, h->claim - h->base - h->void_frames, RELAXED);
-    STORE(&h->heartbeat_mono_ns, (uint64_t)clock_ns(CLOCK_MONOTONIC), RELAXED);
     STORE(&h->head, h->claim, RELEASE);
     STORE(&h->state, EVRING_LIVE, RELEASE);
-    wake(ring);
+    beat(ring, wake_all(ring));
 }
 
-void evring_retire(const struct evring *ring) {
+void evring_retire(struct evring *ring) {
     STORE(&header(ring)->state, EVRING_RETIRED, RELEASE);
-    wake(ring);
+    wake_all(ring);
 }
 
 /* ---- reader ---- */
 
+uint64_t evring_head(const struct evring *ring) { return LOAD(&header(ring)->head, ACQUIRE); }
+
+uint64_t evring_claim(const struct evring *ring) {
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return LOAD(&header(ring)->claim, RELAXED);
+}
+
+/* Row `from` of the copy becomes row `to`. */
+static void move_row(const struct evring *ring, struct evring_record *records, unsigned char *const *rows,
+                     uint64_t to, uint64_t from) {
+    records[to] = records[from];
+    for (uint64_t i = 0; i < ring->n_columns; i++) {
+        uint64_t row_bytes = ring->columns[i].row_bytes;
+        memmove(rows[i] + to * row_bytes, rows[i] + from * row_bytes, row_bytes);
+    }
+}
+
 struct evring_window evring_copy(const struct evring *ring, uint64_t want, uint64_t limit,
-                                 struct evring_record *records, unsigned char *rows) {
-    uint64_t head = LOAD(&header(ring)->head, ACQUIRE);
+                                 struct evring_record *records, unsigned char *const *rows) {
+    uint64_t head = evring_head(ring);
     uint64_t low = oldest(ring, LOAD(&header(ring)->claim, RELAXED));
     low = most(want, least(low, head));
     uint64_t n = low < head ? least(least(limit, head - low), ring->capacity) : 0;
@@ -204,9 +319,8 @@ struct evring_window evring_copy(const struct evring *ring, uint64_t want, uint6
     for (uint64_t i = 0; i < n; i++)
         copy_record_out(&records[i], record(ring, low + i));
     copy_rows_out(ring, low, rows, n);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
 
-    uint64_t safe = oldest(ring, LOAD(&header(ring)->claim, RELAXED));
+    uint64_t safe = oldest(ring, evring_claim(ring));
     uint64_t skip = least(safe > low ? safe - low : 0, n);
     window.lost += skip;
     for (uint64_t i = skip; i < n; i++) {
@@ -214,10 +328,8 @@ struct evring_window evring_copy(const struct evring *ring, uint64_t want, uint6
             window.voids++;
             continue;
         }
-        if (window.kept != i) {
-            records[window.kept] = records[i];
-            memmove(rows + window.kept * ring->row_bytes, rows + i * ring->row_bytes, ring->row_bytes);
-        }
+        if (window.kept != i)
+            move_row(ring, records, rows, window.kept, i);
         window.kept++;
     }
     return window;
@@ -227,27 +339,34 @@ static int has_news(const struct evring *ring, uint64_t want) {
     return LOAD(&header(ring)->head, ACQUIRE) > want || LOAD(&header(ring)->state, ACQUIRE) == EVRING_RETIRED;
 }
 
-static void wait_for(const struct evring *ring, uint64_t want, int64_t spin_ns, int64_t timeout_ns) {
-    int64_t start = clock_ns(CLOCK_MONOTONIC), spent = 0;
-    while (!has_news(ring, want) && spent < spin_ns && spent < timeout_ns) {
-        for (int i = 0; i < 64; i++)
-            relax();
-        spent = clock_ns(CLOCK_MONOTONIC) - start;
-    }
-    while (spent < timeout_ns) {
-        /* Word before head: a commit between the two changes the word, and the kernel does not wait. */
-        uint32_t word = LOAD(&header(ring)->wake, ACQUIRE);
-        if (has_news(ring, want))
-            return;
-        int64_t slice = timeout_ns - spent < WAIT_SLICE_NS ? timeout_ns - spent : WAIT_SLICE_NS;
-        struct timespec left = {slice / 1000000000, slice % 1000000000};
-        if (syscall(SYS_futex, &header(ring)->wake, FUTEX_WAIT, word, &left, NULL, 0) && errno == EINTR)
-            return; /* a signal: let the caller handle it */
-        spent = clock_ns(CLOCK_MONOTONIC) - start;
+/* Sleeps until the word changes; false when a signal came. */
+static int sleep_on(const struct evring *ring, uint32_t word, int64_t ns) {
+    struct timespec left = {ns / 1000000000, ns % 1000000000};
+    return !syscall(SYS_futex, &header(ring)->wake, FUTEX_WAIT, word, &left, NULL, 0) || errno != EINTR;
+}
+
+/* Watches the word before every sleep on it, see wake(). The word is loaded before head: a commit between the two
+ * changes it, and then the kernel does not let us sleep. */
+static void wait_for(const struct evring *ring, uint64_t want, int64_t watch_ns, int64_t timeout_ns) {
+    uint32_t word = LOAD(&header(ring)->wake, ACQUIRE);
+    int64_t start = clock_ns(CLOCK_MONOTONIC), since = start, now = start;
+    while (!has_news(ring, want) && now - start < timeout_ns) {
+        int64_t left = timeout_ns - (now - start);
+        uint32_t seen = LOAD(&header(ring)->wake, ACQUIRE);
+        if (seen == word && now - since >= watch_ns) {
+            if (!sleep_on(ring, word, left < EVRING_WAIT_SLICE_NS ? left : EVRING_WAIT_SLICE_NS))
+                return; /* let the caller handle the signal */
+        } else {
+            relax_a_while();
+        }
+        now = clock_ns(CLOCK_MONOTONIC);
+        if (seen != word)
+            since = now;
+        word = seen;
     }
 }
 
 uint64_t evring_wait(const struct evring *ring, uint64_t want, int64_t spin_ns, int64_t timeout_ns) {
-    wait_for(ring, want, spin_ns, timeout_ns);
-    return LOAD(&header(ring)->head, ACQUIRE);
+    wait_for(ring, want, spin_ns > EVRING_WATCH_NS ? spin_ns : EVRING_WATCH_NS, timeout_ns);
+    return evring_head(ring);
 }

@@ -3,55 +3,119 @@
  * Files are made, checked and locked in files.py. This gets an open descriptor and the geometry that was checked
  * there, and checks again what keeps it inside its own mapping.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_ring.h"
 
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "_buffers.h"
 #include "_layout_table.h"
-#include "_protocol.h"
+#include "_mirror.h"
+
+/* Copies of more bytes than this leave the GIL to others; for less, giving it back and forth costs more. */
+enum { LONG_BYTES = 256 * 1024 };
 
 typedef struct {
-    PyObject_HEAD
-    struct evring at;
-    int writable;
-    int writing; /* guarded by the GIL */
-} Ring;
+    PyTypeObject *mirror;
+} State;
+
+static int forks;
+static void count_fork(void) { forks++; }
+int forks_seen(void) { return forks; }
+int watch_forks(void) { return pthread_atfork(NULL, NULL, count_fork); }
+
+static int parse_columns(PyObject *columns, struct evring *at, uint64_t *dims) {
+    Py_ssize_t n = PyTuple_Size(columns);
+    if (n < 1 || n > EVRING_COLUMNS_MAX) {
+        PyErr_Format(PyExc_ValueError, "a ring has 1 to %u columns, not %zd", EVRING_COLUMNS_MAX, n);
+        return -1;
+    }
+    at->n_columns = (uint64_t)n;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        unsigned long long offset, dim, item;
+        PyObject *column = PyTuple_GetItem(columns, i);
+        if (!PyTuple_Check(column)) {
+            PyErr_SetString(PyExc_TypeError, "a column is a tuple of offset, dim and bytes of an item");
+            return -1;
+        }
+        if (!PyArg_ParseTuple(column, "KKK:column", &offset, &dim, &item))
+            return -1;
+        at->columns[i].offset = offset;
+        if (__builtin_mul_overflow(dim, item, &at->columns[i].row_bytes))
+            at->columns[i].row_bytes = UINT64_MAX; /* evring_fits says no */
+        dims[i] = dim;
+    }
+    return 0;
+}
+
+/* Maps the file and keeps a descriptor of its own; on failure nothing is left. */
+static int map_file(Ring *ring, int fd) {
+    ring->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (ring->fd < 0)
+        return -1;
+    /* The writer touches every page now, on its own node, rather than in the middle of a commit. */
+    int access = ring->writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    unsigned char *map =
+        mmap(NULL, ring->at.map_bytes, access, MAP_SHARED | (ring->writable ? MAP_POPULATE : 0), fd, 0);
+    if (map == MAP_FAILED)
+        return -1;
+    ring->at.map = map;
+    return 0;
+}
 
 static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"fd", "file_bytes", "capacity", "record_off", "column_off", "row_bytes", "writable", NULL};
+    static char *names[] = {"fd",     "file_bytes", "capacity", "record_off", "columns",
+                            "dtypes", "array_type", "writable", NULL};
     int fd, writable;
-    unsigned long long file_bytes, capacity, record_off, column_off, row_bytes;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iKKKKKp:Ring", names, &fd, &file_bytes, &capacity, &record_off,
-                                     &column_off, &row_bytes, &writable))
+    unsigned long long file_bytes, capacity, record_off;
+    PyObject *columns, *dtypes, *array_type;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iKKKO!O!Op:Ring", names, &fd, &file_bytes, &capacity, &record_off,
+                                     &PyTuple_Type, &columns, &PyTuple_Type, &dtypes, &array_type, &writable))
         return NULL;
     struct stat status;
     if (fstat(fd, &status))
         return PyErr_SetFromErrno(PyExc_OSError);
-    struct evring at = {NULL, file_bytes, capacity, record_off, column_off, row_bytes};
+    struct evring at = {.map_bytes = file_bytes, .capacity = capacity, .record_off = record_off};
+    uint64_t dims[EVRING_COLUMNS_MAX];
+    if (parse_columns(columns, &at, dims))
+        return NULL;
+    if ((uint64_t)PyTuple_Size(dtypes) != at.n_columns + 1) {
+        PyErr_SetString(PyExc_ValueError, "dtypes are one for the records and one for each column");
+        return NULL;
+    }
     if (!evring_fits(&at, (uint64_t)status.st_size)) {
         PyErr_SetString(PyExc_ValueError, "the ring's geometry does not lie within the file");
         return NULL;
     }
-    /* The writer touches every page now, on its own node, rather than in the middle of a commit. */
-    at.map = mmap(NULL, file_bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
-                  MAP_SHARED | (writable ? MAP_POPULATE : 0), fd, 0);
-    if (at.map == MAP_FAILED)
-        return PyErr_SetFromErrno(PyExc_OSError);
     Ring *ring = (Ring *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (!ring) {
-        munmap(at.map, file_bytes);
+    if (!ring)
         return NULL;
-    }
     ring->at = at;
     ring->writable = writable;
+    ring->forks = forks_seen();
+    ring->dtypes = Py_NewRef(dtypes);
+    memcpy(ring->dims, dims, sizeof ring->dims);
+    ring->array_type = Py_NewRef(array_type);
+    if (map_file(ring, fd)) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF(ring);
+        return NULL;
+    }
     return (PyObject *)ring;
 }
 
 static void ring_dealloc(Ring *ring) {
     PyTypeObject *type = Py_TYPE((PyObject *)ring);
-    munmap(ring->at.map, ring->at.map_bytes);
+    if (ring->at.map)
+        munmap(ring->at.map, ring->at.map_bytes);
+    if (ring->fd >= 0)
+        close(ring->fd);
+    Py_XDECREF(ring->dtypes);
+    Py_XDECREF(ring->array_type);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(ring);
     Py_DECREF(type);
 }
@@ -62,154 +126,104 @@ static int ring_getbuffer(Ring *ring, Py_buffer *view, int flags) {
                              flags);
 }
 
-static int check_writable(const Ring *ring) {
-    if (!ring->writable) {
-        PyErr_SetString(PyExc_PermissionError, "this mapping of the ring is read-only");
-        return -1;
-    }
-    if (ring->writing) {
-        PyErr_SetString(PyExc_RuntimeError, "two threads write to one ring: writing is by one thread");
-        return -1;
-    }
-    return 0;
-}
-
-static void release_all(Py_buffer *buffers, int n) {
-    while (n--)
-        PyBuffer_Release(&buffers[n]);
-}
-
-/* Takes each argument as a contiguous buffer; on failure none is held. */
-static int take_all(PyObject *const *args, Py_buffer *buffers, int n, int flags) {
-    for (int i = 0; i < n; i++)
-        if (PyObject_GetBuffer(args[i], &buffers[i], flags)) {
-            release_all(buffers, i);
-            return -1;
-        }
-    return 0;
-}
-
-/* The number of items in a buffer of aligned structs, or -1 with an error set. */
-static int64_t count(const Py_buffer *buffer, size_t item, const char *name) {
-    if ((size_t)buffer->len % item || (buffer->len && (uintptr_t)buffer->buf % sizeof(uint64_t))) {
-        PyErr_Format(PyExc_ValueError, "%s must be aligned items of %zu bytes", name, item);
-        return -1;
-    }
-    return (int64_t)((size_t)buffer->len / item);
-}
-
-static int check_sources(const struct evring_position *positions, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        if (positions[i].source >= EVRING_SOURCES_MAX) {
-            PyErr_SetString(PyExc_ValueError, "a position names a source beyond the sources page");
-            return -1;
-        }
-    return 0;
-}
-
-static int check_commit(const Ring *ring, const Py_buffer *rows, int64_t n) {
-    if ((uint64_t)n > evring_commit_max(&ring->at) || (uint64_t)rows->len != (uint64_t)n * ring->at.row_bytes) {
-        PyErr_SetString(PyExc_ValueError, "a commit is at most half the capacity, with one row for each record");
-        return -1;
-    }
-    return 0;
-}
-
-PyDoc_STRVAR(write_doc, "write(records, rows, positions) -> first seq\n\n"
-                        "Commit n records and rows, then the positions (u64 triples), and wake the readers.");
-static PyObject *ring_write(Ring *ring, PyObject *const *args, Py_ssize_t n_args) {
-    Py_buffer buffers[3];
-    if (n_args != 3)
-        return PyErr_Format(PyExc_TypeError, "write takes 3 arguments, not %zd", n_args);
-    if (check_writable(ring) || take_all(args, buffers, 3, PyBUF_SIMPLE))
+PyDoc_STRVAR(mirror_doc, "mirror(column) -> Mirror or None\n\n"
+                         "The column of that index mapped twice back to back, as a buffer that owns its mapping;\n"
+                         "None when its bytes are not whole pages.");
+static PyObject *ring_mirror(Ring *ring, PyObject *index) {
+    const State *state = PyType_GetModuleState(Py_TYPE((PyObject *)ring));
+    size_t i = PyLong_AsSize_t(index);
+    if (PyErr_Occurred() || !state)
         return NULL;
-    int64_t n = count(&buffers[0], sizeof(struct evring_record), "records");
-    int64_t n_positions = n < 0 ? -1 : count(&buffers[2], sizeof(struct evring_position), "positions");
-    if (n_positions < 0 || check_commit(ring, &buffers[1], n) || check_sources(buffers[2].buf, n_positions)) {
-        release_all(buffers, 3);
-        return NULL;
-    }
-    uint64_t first;
-    ring->writing = 1;
-    Py_BEGIN_ALLOW_THREADS
-    first = evring_commit(&ring->at, buffers[0].buf, buffers[1].buf, (uint64_t)n, buffers[2].buf,
-                          (uint64_t)n_positions);
-    Py_END_ALLOW_THREADS
-    ring->writing = 0;
-    release_all(buffers, 3);
-    return PyLong_FromUnsignedLongLong(first);
+    if (i >= ring->at.n_columns)
+        return PyErr_Format(PyExc_IndexError, "the ring has no column %zu", i);
+    const struct evring_column *column = &ring->at.columns[i];
+    return mirror_new(state->mirror, ring->fd, column->offset, ring->at.capacity * column->row_bytes, ring->writable);
 }
 
-PyDoc_STRVAR(read_doc, "read(want, records, rows) -> (kept, next, lost, void)\n\n"
-                       "Copy rows from seq `want` on into the two writable buffers.");
+int check_args(const char *name, Py_ssize_t n, Py_ssize_t wanted) {
+    if (n == wanted)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, wanted, n);
+    return -1;
+}
+
+int is_long(const Ring *ring, uint64_t n) {
+    uint64_t row_bytes = EVRING_RECORD_STRIDE;
+    for (uint64_t i = 0; i < ring->at.n_columns; i++)
+        row_bytes += ring->at.columns[i].row_bytes;
+    return n > LONG_BYTES / row_bytes;
+}
+
+/* ---- reader ---- */
+
+PyDoc_STRVAR(read_doc, "read(want, records, columns) -> (kept, next, lost, void)\n\n"
+                       "Copy rows from seq `want` on into the writable arrays, one for each column.");
 static PyObject *ring_read(Ring *ring, PyObject *const *args, Py_ssize_t n_args) {
-    Py_buffer buffers[2];
-    if (n_args != 3)
-        return PyErr_Format(PyExc_TypeError, "read takes 3 arguments, not %zd", n_args);
+    Buffers buffers = {.n = 0};
+    unsigned char *rows[EVRING_COLUMNS_MAX];
+    struct evring_record *records;
+    uint64_t limit;
+    if (check_args("read", n_args, 3))
+        return NULL;
     unsigned long long want = PyLong_AsUnsignedLongLong(args[0]);
-    if (PyErr_Occurred() || take_all(args + 1, buffers, 2, PyBUF_WRITABLE))
+    if (PyErr_Occurred())
         return NULL;
-    int64_t limit = count(&buffers[0], sizeof(struct evring_record), "records");
-    if (limit >= 0 && (uint64_t)buffers[1].len < (uint64_t)limit * ring->at.row_bytes) {
-        PyErr_SetString(PyExc_ValueError, "there is room for fewer rows than records");
-        limit = -1;
-    }
-    if (limit < 0) {
-        release_all(buffers, 2);
+    if (!(records = take_records(ring, &buffers, args[1], 1, &limit)) ||
+        take_columns(ring, &buffers, args[2], 1, limit, rows)) {
+        release(&buffers);
         return NULL;
     }
-    struct evring_window window;
-    Py_BEGIN_ALLOW_THREADS
-    window = evring_copy(&ring->at, want, (uint64_t)limit, buffers[0].buf, buffers[1].buf);
-    Py_END_ALLOW_THREADS
-    release_all(buffers, 2);
+    PyThreadState *unlocked = is_long(ring, limit) ? PyEval_SaveThread() : NULL;
+    struct evring_window window = evring_copy(&ring->at, want, limit, records, rows);
+    if (unlocked)
+        PyEval_RestoreThread(unlocked);
+    release(&buffers);
     return Py_BuildValue("KKKK", (unsigned long long)window.kept, (unsigned long long)window.next,
                          (unsigned long long)window.lost, (unsigned long long)window.voids);
 }
 
+PyDoc_STRVAR(head_doc, "head() -> first seq that is not committed");
+static PyObject *ring_head(Ring *ring, PyObject *Py_UNUSED(ignored)) {
+    return PyLong_FromUnsignedLongLong(evring_head(&ring->at));
+}
+
+PyDoc_STRVAR(claim_doc, "claim() -> first seq not yet claimed\n\n"
+                        "Loaded after everything that was read from the ring before: rows below claim - capacity\n"
+                        "may have changed while they were used.");
+static PyObject *ring_claim(Ring *ring, PyObject *Py_UNUSED(ignored)) {
+    return PyLong_FromUnsignedLongLong(evring_claim(&ring->at));
+}
+
 PyDoc_STRVAR(wait_doc, "wait(want, spin_ns, timeout_ns) -> head\n\n"
                        "Return when head > want, the file is retired, a signal came or the time is over.");
-static PyObject *ring_wait(Ring *ring, PyObject *args) {
-    unsigned long long want;
-    long long spin_ns, timeout_ns;
-    if (!PyArg_ParseTuple(args, "KLL:wait", &want, &spin_ns, &timeout_ns))
+static PyObject *ring_wait(Ring *ring, PyObject *const *args, Py_ssize_t n_args) {
+    if (check_args("wait", n_args, 3))
         return NULL;
-    uint64_t head;
-    Py_BEGIN_ALLOW_THREADS
-    head = evring_wait(&ring->at, want, spin_ns, timeout_ns);
-    Py_END_ALLOW_THREADS
+    unsigned long long want = PyLong_AsUnsignedLongLong(args[0]);
+    long long spin_ns = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[1]);
+    long long timeout_ns = PyErr_Occurred() ? 0 : PyLong_AsLongLong(args[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    uint64_t head = evring_head(&ring->at);
+    if (head <= want && timeout_ns > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        head = evring_wait(&ring->at, want, spin_ns, timeout_ns);
+        Py_END_ALLOW_THREADS
+    }
     return PyLong_FromUnsignedLongLong(head);
 }
 
-PyDoc_STRVAR(salvage_doc, "salvage() -> void rows\n\n"
-                          "First half of a writer's start: a new epoch; rows left unfinished become void.");
-static PyObject *ring_salvage(Ring *ring, PyObject *Py_UNUSED(ignored)) {
-    if (check_writable(ring))
-        return NULL;
-    return PyLong_FromUnsignedLongLong(evring_salvage(&ring->at));
-}
-
-PyDoc_STRVAR(go_live_doc, "go_live(void)\n\nSecond half of a writer's start: publish what was salvaged.");
-static PyObject *ring_go_live(Ring *ring, PyObject *voids) {
-    unsigned long long n = PyLong_AsUnsignedLongLong(voids);
-    if (PyErr_Occurred() || check_writable(ring))
-        return NULL;
-    evring_go_live(&ring->at, n);
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(retire_doc, "retire()\n\nTell readers that another file is at this path now.");
-static PyObject *ring_retire(Ring *ring, PyObject *Py_UNUSED(ignored)) {
-    if (check_writable(ring))
-        return NULL;
-    evring_retire(&ring->at);
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef ring_methods[] = {
+    {"put", (PyCFunction)(void (*)(void))ring_put, METH_FASTCALL, put_doc},
     {"write", (PyCFunction)(void (*)(void))ring_write, METH_FASTCALL, write_doc},
+    {"reserve", (PyCFunction)ring_reserve, METH_O, reserve_doc},
+    {"commit", (PyCFunction)(void (*)(void))ring_commit, METH_FASTCALL, commit_doc},
+    {"abandon", (PyCFunction)ring_abandon, METH_NOARGS, abandon_doc},
     {"read", (PyCFunction)(void (*)(void))ring_read, METH_FASTCALL, read_doc},
-    {"wait", (PyCFunction)ring_wait, METH_VARARGS, wait_doc},
+    {"head", (PyCFunction)ring_head, METH_NOARGS, head_doc},
+    {"claim", (PyCFunction)ring_claim, METH_NOARGS, claim_doc},
+    {"mirror", (PyCFunction)ring_mirror, METH_O, mirror_doc},
+    {"wait", (PyCFunction)(void (*)(void))ring_wait, METH_FASTCALL, wait_doc},
     {"salvage", (PyCFunction)ring_salvage, METH_NOARGS, salvage_doc},
     {"go_live", (PyCFunction)ring_go_live, METH_O, go_live_doc},
     {"retire", (PyCFunction)ring_retire, METH_NOARGS, retire_doc},
@@ -238,16 +252,35 @@ static int add_layout(PyObject *module) {
 }
 
 static int module_exec(PyObject *module) {
+    State *state = PyModule_GetState(module);
+    state->mirror = (PyTypeObject *)PyType_FromModuleAndSpec(module, &mirror_spec, NULL);
+    if (!state->mirror)
+        return -1;
+    static int watched;
+    if (!watched && (watched = 1) && watch_forks()) {
+        PyErr_NoMemory();
+        return -1;
+    }
     PyObject *type = PyType_FromModuleAndSpec(module, &ring_spec, NULL);
     int failed = !type || PyModule_AddType(module, (PyTypeObject *)type) || add_layout(module);
     Py_XDECREF(type);
     return failed ? -1 : 0;
 }
 
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+    Py_VISIT(((State *)PyModule_GetState(module))->mirror);
+    return 0;
+}
+
+static int module_clear(PyObject *module) {
+    Py_CLEAR(((State *)PyModule_GetState(module))->mirror);
+    return 0;
+}
+
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, (void *)module_exec}, {0, NULL}};
 static struct PyModuleDef module_def = {
-    PyModuleDef_HEAD_INIT, "streamapp.ring._ring", "The ring's atomics, fences and futex.", 0, NULL,
-    module_slots,          NULL,                   NULL,                                    NULL,
+    PyModuleDef_HEAD_INIT, "streamapp.ring._ring", "The ring's atomics, fences and futex.", sizeof(State), NULL,
+    module_slots,          module_traverse,        module_clear,                            NULL,
 };
 
 PyMODINIT_FUNC PyInit__ring(void) { return PyModuleDef_Init(&module_def); }

@@ -1,6 +1,8 @@
 """Is this file a ring that we can map?  Answered from a copy of its first page, not by mapping."""
 
 import re
+from itertools import pairwise
+from math import prod
 
 import numpy as np
 
@@ -11,7 +13,6 @@ from streamapp.ring.layout import (
     DESC_MAX,
     DESC_OFF,
     DESCRIPTOR_DTYPE,
-    DIM_MAX,
     DTYPE_CODES,
     HEADER_BYTES,
     HEADER_DTYPE,
@@ -24,11 +25,13 @@ from streamapp.ring.layout import (
     SOURCES_MAX,
     SOURCES_OFF,
     Array,
+    Column,
     DescFlag,
     Geometry,
     RingSpec,
     describe,
     schema_hash,
+    shape_fault,
 )
 
 _WORDS = (
@@ -65,18 +68,23 @@ def geometry_of(page: bytes, file_bytes: int, name: str) -> Geometry:
     if not wrong:
         header = np.frombuffer(page, HEADER_DTYPE, 1)[0]
         table = np.frombuffer(page, DESCRIPTOR_DTYPE, int(header["n_columns"]), DESC_OFF)
-        wrong = _wrong_bounds(table, header) or _wrong_record(table) or _wrong_column(table, header)
+        wrong = (
+            _wrong_bounds(table, header)
+            or _wrong_record(table)
+            or _wrong_overlap(table, header)
+            or _wrong_columns(table, header)
+        )
     if wrong:
         raise Refuse(
             "ring.layout",
             f"{name} is not a ring of layout {LAYOUT_VERSION}: {wrong}",
             "remove the file or choose another path; the mirror builds a ring anew",
         )
-    column = table[table["name"] == b"semantic"][0]
-    dtype = column["dtype"].decode("ascii")
-    spec = RingSpec(int(column["shape"][0]), int(header["capacity"]), dtype)
+    tensors = _tensors(table)
+    semantic, *extra = map(_column, tensors)
+    spec = RingSpec(semantic.dim, int(header["capacity"]), semantic.dtype, tuple(extra))
     size, hash_ = int(header["file_bytes"]), int(header["schema_hash"])
-    return Geometry(spec, int(column["offset"]), size, hash_)
+    return Geometry(spec, tuple(int(row["offset"]) for row in tensors), size, hash_)
 
 
 def _wrong_start(page: bytes, file_bytes: int) -> str:
@@ -137,30 +145,83 @@ def _wrong_bounds(table: Array, header: np.void) -> str:
             return f"descriptor {name!r} has no dtype that is known"
         if row["ndim"] > 2:
             return f"descriptor {name!r} has more than two dimensions"
-        width = int(item[1]) * int(np.prod(row["shape"][: row["ndim"]], dtype=object))
-        if int(row["offset"]) + last * int(row["stride"]) + width > end:
+        if int(row["offset"]) + last * int(row["stride"]) + _width(row) > end:
             return f"descriptor {name!r} points past the end of the file"
+        if row["offset"] % int(item[1]) or row["stride"] % int(item[1]):
+            return f"descriptor {name!r} is not aligned to its dtype"
     return ""
+
+
+def _width(row: np.void) -> int:
+    """Bytes that a descriptor's field has in one row."""
+    item = int(row["dtype"].decode("ascii")[2:])
+    return item * prod(int(size) for size in row["shape"][: row["ndim"]])
 
 
 def _wrong_record(table: Array) -> str:
-    ours = {bytes(row["name"]): row for row in describe(RingSpec())[:-1]}
-    theirs = {bytes(row["name"]): row for row in table if row["flags"] & DescFlag.RECORD}
+    ours = {bytes(row["name"]): row for row in describe(RingSpec()) if _in_record(row)}
+    theirs = {bytes(row["name"]): row for row in table if _in_record(row)}
     for name, row in ours.items():
         if name not in theirs or theirs[name].tobytes() != row.tobytes():
             return f"record field {name.decode()!r} is missing or elsewhere"
+    for name, row in theirs.items():
+        at = int(row["offset"]) - RECORD_OFF
+        if row["stride"] != RECORD_STRIDE or not 0 <= at <= RECORD_STRIDE - _width(row):
+            return f"record field {name.decode('ascii', 'replace')!r} is not in the record"
     return ""
 
 
-def _wrong_column(table: Array, header: np.void) -> str:
-    found = table[table["name"] == b"semantic"]
-    if len(found) != 1 or found[0]["dtype"].decode("ascii") not in DTYPE_CODES:
-        return "it has no column 'semantic' of floats"
-    column = found[0]
-    dim, item = int(column["shape"][0]), int(column["dtype"].decode("ascii")[2:])
-    if column["ndim"] != 1 or not 1 <= dim <= DIM_MAX or column["stride"] != dim * item:
-        return "its column 'semantic' is not one tensor (rows, dim)"
-    records_end = RECORD_OFF + int(header["capacity"]) * RECORD_STRIDE
-    if column["offset"] % PAGE_BYTES or column["offset"] < records_end:
-        return "its column 'semantic' does not start on a page behind the records"
+def _in_record(row: np.void) -> bool:
+    return bool(row["flags"] & DescFlag.RECORD)
+
+
+def _wrong_overlap(table: Array, header: np.void) -> str:
+    """What is not in the record has bytes of its own, behind the records."""
+    capacity = int(header["capacity"])
+    names = [bytes(row["name"]) for row in table]
+    taken = [(0, RECORD_OFF + capacity * RECORD_STRIDE, "the records")]
+    for row in table:
+        name = row["name"].decode("ascii", "replace")
+        if names.count(bytes(row["name"])) > 1:
+            return f"descriptor {name!r} is there twice"
+        if not _in_record(row):
+            start = int(row["offset"])
+            end = start + (capacity - 1) * int(row["stride"]) + _width(row)
+            taken.append((start, end, repr(name)))
+    taken.sort()
+    for (_, end, one), (start, _, other) in pairwise(taken):
+        if start < end:
+            return f"column {other} overlaps {one}"
     return ""
+
+
+def _tensors(table: Array) -> list[np.void]:
+    """Descriptors of the columns that this version knows: rows of ``dim`` floats or halves."""
+    return [
+        row
+        for row in table
+        if row["flags"] & DescFlag.COLUMN
+        and row["ndim"] == 1
+        and row["dtype"].decode("ascii") in DTYPE_CODES
+    ]
+
+
+def _column(row: np.void) -> Column:
+    name, dtype = (row[field].decode("ascii", "replace") for field in ("name", "dtype"))
+    return Column(name, int(row["shape"][0]), dtype)
+
+
+def _wrong_columns(table: Array, header: np.void) -> str:
+    tensors = _tensors(table)
+    columns = [_column(row) for row in tensors]
+    if not columns or columns[0].name != "semantic":
+        return "its first tensor is no column 'semantic' of floats"
+    for column, row in zip(columns, tensors, strict=True):
+        if row["stride"] != column.row_bytes:
+            return f"its column {column.name!r} is not one tensor (rows, dim)"
+        if row["offset"] % PAGE_BYTES:
+            return f"its column {column.name!r} does not start on a page"
+    starts = [int(row["offset"]) for row in tensors]
+    if starts != sorted(starts):
+        return "its columns are not in the order of their descriptors"
+    return shape_fault(int(header["capacity"]), columns)

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 
@@ -37,7 +38,10 @@ def refusal(path: Path, error: OSError, doing: str) -> Refuse:
             "start the terminal process, which writes the ring",
         ),
         errno.ELOOP: ("it is a symbolic link", "name the ring's own path"),
-        errno.EACCES: ("permission denied", "join the group that owns the ring's folder"),
+        errno.EACCES: (
+            "permission denied",
+            "to read, join the group of the ring's folder; to write, run as the folder's owner",
+        ),
         errno.ENOSPC: (
             "no space is left there",
             "choose a smaller ring or enlarge the folder's file system (docker: --shm-size)",
@@ -75,10 +79,26 @@ def _wait_for_lock(fd: int, path: Path) -> None:
         if clock.monotonic_s() > give_up_s:
             raise Refuse(
                 "ring.locked",
-                f"another process writes the ring {path}",
+                f"{_holder(fd)} writes the ring {path}",
                 "a ring has one writer per host: stop the other one or choose another path",
             )
         sleep(0.005)
+
+
+def _holder(fd: int) -> str:
+    """Who holds a file's ``flock``, as far as the kernel tells us (proc_locks(5))."""
+    status = os.fstat(fd)
+    device = os.major(status.st_dev), os.minor(status.st_dev)
+    place = f"{device[0]:02x}:{device[1]:02x}:{status.st_ino}"
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            kind, *_, pid, where, _, _ = line.split()[1:]
+            if kind == "FLOCK" and where == place and int(pid) > 0:
+                command = Path("/proc", pid, "cmdline").read_text(
+                    encoding="utf-8", errors="replace"
+                )
+                return f"process {pid} ({command.replace(chr(0), ' ').strip()[:80]})"
+    return "another process"
 
 
 def writer_alive(path: Path) -> bool:

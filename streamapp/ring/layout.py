@@ -1,9 +1,10 @@
 """The bytes of a ring file, layout 2: the truth in Python, equal to ``include/streamapp_ring.h``.
 
 Everything is little-endian.  A file is a header page with descriptors from 1024, a sources page at
-4096, ``capacity`` records of 128 bytes from 8192, and the page-aligned column ``semantic`` of shape
-``(capacity, dim)``. Row ``seq`` lives in slot ``seq & (capacity - 1)``; it is valid when its stamp
-is ``2 * seq + 2`` and ``seq + capacity >= claim`` after the copy.
+4096, ``capacity`` records of 128 bytes from 8192, and one page-aligned tensor of shape
+``(capacity, dim)`` for each column, ``semantic`` first.  Row ``seq`` lives in slot
+``seq & (capacity - 1)``; it is valid when its stamp is ``2 * seq + 2`` and
+``seq + capacity >= claim`` after the copy.
 
 What the record's 128 bytes cost: two cache lines that the CPU fetches as a pair.
 ``attractor_pull`` took the four bytes that an opt-in checksum had; a ring with checksums carries
@@ -12,7 +13,8 @@ on every write and 64 bytes a row (4 % of a row of 384 floats). The twelve float
 that all of them are one ``(n, 12)`` view without a copy.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from hashlib import blake2b
@@ -37,6 +39,10 @@ SOURCE_NONE = 0xFFFF
 OFFSET_BITS = 48
 SOURCE_USED = 1
 
+#: Tensor columns of one file, ``semantic`` included.
+COLUMNS_MAX = 8
+#: A reader watches the wake word for so long before it sleeps on it (include/streamapp_ring.h).
+WATCH_NS = 10_000
 CAPACITY_MAX = 1 << 24
 DIM_MAX = 0xFFFF
 SEQ_MAX = 1 << 62  # stamps are 2 * seq + 2 in 64 bits
@@ -174,48 +180,64 @@ FLOATS_DTYPE = _packed(RECORD_STRIDE, floats=(48, ("<f4", (12,))))
 ENUMS = frozenset({"case_status", "lead_status", "actor_type"})
 #: Values of ``dtype_code`` for the vector types a ring may hold; 0 says that the row has no vector.
 DTYPE_CODES = {"<f4": 1, "<f2": 2}
+#: Names that no column may have: a column is an attribute of what readers get.
+RESERVED = frozenset(RECORD_DTYPE.names or ()) | {
+    *("arrays", "columns", "first", "floats", "lost", "records", "upto", "valid", "void"),
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,23}")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A tensor with one row of ``dim`` values for each frame; ``dtype`` is ``<f4`` or ``<f2``."""
+
+    name: str
+    dim: int
+    dtype: str = "<f4"
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one frame's row."""
+        return self.dim * int(self.dtype[2:])
 
 
 @dataclass(frozen=True, slots=True)
 class RingSpec:
     """The shape of a ring: ``capacity`` rows (a power of two), each a vector of ``dim`` values.
 
-    The default is 13.6 MB: it fits Docker's 64 MB of /dev/shm and a shared cache.
+    ``extra`` are more tensor columns beside ``semantic``, for instance the probabilities of a
+    classifier.  The default is 13.6 MB: it fits Docker's 64 MB of /dev/shm and a shared cache.
     """
 
     dim: int = 384
     capacity: int = 8192
     dtype: str = "<f4"
+    extra: tuple[Column, ...] = ()
 
     def __post_init__(self) -> None:
-        if reason := self._wrong():
+        reason = shape_fault(self.capacity, self.columns)
+        if not reason and self.file_bytes > FILE_BYTES_MAX:
+            reason = f"its {self.file_bytes} bytes are more than {FILE_BYTES_MAX}"
+        if reason:
             raise Refuse("ring.spec", f"ring: {reason}", "choose another shape for the ring")
 
-    def _wrong(self) -> str:
-        if not 1 <= self.capacity <= CAPACITY_MAX or self.capacity & (self.capacity - 1):
-            return f"capacity {self.capacity} is not a power of two from 1 to {CAPACITY_MAX}"
-        if not 1 <= self.dim <= DIM_MAX:
-            return f"dim {self.dim} is not from 1 to {DIM_MAX}"
-        if self.dtype not in DTYPE_CODES:
-            return f"dtype {self.dtype!r} is not one of {', '.join(DTYPE_CODES)}"
-        if self.file_bytes > FILE_BYTES_MAX:
-            return f"its {self.file_bytes} bytes are more than {FILE_BYTES_MAX}"
-        return ""
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Every tensor column, ``semantic`` first."""
+        return Column("semantic", self.dim, self.dtype), *self.extra
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of one row's vector."""
-        return self.dim * int(self.dtype[2:])
-
-    @property
-    def column_off(self) -> int:
-        """Where a new file's column ``semantic`` starts: the first page after the records."""
-        return -(-(RECORD_OFF + self.capacity * RECORD_STRIDE) // PAGE_BYTES) * PAGE_BYTES
+    def offsets(self) -> tuple[int, ...]:
+        """Where each column of a new file starts: on the first page after what is before it."""
+        ends = [RECORD_OFF + self.capacity * RECORD_STRIDE]
+        for column in self.columns:
+            ends.append(_page_up(ends[-1]) + self.capacity * column.row_bytes)
+        return tuple(map(_page_up, ends[:-1]))
 
     @property
     def file_bytes(self) -> int:
         """Bytes of a new file."""
-        return self.column_off + self.capacity * self.row_bytes
+        return self.offsets[-1] + self.capacity * self.columns[-1].row_bytes
 
     @property
     def commit_rows_max(self) -> int:
@@ -223,29 +245,63 @@ class RingSpec:
         return max(1, self.capacity // 2)
 
 
+def shape_fault(capacity: int, columns: Sequence[Column]) -> str:
+    """What is wrong with a ring of these rows and columns; empty when nothing is."""
+    if not 1 <= capacity <= CAPACITY_MAX or capacity & (capacity - 1):
+        return f"capacity {capacity} is not a power of two from 1 to {CAPACITY_MAX}"
+    if len(columns) > COLUMNS_MAX:
+        return f"{len(columns)} columns are more than {COLUMNS_MAX}"
+    names = [column.name for column in columns]
+    if twice := {name for name in names if names.count(name) > 1}:
+        return f"column {min(twice)!r} is there twice"
+    return next((reason for column in columns if (reason := _column_fault(column))), "")
+
+
+def _column_fault(column: Column) -> str:
+    checks = (
+        (not _NAME.fullmatch(column.name), "a name is 1 to 24 of a-z, 0-9 and _, a letter first"),
+        (column.name in RESERVED, "its name means something else to readers"),
+        (not 1 <= column.dim <= DIM_MAX, f"dim {column.dim} is not from 1 to {DIM_MAX}"),
+        (column.dtype not in DTYPE_CODES, f"dtype {column.dtype!r} is not <f4 or <f2"),
+    )
+    wrong = next((reason for wrong, reason in checks if wrong), "")
+    return wrong and f"column {column.name!r}: {wrong}"
+
+
+def _page_up(at: int) -> int:
+    return -(-at // PAGE_BYTES) * PAGE_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where a file has what: its spec, the offset of its column, and the bytes to map."""
+    """Where a file has what: its spec, the offsets of its columns, and the bytes to map."""
 
     spec: RingSpec
-    column_off: int
+    offsets: tuple[int, ...]
     file_bytes: int
     schema_hash: int
 
 
 def describe(spec: RingSpec) -> Array:
-    """Descriptors of every record field and of the column, in that order; shape (fields + 1,)."""
+    """Descriptors of every record field, then of every column; shape (fields + columns,)."""
     fields: Mapping[str, Any] = RECORD_DTYPE.fields or {}
-    table = np.zeros(len(fields) + 1, DESCRIPTOR_DTYPE)
+    table = np.zeros(len(fields) + len(spec.columns), DESCRIPTOR_DTYPE)
     for row, (name, (dtype, offset)) in enumerate(fields.items()):
         flags = DescFlag.RECORD | (DescFlag.ENUM if name in ENUMS else 0)
         shape = (*dtype.shape, 0, 0)[:2]
         kind = dtype.base.str.encode()
         at = RECORD_OFF + offset
         table[row] = (name.encode(), kind, dtype.ndim, shape, flags, at, RECORD_STRIDE)
-    column = (b"semantic", spec.dtype.encode(), 1, (spec.dim, 0), DescFlag.COLUMN)
-    table[-1] = (*column, spec.column_off, spec.row_bytes)
+    for row, column in enumerate(spec.columns, len(fields)):
+        kind, shape = column.dtype.encode(), (column.dim, 0)
+        at = spec.offsets[row - len(fields)]
+        table[row] = (column.name.encode(), kind, 1, shape, DescFlag.COLUMN, at, column.row_bytes)
     return table
+
+
+def mirrorable(capacity: int, column: Column) -> bool:
+    """Can the column be mapped twice back to back, so that a window over the wrap is one piece?"""
+    return capacity * column.row_bytes % PAGE_BYTES == 0
 
 
 def schema_hash(descriptors: bytes) -> int:
@@ -269,7 +325,9 @@ def new_header(
         "schema_hash": schema_hash(descriptors),
         "desc_off": DESC_OFF,
         "desc_len": len(descriptors),
-        "flags": 0 if spec.capacity * spec.row_bytes % PAGE_BYTES else HeaderFlag.MIRRORABLE,
+        "flags": HeaderFlag.MIRRORABLE
+        if all(mirrorable(spec.capacity, column) for column in spec.columns)
+        else 0,
         "record_off": RECORD_OFF,
         "ring_uuid": np.void(ring_uuid),
         "boot_id": np.void(boot_id),

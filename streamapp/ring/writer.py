@@ -1,34 +1,27 @@
 """The one writer of a ring: start, recovery, commits, and the positions a mirror goes on from."""
 
 import os
+from collections.abc import Mapping as Named
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
-from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 
-from streamapp.core import clock
 from streamapp.core.errors import Halt, Refuse
-from streamapp.core.ranges import Ledger, OffsetRange, RangeSet
+from streamapp.core.ranges import Ledger, OffsetRange
 from streamapp.ring import files
 from streamapp.ring.engine import EngineName, Mapping
-from streamapp.ring.layout import (
-    HEADER_DTYPE,
-    RECORD_DTYPE,
-    SOURCE_USED,
-    SOURCES_MAX,
-    Array,
-    Geometry,
-    RingSpec,
-    describe,
-    new_header,
-    schema_hash,
-)
-from streamapp.ring.records import SourcePosition, unpack_source
+from streamapp.ring.layout import SOURCE_USED, SOURCES_MAX, Array, RingSpec
+from streamapp.ring.records import SourcePosition, new_records
+from streamapp.ring.reservation import Reservation
+from streamapp.ring.rows import fit_columns, fit_records
+from streamapp.ring.start import add_runs, start, valid_offsets
 
-_NO_SOURCES = bytes(4096)
+_NO_EXTRA: Named[str, npt.ArrayLike] = MappingProxyType({})
 
 
 class RingWriter:
@@ -37,9 +30,12 @@ class RingWriter:
     def __init__(self, path: Path, lock: int, mapping: Mapping) -> None:
         self.path = path
         self.spec = mapping.spec
+        self._columns = mapping.spec.columns
         self._lock: int | None = lock
         self._pid = os.getpid()
         self._map = mapping
+        self._put = mapping.ops.put
+        self._reservation: Reservation | None = None
         self._index = {
             (source["topic"].decode("utf-8", "replace"), int(source["partition"])): index
             for index, source in enumerate(mapping.sources)
@@ -63,13 +59,18 @@ class RingWriter:
         path, spec = Path(path), spec or RingSpec()
         lock = files.take_lock(path)
         try:
-            return cls(path, lock, _start(path, spec, engine))
+            return cls(path, lock, start(path, spec, engine))
         except BaseException:
             os.close(lock)
             raise
 
     def write(
-        self, records: Array, semantic: Array, *, positions: Sequence[SourcePosition] = ()
+        self,
+        records: Array,
+        semantic: npt.ArrayLike,
+        *,
+        extra: Named[str, npt.ArrayLike] = _NO_EXTRA,
+        positions: Sequence[SourcePosition] = (),
     ) -> int:
         """Publish n rows in order, then how far their sources have got; returns the first frame id.
 
@@ -79,36 +80,78 @@ class RingWriter:
         Args:
             records: (n,) of RECORD_DTYPE (:func:`new_records`); stamp, frame_id and epoch are
                 filled in here.
-            semantic: (n, dim) floats.
+            semantic: (n, dim); numbers of another type than the column's are rounded to it.
+            extra: by name, (n, dim) of every other column of the ring.
             positions: new positions of any of the sources; they never go back.
 
         Raises:
-            Refuse: shapes do not fit the ring, or a source has no place in it (``ring.sources``).
+            Refuse: shapes or values do not fit the ring (``ring.rows``), rows are reserved
+                (``ring.reserved``), or a source has no place in it (``ring.sources``).
             Halt: a position goes back (``ring.position``), or this is not the process that
                 opened the ring (``ring.closed``).
         """
-        if self._lock is None or os.getpid() != self._pid:
+        if extra is _NO_EXTRA and not positions:
+            written = self._put(records, semantic)
+            if written is not None:
+                return written
+        return self._write(records, {**extra, "semantic": semantic}, positions)
+
+    def _write(
+        self,
+        records: Array,
+        columns: Named[str, npt.ArrayLike],
+        positions: Sequence[SourcePosition],
+    ) -> int:
+        self._check_free()
+        n, limit, ops = len(records), self.spec.commit_rows_max, self._map.ops
+        rows = fit_columns(self.path, self._columns, columns, n)
+        records = fit_records(self.path, records, n)
+        places = self._places(positions)
+        first = self.next_frame_id
+        for at in range(0, n - limit, limit):
+            piece = slice(at, at + limit)
+            ops.write(records[piece], tuple(array[piece] for array in rows), places[:0])
+        rest = slice((n - 1) // limit * limit if n else 0, n)
+        ops.write(records[rest], tuple(array[rest] for array in rows), places)
+        return first
+
+    def reserve(self, n: int) -> Reservation:
+        """Claim ``n`` rows to be filled in place, at most half the capacity; one at a time.
+
+        For a model that writes its output itself.  Everybody else writes with :meth:`write`: a copy
+        costs less than rows that readers lose while a model runs.
+
+        Raises:
+            Refuse: n does not fit (``ring.rows``), or rows are reserved (``ring.reserved``).
+            Halt: this is not the process that opened the ring (``ring.closed``).
+        """
+        self._check_free()
+        if not 1 <= n <= self.spec.commit_rows_max:
+            raise Refuse(
+                "ring.rows",
+                f"{n} rows cannot be reserved in {self.path}",
+                f"reserve 1 to {self.spec.commit_rows_max} rows, or make the ring larger",
+            )
+        self._reservation = Reservation(self.path, self._map, n, self._places)
+        return self._reservation
+
+    def _is_ours(self) -> bool:
+        return os.getpid() == self._pid
+
+    def _check_open(self) -> None:
+        if self._lock is None or not self._is_ours():
             raise Halt(
                 "ring.closed", f"the writer of {self.path} was closed or belongs to another process"
             )
-        semantic = np.ascontiguousarray(semantic, self.spec.dtype)
-        n, limit, ops = len(records), self.spec.commit_rows_max, self._map.ops
-        if records.dtype != RECORD_DTYPE or semantic.shape != (n, self.spec.dim):
+
+    def _check_free(self) -> None:
+        self._check_open()
+        if self._reservation is not None and self._reservation.is_open:
             raise Refuse(
-                "ring.rows",
-                f"the ring {self.path} takes {n} records with a ({n}, {self.spec.dim}) array,"
-                f" not {semantic.shape}",
-                "make records with new_records(n) and one row of semantic for each",
+                "ring.reserved",
+                f"{len(self._reservation)} rows of {self.path} are reserved",
+                "commit or abandon them first",
             )
-        places = self._places(positions)
-        records = np.ascontiguousarray(records)
-        first = self.next_frame_id
-        for start in range(0, n - limit, limit):
-            piece = slice(start, start + limit)
-            ops.write(records[piece], semantic[piece], places[:0])
-        rest = slice((n - 1) // limit * limit if n else 0, n)
-        ops.write(records[rest], semantic[rest], places)
-        return first
 
     def _places(self, positions: Sequence[SourcePosition]) -> Array:
         places = np.empty((len(positions), 3), np.uint64)
@@ -177,27 +220,35 @@ class RingWriter:
         head = self._map.word("head")
         first = max(head - self.spec.capacity, self._map.word("base"))
         named = {index: source for source, index in self._index.items()}
-        for index, offsets in _valid_offsets(self._map, first, head).items():
+        for index, offsets in valid_offsets(self._map, first, head).items():
             if index in named:
-                _add(ledger.of(*named[index]), offsets)
+                add_runs(ledger.of(*named[index]), offsets)
         return ledger
 
     def heartbeat(self) -> None:
         """Say that the writer lives though nothing comes in."""
-        self.write(np.empty(0, RECORD_DTYPE), np.empty((0, self.spec.dim), np.float32))
+        self._check_open()
+        columns = fit_columns(self.path, self._columns, {}, 0)
+        self._map.ops.write(new_records(0), columns, self._places(()))
 
     def close(self) -> None:
         """Give the ring up to another writer; what is in it stays for readers."""
         if self._lock is not None:
+            if self._reservation is not None and self._reservation.is_open and self._is_ours():
+                self._reservation.abandon()
             with suppress(OSError):
                 os.close(self._lock)
-            self._lock = None
+            self._lock, self._put = None, _not_plain
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _not_plain(*_: object) -> None:
+    """What ``ops.put`` answers when :meth:`RingWriter.write` has to look closer."""
 
 
 def positions_of(mapping: Mapping) -> list[SourcePosition]:
@@ -212,96 +263,3 @@ def positions_of(mapping: Mapping) -> list[SourcePosition]:
         for source in mapping.sources
         if source["flags"] & SOURCE_USED
     ]
-
-
-def _start(path: Path, spec: RingSpec, engine: EngineName) -> Mapping:
-    if not os.path.lexists(path):
-        return _build(path, spec, engine)
-    fd, geometry, page = files.open_checked(path, writable=True)
-    try:
-        header = np.frombuffer(page, HEADER_DTYPE, 1)[0]
-        if bytes(header["boot_id"]) != files.boot_id():
-            # Pages went to disk in any order before the machine did: only the ids are of use.
-            return _build(path, spec, engine, header)
-        old = Mapping(fd, geometry, writable=True, engine=engine)
-    finally:
-        os.close(fd)
-    _recover(path, old)
-    if geometry.spec == spec and geometry.schema_hash == schema_hash(describe(spec).tobytes()):
-        return old
-    new = _build(path, spec, engine, old.header, old.sources.tobytes())
-    old.ops.retire()
-    return new
-
-
-def _build(
-    path: Path,
-    spec: RingSpec,
-    engine: EngineName,
-    before: Array | np.void | None = None,
-    sources: bytes = _NO_SOURCES,
-) -> Mapping:
-    """A new file at ``path``; with the header of the one before, the same ring goes on in it."""
-    header = new_header(
-        spec,
-        base=0 if before is None else int(before["claim"]),
-        ring_uuid=uuid4().bytes if before is None else bytes(before["ring_uuid"]),
-        boot_id=files.boot_id(),
-        created_unix_ns=clock.now_us() * 1000,
-    )
-    hash_ = schema_hash(describe(spec).tobytes())
-    fd = files.create(path, header, sources, spec.file_bytes)
-    try:
-        geometry = Geometry(spec, spec.column_off, spec.file_bytes, hash_)
-        mapping = Mapping(fd, geometry, writable=True, engine=engine)
-    finally:
-        os.close(fd)
-    _recover(path, mapping)
-    return mapping
-
-
-def _recover(path: Path, mapping: Mapping) -> None:
-    """Go live with everything that the writer before finished; the caller holds the lock."""
-    base, head, claim = (mapping.word(name) for name in ("base", "head", "claim"))
-    if not base <= head <= claim <= head + mapping.spec.commit_rows_max:
-        raise Refuse(
-            "ring.layout",
-            f"{path} is damaged: base {base}, head {head}, claim {claim}",
-            "remove the file; the mirror builds a ring anew",
-        )
-    now_us = clock.now_us()
-    mapping.header["writer_pid"] = os.getpid()
-    mapping.header["writer_start_unix_ns"] = now_us * 1000
-    mapping.header["clock_offset_ns"] = now_us * 1000 - int(clock.monotonic_s() * 1e9)
-    voids = mapping.ops.salvage()
-    _advance(mapping, head, claim)
-    mapping.ops.go_live(voids)
-
-
-def _advance(mapping: Mapping, first: int, end: int) -> None:
-    """Take into the positions what the unpublished rows [first, end) hold without a gap.
-
-    Beyond a gap a position must not go: the rows of the gap may still come.
-    """
-    for index, offsets in _valid_offsets(mapping, first, end).items():
-        if index >= SOURCES_MAX:
-            continue
-        done = RangeSet()
-        _add(done, offsets)
-        source = mapping.sources[index : index + 1]
-        source["next_source_offset"] = done.prefix_end(int(source["next_source_offset"][0]))
-
-
-def _valid_offsets(mapping: Mapping, first: int, end: int) -> dict[int, Array]:
-    """Source offsets, sorted, of the valid rows [first, end), by source index."""
-    seqs = np.arange(first, end, dtype=np.uint64)
-    records = mapping.records[seqs & np.uint64(mapping.spec.capacity - 1)]
-    indexes, offsets = unpack_source(records["source_offset"][records["stamp"] == 2 * seqs + 2])
-    return {int(i): np.unique(offsets[indexes == i]) for i in np.unique(indexes)}
-
-
-def _add(done: RangeSet, offsets: Array) -> None:
-    """Add sorted unique offsets, one call for each run without a gap."""
-    breaks = np.flatnonzero(np.diff(offsets) != 1) + 1
-    for run in np.split(offsets, breaks):
-        done.add(int(run[0]), int(run[-1]) + 1)

@@ -41,12 +41,14 @@ class Numbers:
 
 def addresses(settings: Settings) -> dict[str, str]:
     """Where each process answers ``/readyz`` and ``/metrics``."""
-    return {
+    places = {
         "gateway": http_url(settings.gateway_host, settings.gateway_port),
         "worker": http_url("127.0.0.1", settings.worker_port),
         "store": http_url("127.0.0.1", settings.store_port),
-        "terminal": http_url("127.0.0.1", settings.terminal_port),
     }
+    if settings.ring != "direct":  # else the worker is the terminal, too
+        places["terminal"] = http_url("127.0.0.1", settings.terminal_port)
+    return places
 
 
 async def read_numbers(session: aiohttp.ClientSession, settings: Settings) -> Numbers:
@@ -126,11 +128,14 @@ def _works(before: Numbers, now: Numbers) -> dict[str, str]:
 
     taken = "streamapp_ingest_events_total:received"
     refused = now.get("gateway", "streamapp_ingest_events_total:rejected")
+    direct = now.get("worker", "streamapp_ring_frames_total")
     return {
         "gateway": f"{rate('gateway', taken)} in  {now.get('gateway', taken):,.0f} events"
         + (f"  {refused:,.0f} rejected" if refused else ""),
         "worker": f"{rate('worker', 'streamapp_enrich_events_total')} enriched"
-        f"  {now.get('worker', 'streamapp_dead_events_total'):,.0f} dead letters{behind('worker')}",
+        f"  {now.get('worker', 'streamapp_dead_events_total'):,.0f} dead letters"
+        + (f"  {direct:,.0f} frames" if direct else "")
+        + behind("worker"),
         "store": f"{rate('store', 'streamapp_stored_rows_total')} stored"
         f"  {now.get('store', 'streamapp_stored_rows_total'):,.0f} rows"
         f"  {now.get('store', 'streamapp_duplicate_events_total'):,.0f} duplicates dropped"

@@ -1,11 +1,14 @@
 """What a text means, as a unit vector."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from streamapp.plugin import (
+    Allocate,
     BaseStage,
     Batch,
     Columns,
@@ -28,7 +31,14 @@ class Embed(BaseStage):
     reads = ("text",)
     accepts: Mapping[str, type] = {"model": str, "kind": str}
 
+    #: Gives the memory that a batch's vectors are written to: the ring's own in direct mode.
+    allocate: Allocate
+
     _embedder: Embedder
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(options)
+        self.allocate = _new
 
     def declare(self, models: Models) -> None:
         dim = models.embedding_dim(self.options.get("model"))
@@ -39,15 +49,16 @@ class Embed(BaseStage):
         self.models = (self._embedder.ref,)
 
     def enrich(self, batch: Batch) -> Columns:
-        texts = batch.strings("text")
-        rows = [row for row, text in enumerate(texts) if text and text.strip()]
-        vectors = np.full((len(texts), self._embedder.dim), np.nan, np.float32)
-        truncated = np.zeros(len(texts), np.bool_)
-        vectors[rows], truncated[rows] = self._embedder.embed(
-            [texts[row] or "" for row in rows], self.options.get("kind", "query")
-        )
+        texts = [text if text and text.strip() else None for text in batch.strings("text")]
+        out = self.allocate(len(texts), self._embedder.dim)
+        kind = self.options.get("kind", "query")
+        vectors, truncated = self._embedder.embed(texts, kind, out)
         missing = np.isnan(vectors[:, 0])
         return {
             "embedding": vector_column(vectors),
             "truncated": pa.array(truncated, mask=missing),
         }
+
+
+def _new(rows: int, dim: int) -> npt.NDArray[np.float32]:
+    return np.empty((rows, dim), np.float32)

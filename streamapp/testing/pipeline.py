@@ -20,6 +20,7 @@ from streamapp.topics.wire import decode_slice
 from streamapp.transport.clients import Address, Outgoing, TopicSpec
 from streamapp.workflow import PartitionState, Plan, Workflow
 from streamapp.workflow.plan import OnStage
+from streamapp.workflow.repeats import Repeats, identities
 
 #: An event as a test writes it: its text, its JSON object, or the record's raw value.
 Sent = str | bytes | Mapping[str, Any] | Outgoing | None
@@ -32,9 +33,10 @@ KEYS_MAX = 10_000
 
 @dataclass(slots=True)
 class _Partition:
-    """Where one partition stands: the next offset to enrich, and what its stages remember."""
+    """Where a partition stands: what its stages remember, what went through, what is next."""
 
     state: PartitionState
+    repeats: Repeats
     next: int = 0
 
 
@@ -51,8 +53,8 @@ class Pipeline:
     """Log, wire, stages and enriched records: what is sent comes out as rows.
 
     Each call of :meth:`send` is one batch per partition.  Stages keep their state from call to
-    call, and every row has been through an enriched record, as if a store had read it.  An event
-    that comes twice goes through twice: dropping repeats is the agent's work, not a stage's.
+    call, and every row has been through an enriched record, as if a store had read it.  A repeat
+    of an event (the same source and id) is dropped before the stages and counted in ``repeats``.
 
     Args:
         log: where raw and enriched records are kept, by the same clock.
@@ -60,7 +62,8 @@ class Pipeline:
         models: what stages are opened with; None: vectors without weights.
         partitions: of the raw topic.
         event_bytes_max: a larger event is rejected.
-        keys_max: keys that each kind of a stage's state holds per partition.
+        keys_max: keys that each kind of a stage's state holds per partition, and events of which a
+            repeat is known.
         on_stage: told a stage's name, rows and seconds.
     """
 
@@ -83,7 +86,10 @@ class Pipeline:
         self._event_bytes_max = event_bytes_max
         self._keys_max = keys_max
         self._on_stage = on_stage
-        self._partitions = [_Partition(PartitionState(keys_max)) for _ in range(partitions)]
+        self.repeats = 0
+        self._partitions = [
+            _Partition(PartitionState(keys_max), Repeats(keys_max)) for _ in range(partitions)
+        ]
         self._enriched: list[Enriched] = []
         self._chosen = _Chosen()
         self._plan = self._opened(self._chosen)
@@ -152,9 +158,11 @@ class Pipeline:
         self._plan = self._opened(self._chosen)
         for number, partition in enumerate(self._partitions):
             partition.state = PartitionState(self._keys_max)
+            partition.repeats = Repeats(self._keys_max)
             for record in self._enriched:
                 if record.cover.partition == number:
                     partition.state.apply(record.states)
+                    partition.repeats.remember(identities(record.rows))
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row until now, in the order in which they were made."""
@@ -188,8 +196,11 @@ class Pipeline:
 
     def _enrich(self, slice_: Slice, partition: _Partition) -> None:
         raw = {record.offset: record for record in slice_.records}
-        events = decode_slice(slice_, event_bytes_max=self._event_bytes_max)
+        decoded = decode_slice(slice_, event_bytes_max=self._event_bytes_max)
+        events, _ = partition.repeats.without(decoded)
         batch, states = self._plan.run(events, partition.state, raw)
+        partition.repeats.remember(identities(batch.rows))
+        self.repeats += len(decoded) - len(events)
         cover = Cover(**batch.range._asdict(), rows=len(batch))
         record = Enriched(cover, batch.rows, tuple(states), batch.rejects, self._plan.provenance())
         value, headers = encode(record)

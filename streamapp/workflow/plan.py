@@ -19,6 +19,7 @@ from streamapp.core.slice import RecordLike
 from streamapp.core.state import StateEntry
 from streamapp.plugin import Columns, Models, Stage, StageFactory, StatefulStage
 from streamapp.topics.wire import rejected
+from streamapp.workflow.blame import blamed
 from streamapp.workflow.order import order
 from streamapp.workflow.spec import Workflow, make_stages
 from streamapp.workflow.state import Overlay, PartitionState
@@ -56,7 +57,8 @@ class Plan:
     ) -> None:
         made = make_stages(workflow, factories)
         for stage in made:
-            stage.declare(models)
+            with blamed(stage.name, "declare"):
+                stage.declare(models)
         self.stages = order(made)
         self.is_open = False
         self.on_stage = on_stage
@@ -69,13 +71,14 @@ class Plan:
         """Load every stage's models; when one fails, those before it are closed again.
 
         Raises:
-            Refuse: a model is not pulled or does not match its manifest.
+            Refuse: a model is not pulled or does not match its manifest, or a stage fails.
         """
         opened: list[Stage] = []
         try:
             for stage in self.stages:
                 opened.append(stage)
-                stage.open(self._models)
+                with blamed(stage.name, "open"):
+                    stage.open(self._models)
         except BaseException:
             for stage in opened:
                 stage.close()

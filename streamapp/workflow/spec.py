@@ -12,6 +12,8 @@ from msgspec import Meta
 from streamapp.core.config import read_toml
 from streamapp.core.errors import Refuse, StreamappError
 from streamapp.plugin import Stage, StageFactory
+from streamapp.plugin.stage import check_columns
+from streamapp.workflow.blame import blamed
 
 GROUP = "streamapp.stages"
 
@@ -132,15 +134,17 @@ def _import(point: Any) -> StageFactory:
 
 def _make(workflow: Workflow, name: str, factory: StageFactory) -> Stage:
     try:
-        stage = factory(workflow.options.get(name, {}))
+        with blamed(name, "__init__"):
+            stage = factory(workflow.options.get(name, {}))
     except StreamappError as error:
-        raise Refuse(error.code, f"{workflow.path}: {error.message}", error.fix) from None
+        raise Refuse(error.code, f"{workflow.path}: {error.message}", error.fix) from error
     if stage.name != name:
         raise Refuse(
             "stage.name",
             f"the stage registered as {name!r} calls itself {stage.name!r}",
             "give both the same name",
         )
+    check_columns(name, stage.reads, stage.writes)
     return stage
 
 
