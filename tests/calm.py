@@ -4,7 +4,7 @@ import asyncio
 
 import duckdb
 import pyarrow as pa
-from machine import wait_for
+from machine import wait_for, wait_to_reach
 
 from streamapp.agents.recovery import recover
 from streamapp.core.ranges import RangeSet
@@ -36,10 +36,10 @@ class Calm:
         """
         raw = asyncio.run(records(fleet.broker, RAW))
         ends = {partition: len(found) for partition, found in raw.items()}
-        wait_for(lambda: stored(fleet) == ends, f"the store to reach {ends}")
+        wait_to_reach(lambda: stored(fleet), ends, "the store")
         fleet.nobody_died()
         asyncio.run(self._follow(raw))
-        wait_for(lambda: self._done() == ends, "the calm worker", 600)
+        wait_to_reach(self._done, ends, "the calm worker")
 
         _every_id_once(fleet, sent, raw)
         _equal_rows(fleet, asyncio.run(rows(self._fleet.broker)))

@@ -94,7 +94,7 @@ class Stream:
 class Worker:
     """An agent that runs, on partition 0 of the raw topic."""
 
-    def __init__(self, plan, log=None, twin=None, generation=1, **config):
+    def __init__(self, plan, log=None, twin=None, generation=1, direct=None, **config):
         self.log, self.stream, self.metrics = log or Log(), Stream(), Metrics()
         self.generation = generation
         limits = {
@@ -112,9 +112,11 @@ class Worker:
             self.metrics,
             lambda: self.generation,
             twin,
+            direct,
         )
 
     async def __aenter__(self):
+        await self.agent.open()
         self.positions = await self.agent.start_positions([(RAW, 0)])
         self.body = asyncio.create_task(self.agent.run(self.stream))
         return self

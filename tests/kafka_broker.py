@@ -280,9 +280,13 @@ def require():
 
 @pytest.fixture(scope="session")
 def kafka(pytestconfig):
-    """The session's broker; a test that finds it stopped by another gets it started again."""
+    """The session's broker; a test that finds it stopped by another gets it started again.
+
+    Everybody may do all on ``bootstrap``; ``sasl_url`` asks who comes.  Topics and groups are all
+    tests': give them names of your own.
+    """
     require()
-    broker = Broker(tempfile.mkdtemp(prefix="streamapp-kafka-"))
+    broker = Broker(tempfile.mkdtemp(prefix="streamapp-kafka-"), sasl=True)
     try:
         pytestconfig.stash[_BROKER] = broker.start()
         yield broker

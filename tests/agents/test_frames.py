@@ -4,11 +4,28 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamapp.agents.frames import frames
+from streamapp.agents.frames import (
+    EMBEDDING,
+    SCALARS,
+    copy_vectors,
+    embedded,
+    picked,
+    records_of,
+    ring_spec,
+)
 from streamapp.core.batch import vector_column
+from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
-from streamapp.ring import PRESENCE_FIELDS, RowFlag, conversation_hash, presence, unpack_source
+from streamapp.ring import (
+    PRESENCE_FIELDS,
+    Column,
+    RingSpec,
+    RowFlag,
+    conversation_hash,
+    presence,
+    unpack_source,
+)
 from streamapp.topics.wire import decode_slice
 
 
@@ -32,6 +49,14 @@ def rows():
         "spin": vector_column(spins),
     }
     return batch.with_columns(columns).rows
+
+
+def frames(rows, source_index, dim):
+    """Records, and vectors as the ring gets them."""
+    vectors = np.full((rows.num_rows, dim), 9, np.float32)
+    copy_vectors(rows, EMBEDDING, vectors, 0.0)
+    column = Column("semantic", dim)
+    return records_of(rows, source_index, column, embedded(rows, dim)), vectors
 
 
 def known(record):
@@ -83,3 +108,57 @@ def test_another_models_vectors_are_left_out(rows):
 def test_no_rows_are_no_frames(rows):
     records, vectors = frames(rows.slice(0, 0), source_index=0, dim=2)
     assert (len(records), vectors.shape) == (0, (0, 2))
+
+
+def test_a_column_of_another_type_is_not_known(rows):
+    odd = rows.append_column("velocity", pa.array(["fast", "slow"]))
+    odd = odd.append_column("fill_rate", pa.array([1, None], pa.int8()))
+    odd = odd.drop_columns(["spin"]).append_column("spin", vector_column(np.ones((2, 3), "f4")))
+    records, _ = frames(odd, source_index=0, dim=2)
+    assert np.isnan(records["velocity"]).all()
+    assert records["fill_rate"][0] == 1
+    assert records["spin"].tolist() == [[1, 0, 0, 0]] * 2
+    assert {"velocity", "spin"}.isdisjoint(known(records[0]))
+    assert "fill_rate" in known(records[0])
+
+
+def lists(kind, size):
+    return pa.list_(kind(), size)
+
+
+def schema(**columns):
+    return pa.schema([("embedding", lists(pa.float32, 8)), *columns.items()])
+
+
+def test_a_ring_holds_what_the_workflow_writes():
+    columns = schema(
+        spin=lists(pa.float32, 4),
+        intent_scores=lists(pa.float32, 9),
+        second=lists(pa.float16, 3),
+        words=pa.int32(),
+        double=lists(pa.float64, 4),
+        any_length=pa.list_(pa.float32()),
+    )
+    spec = ring_spec(columns, 64)
+    extra = (Column("intent_scores", 9, "<f4"), Column("second", 3, "<f2"))
+    assert spec == RingSpec(8, 64, "<f4", extra)
+    assert picked(spec) == SCALARS | {"embedding", "intent_scores", "second"}
+    half = pa.schema([("embedding", lists(pa.float16, 8))])
+    assert ring_spec(half, 64) == RingSpec(8, 64, "<f2")
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        (pa.schema([("words", pa.int32())]), "writes no vectors 'embedding'"),
+        (schema(a_name_that_is_far_too_long=lists(pa.float32, 2)), "a name is 1 to 24"),
+        (schema(semantic=lists(pa.float32, 2)), "'semantic' is there twice"),
+        (schema(records=lists(pa.float32, 2)), "means something else"),
+        (schema(**{f"v{i}": lists(pa.float32, 2) for i in range(8)}), "9 columns are more than 8"),
+        (schema(wide=lists(pa.float32, 70_000)), "dim 70000"),
+    ],
+)
+def test_what_no_ring_takes_is_refused_with_the_way_out(columns, reason):
+    with pytest.raises(Refuse, match=reason) as refused:
+        ring_spec(columns, 64)
+    assert "workflow.toml" in refused.value.fix

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from streamapp.agents.publish import Standpoint, enriched_records, lost_record, snapshot_record
 from streamapp.agents.recovery import recover
-from streamapp.agents.repeats import STAGE, Repeats
 from streamapp.core.errors import Halt
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
@@ -15,6 +14,7 @@ from streamapp.core.state import StateEntry
 from streamapp.stages.kinetics import Kinetics
 from streamapp.topics.wire import decode_slice
 from streamapp.workflow import PartitionState
+from streamapp.workflow.repeats import STAGE, Repeats
 
 CAP = 5  # small, so that eviction is at work
 SOURCE = "events.raw", 0

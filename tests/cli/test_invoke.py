@@ -94,6 +94,13 @@ def test_an_object_an_array_or_lines(run, work, text):
     assert [line["shouted"] for line in lines(result)] == ["A", "B"]
 
 
+def test_an_id_that_comes_twice_is_dropped_and_said(run, work):
+    text = '{"id": "1", "message": "a"}\n{"id": "1", "message": "b"}'
+    result = run("invoke", "shout_stage.py", fixture(work, text), "--json")
+    assert [line["shouted"] for line in lines(result)] == ["A"]
+    assert "dropped, as a worker does: 1 with the id of another\n" in result.err
+
+
 def test_lines_are_those_of_the_file(run, work):
     text = '[\n {"message": "a"},\n\n {"message": "b"}\n]\n{"message": "c"}'
     result = run("invoke", "shout_stage.py", fixture(work, text), "--json")
@@ -202,6 +209,60 @@ def test_vectors_of_the_fixture(run, work):
     result = run("invoke", "kinetics", fixture(work, text), "--json")
     first, second = (line["spin"] for line in lines(result))
     assert first == [1, 0, 0, 0] != second
+
+
+def test_vectors_that_are_all_null_are_vectors(run, work):
+    """They have the length that the model gives them."""
+    text = '{"conversation": "c", "embedding": null}\n{"conversation": "c"}'
+    result = run("invoke", "kinetics", fixture(work, text), "--json")
+    assert result.code == 0, result.err
+    assert [line["spin"] for line in lines(result)] == [[1, 0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("vector", "says"),
+    [
+        ("[1, 2]", "'embedding' is 2 numbers, 3 in the lines before"),
+        ("[1, null, 3]", "'embedding' is [1, null, 3], not a list of numbers"),
+        ('[1, 2, "3"]', "not a list of numbers"),
+        ("[1, 2, 1e39]", "not a list of numbers"),
+        ("[]", "'embedding' is [], not a list of numbers"),
+        ("3", "'embedding' is 3, not a list of numbers"),
+    ],
+)
+def test_what_is_no_vector_is_refused(run, work, vector, says):
+    text = f'{{"conversation": "c", "embedding": [1, 0, 0]}}\n{{"embedding": {vector}}}'
+    result = run("invoke", "kinetics", fixture(work, text))
+    assert result.code == 2
+    assert "error: events.json:2: 'embedding' is " in result.err
+    assert says in result.err
+    assert "fix: give every event as many numbers, or null" in result.err
+
+
+@pytest.mark.parametrize("key", ["message", "other", "embedding"])
+def test_an_integer_of_five_thousand_digits(run, work, key):
+    text = f'{{"message": "a"}}\n{{"{key}": {"9" * 5000}}}'
+    result = run("invoke", "kinetics", fixture(work, text))
+    assert result.code == 2
+    assert "error: events.json:2: an integer has more than 4,300 digits" in result.err
+    assert "fix: write it as a string" in result.err
+
+
+@pytest.mark.parametrize("method", ["__init__", "declare", "open"])
+def test_a_stage_that_fails_before_its_first_event(run, work, method):
+    broken = f"""
+    def {method}(self, *arguments):
+        raise KeyError("where")
+"""
+    text = TWO.replace('    accepts = {"mark": str}\n', broken).replace(
+        ', "mood", "language")', ",)"
+    )
+    (work / "broken.py").write_text(text)
+    result = run("invoke", "broken.py:Tone", "--text", "x")
+    assert result.code == 2
+    assert f"stage 'tone' fails in {method}: KeyError: 'where' (broken.py:" in result.err
+    assert "fix: mend it there" in result.err
+    assert "Traceback" not in result.err
 
 
 def test_a_column_that_nobody_writes_is_asked_for(run, work):

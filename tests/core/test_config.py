@@ -98,3 +98,21 @@ def test_another_process_loads_the_same_settings_from_the_environment(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert load(environ=to_environment(settings), folder=elsewhere)[0] == settings
+
+
+@pytest.mark.parametrize(("ring", "engine"), [("c", "c"), ("twin", "twin"), ("direct", "c")])
+def test_ring_says_who_writes_it_and_thereby_which_engine_reads_it(tmp_path, ring, engine):
+    settings, _ = load({"ring": ring}, environ={}, folder=tmp_path)
+    assert settings.ring_engine == engine
+
+
+def test_the_ring_s_old_setting_is_unknown(tmp_path):
+    (tmp_path / "streamapp.toml").write_text('ring_engine = "twin"\n')
+    with pytest.raises(Refuse, match="ring_engine"):
+        load(environ={}, folder=tmp_path)
+
+
+def test_an_unknown_ring_is_refused_with_those_there_are(tmp_path):
+    with pytest.raises(Refuse, match="rust") as refused:
+        load({"ring": "rust"}, environ={}, folder=tmp_path)
+    assert refused.value.fix == "give one of c, twin, direct"

@@ -21,7 +21,9 @@ RATIOS = [
 
 @pytest.fixture(scope="module")
 def page():
-    return runpy.run_path(str(ROOT / "bench" / "transport" / "page.py"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "bench")
+        yield runpy.run_path(str(ROOT / "bench" / "transport" / "page.py"))
 
 
 def test_the_figures_are_those_of_the_results(page):

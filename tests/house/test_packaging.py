@@ -8,23 +8,8 @@ import zipfile
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 
 import pytest
-
-NOT_SOURCE = ignore_patterns(
-    *(
-        ".git",
-        ".venv",
-        "build",
-        "dist",
-        "*.egg-info",
-        "__pycache__",
-        ".*_cache",
-        ".hypothesis",
-        "*.so",
-    )
-)
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +49,6 @@ def test_it_is_typed(root):
 
 def test_click_stays_within_faust_s_bound(project):
     assert "click>=8.1,<8.4" in project["dependencies"]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Built from a copy, so that the tree stays as it is."""
-    root, tmp_path = Path(__file__).resolve().parents[2], tmp_path_factory.mktemp("wheel")
-    copytree(root, tmp_path / "tree", ignore=NOT_SOURCE)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        check=False,
-        args=[*command, "-q", "-w", str(tmp_path), str(tmp_path / "tree")],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = tmp_path.glob("streamapp-*.whl")
-    return path
 
 
 @pytest.mark.timeout(300)

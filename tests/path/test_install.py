@@ -5,25 +5,21 @@ import json
 import socket
 import urllib.request
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 from faust_apps import run  # noqa: F401
+from outside import Outside
 
 from streamapp.topics.enriched import decode
-from streamapp.transport import (
-    Outgoing,
-    TopicSpec,
-    open_admin,
-    open_producer,
-    open_reader,
-)
+from streamapp.transport import Outgoing, TopicSpec
 
 PROGRAM = """
 import json, os, sys
 import faust, streamapp
 from streamapp.plugin import Reject, stage
 
-app = faust.App("shop", topic_partitions=2, store="memory://", broker_commit_interval=0.1, {settings})
+app = faust.App("shop-{source}", topic_partitions=2, store="memory://", broker_commit_interval=0.1, {settings})
 
 @stage("loud", version=1, reads=["text"], writes={{"loud": "string"}})
 def loud(text):
@@ -45,39 +41,22 @@ async def read(batches):
         for order in batch.select(["id", "loud"]).to_pylist():
             say("row", **order)
 """
+SHORT_SESSION = "broker_session_timeout=3, broker_heartbeat_interval=0.6"
 
 
-class Log:
-    def __init__(self, url):
-        self._clients = open_admin(url), open_producer(url), open_reader(url)
-        self.admin, self.producer, self.reader = self._clients
+class Log(Outside):
+    def __init__(self, url, source="orders"):
+        super().__init__(url)
+        self.source = source
 
-    async def __aenter__(self):
-        for client in self._clients:
-            await client.start()
-        return self
-
-    async def __aexit__(self, *_):
-        for client in self._clients:
-            await client.stop()
-
-    async def send(self, topic, numbers, text="hi"):
+    async def send(self, numbers, text="hi"):
         bodies = [json.dumps({"id": f"o{n}", "message": text}).encode() for n in numbers]
-        await self.producer.send(topic, [Outgoing(b, b"%d" % n) for n, b in enumerate(bodies)])
+        records = [Outgoing(b, b"%d" % n) for n, b in enumerate(bodies)]
+        await self.producer.send(self.source, records)
 
-    async def records(self, topic, partitions):
-        found = []
-        for partition in range(partitions):
-            at, end = await self.reader.bounds(topic, partition)
-            while at < end:
-                slice_ = await self.reader.read(topic, partition, at)
-                found += slice_.records
-                at = max(slice_.range.next, at + 1)
-        return found
-
-    async def ids(self, topic="orders.enriched", partitions=2):
+    async def ids(self):
         """Of all enriched rows, as often as they are there."""
-        rows = [decode(record).rows for record in await self.records(topic, partitions)]
+        rows = [decode(record).rows for record in await self.records(f"{self.source}.enriched")]
         return Counter(id_ for batch in rows for id_ in batch.column("id").to_pylist())
 
     async def until_ids(self, count, worker):
@@ -100,11 +79,18 @@ async def log(url):
 
 
 @pytest.fixture
+def source():
+    """A topic's name that no other test on the same broker has."""
+    return f"orders-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
 def app_of(run, tmp_path):  # noqa: F811
     """Write the program; returns how to start it with a broker."""
 
-    def write(body, settings=""):
-        (tmp_path / "shop.py").write_text(PROGRAM.format(body=body, settings=settings))
+    def write(body, settings="", source="orders"):
+        text = PROGRAM.format(body=body, settings=settings, source=source)
+        (tmp_path / "shop.py").write_text(text.replace('"orders"', f'"{source}"'))
 
         def start(broker, *arguments):
             arguments = arguments or ("worker", "-l", "info", "--without-web")
@@ -121,7 +107,7 @@ def expected(count):
 
 async def test_a_plain_agent_reads_enriched_events(app_of, url, log):
     worker = await app_of(ENRICHED)(url).ready()
-    await log.send("orders", range(20))
+    await log.send(range(20))
     rows = await worker.until_said("row", 20)
     assert {row["loud"] for row in rows} == {"HI"}
     assert Counter(row["id"] for row in rows) == expected(20)
@@ -129,16 +115,16 @@ async def test_a_plain_agent_reads_enriched_events(app_of, url, log):
 
 
 @pytest.mark.parametrize("transport", ["local", "kafka", "kafka+batch"])
-async def test_kill_9_loses_nothing_and_repeats_nothing(app_of, transport, url, request):
+async def test_kill_9_loses_nothing_and_repeats_nothing(app_of, transport, url, source, request):
     client = broker = url
     if transport != "local":
-        kafka = request.getfixturevalue("kafka_broker")().start()
+        kafka = request.getfixturevalue("kafka")
         client, broker = kafka.url, f"{transport}://{kafka.bootstrap}"
     # A killed member is missed for as long as its session lasts, a minute by default.
-    start, count = app_of(ENRICHED, "broker_session_timeout=5, broker_heartbeat_interval=1"), 4000
-    async with Log(client) as log:
-        await log.admin.create(TopicSpec("orders", 2, 1 << 20))
-        await log.send("orders", range(count))
+    start, count = app_of(ENRICHED, SHORT_SESSION, source), 4000
+    async with Log(client, source) as log:
+        await log.admin.create(TopicSpec(source, 2, 1 << 20))
+        await log.send(range(count))
         for enough in (1, 1500):
             worker = start(broker)
             if enough == 1:
@@ -146,7 +132,7 @@ async def test_kill_9_loses_nothing_and_repeats_nothing(app_of, transport, url, 
             await log.until_ids(enough, worker)
             await worker.kill()
         worker = await start(broker).ready()
-        await log.send("orders", range(count, count + 100))
+        await log.send(range(count, count + 100))
         assert await log.until_ids(count + 100, worker) == expected(count + 100)
         assert await worker.terminate() == 0
 
@@ -155,15 +141,14 @@ PLAIN = pytest.param("kafka", marks=pytest.mark.soak)  # as slow as Faust is
 
 
 @pytest.mark.parametrize("transport", [PLAIN, "kafka+batch"])
-async def test_members_come_and_go_and_nothing_is_lost(app_of, transport, kafka_broker):
-    kafka = kafka_broker().start()
-    start = app_of(ENRICHED, "broker_session_timeout=5, broker_heartbeat_interval=1")
-    async with Log(kafka.url) as log:
-        await log.admin.create(TopicSpec("orders", 2, 1 << 20))
+async def test_members_come_and_go_and_nothing_is_lost(app_of, transport, source, kafka):
+    start = app_of(ENRICHED, SHORT_SESSION, source)
+    async with Log(kafka.url, source) as log:
+        await log.admin.create(TopicSpec(source, 2, 1 << 20))
         broker, sent, workers = f"{transport}://{kafka.bootstrap}", 0, []
         for leaves in (False, False, True, True):
             workers.append(await start(broker).ready())
-            await log.send("orders", range(sent, sent := sent + 1000))
+            await log.send(range(sent, sent := sent + 1000))
             if leaves:
                 assert await workers.pop(0).terminate() == 0
             await log.until_ids(sent, workers[-1])
@@ -174,13 +159,12 @@ async def test_members_come_and_go_and_nothing_is_lost(app_of, transport, kafka_
 
 
 @pytest.mark.parametrize("transport", ["kafka", "kafka+batch"])
-async def test_our_clients_are_let_in_with_the_app_s_own_login(app_of, transport, kafka_broker):
-    kafka = kafka_broker(sasl=True).start()
+async def test_our_clients_are_let_in_with_the_app_s_own_login(app_of, transport, source, kafka):
     login = 'faust.SASLCredentials(username="admin", password="admin-secret", mechanism="PLAIN")'
-    start = app_of(ENRICHED, f"broker_credentials={login}")
-    async with Log(kafka.url) as log:
-        await log.admin.create(TopicSpec("orders", 2, 1 << 20))
-        await log.send("orders", range(20))
+    start = app_of(ENRICHED, f"broker_credentials={login}", source)
+    async with Log(kafka.url, source) as log:
+        await log.admin.create(TopicSpec(source, 2, 1 << 20))
+        await log.send(range(20))
         worker = await start(kafka.sasl_url.replace("kafka+batch", transport)).ready()
         assert await log.until_ids(20, worker) == expected(20)
         assert await worker.terminate() == 0
@@ -188,10 +172,10 @@ async def test_our_clients_are_let_in_with_the_app_s_own_login(app_of, transport
 
 async def test_a_bad_event_is_a_dead_letter_of_the_app_s_own(app_of, url, log):
     worker = await app_of(ENRICHED)(url).ready()
-    await log.send("orders", range(3), "bad")
-    await log.send("orders", range(3, 5))
+    await log.send(range(3), "bad")
+    await log.send(range(3, 5))
     await worker.until_said("row", 2)
-    letters = await log.records("orders.dead", 1)
+    letters = await log.records("orders.dead")
     assert [json.loads(letter.value)["message"] for letter in letters] == ["bad"] * 3
     assert await worker.terminate() == 0
 
@@ -207,7 +191,7 @@ async def count(stream):
         say("order", id=order["id"], count=counts[key])
 """
     worker = await app_of(body)(url).ready()
-    await log.send("orders", range(30))
+    await log.send(range(30))
     orders = await worker.until_said("order", 30)
     rows = await worker.until_said("row", 30)
     assert Counter(order["id"] for order in orders) == expected(30)
@@ -262,9 +246,9 @@ async def test_topics_are_not_declared_where_the_app_forbids_it(app_of, url, log
 async def test_the_json_twin_has_the_same_rows(app_of, url, log):
     body = ENRICHED.replace("stages=[loud]", "stages=[loud], json_twin=True")
     worker = await app_of(body)(url).ready()
-    await log.send("orders", range(20))
+    await log.send(range(20))
     await log.until_ids(20, worker)
-    twins = await log.records("orders.enriched.json", 2)
+    twins = await log.records("orders.enriched.json")
     assert Counter(json.loads(twin.value)["id"] for twin in twins) == expected(20)
     assert {json.loads(twin.value)["loud"] for twin in twins} == {"HI"}
     assert await worker.terminate() == 0
@@ -283,7 +267,7 @@ async def mine(self, request):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     worker = await start(url, "worker", "-l", "info", "--web-port", str(port)).ready()
-    await log.send("orders", range(6))
+    await log.send(range(6))
     await worker.until_said("row", 6)
 
     def get(path):

@@ -1,33 +1,24 @@
 """An installed wheel works outside the source tree: init, up, an event, a row."""
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from wheels import copy_of_the_tree
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory, wheel):
     """The wheel in an environment of its own; its dependencies are those of this one."""
     folder = tmp_path_factory.mktemp("installed")
-    tree = folder / "tree"
-    shutil.copytree(
-        ROOT,
-        tree,
-        ignore=shutil.ignore_patterns(".*", "build", "*.so", "__pycache__", "*.egg-info"),
-    )
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(tree)])
     run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")])
     python = folder / "venv" / "bin" / "python"
-    [wheel] = folder.glob("*.whl")
     run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)])
     [site] = (folder / "venv").glob("lib/python*/site-packages")
     # Appended, so that the wheel comes first; .pth files of that folder are not read from here.
@@ -66,12 +57,7 @@ def test_init_and_up_in_an_empty_folder(installed, machines, tmp_path):
 
 
 def test_without_a_compiler_pip_says_so_in_one_line(tmp_path):
-    tree = tmp_path / "tree"
-    shutil.copytree(
-        ROOT,
-        tree,
-        ignore=shutil.ignore_patterns(".*", "build", "*.so", "__pycache__", "*.egg-info"),
-    )
+    tree = copy_of_the_tree(tmp_path / "tree")
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext"], cwd=tree, capture_output=True, text=True, check=False,
         env=os.environ | {"CC": "no-such-compiler"},

@@ -6,12 +6,15 @@ Each step does what its process does, with the same parts, on the embedded log a
 import pytest
 
 from streamapp import compose
-from streamapp.agents.frames import frames
+from streamapp.agents.feed import Feed
+from streamapp.agents.frames import ring_spec
 from streamapp.agents.publish import Standpoint, enriched_records
+from streamapp.agents.pull import AttractorPull
 from streamapp.core.config import load
-from streamapp.ring import RingReader, RingSpec, RingWriter, SourcePosition
+from streamapp.core.metrics import Metrics
+from streamapp.ring import RingReader, RingWriter, SourcePosition
 from streamapp.sink import Store, StoredRecord
-from streamapp.topics.catalogue import ENRICHED, RAW
+from streamapp.topics.catalogue import ENRICHED, RAW, TWIN
 from streamapp.topics.enriched import decode
 from streamapp.topics.wire import decode_slice
 from streamapp.transport import Outgoing, open_producer, open_reader
@@ -74,11 +77,10 @@ async def test_one_event_from_the_log_to_sql_and_to_the_ring(tmp_path):
 
     # 6: the terminal agent writes the same rows as frames that a reader on this host maps
     path = tmp_path / "events.ring"
-    with RingWriter.open(path, RingSpec(plan.embedding_dim(), 8)) as ring:
-        index = ring.source_index(RAW, address.partition)
-        rows, vectors = frames(stored.enriched.rows, index, ring.spec.dim)
-        position = SourcePosition(RAW, address.partition, 1, published.offset + 1)
-        ring.write(rows, vectors, positions=[position])
+    with RingWriter.open(path, ring_spec(plan.columns(), 8)) as ring:
+        feed = Feed(ring, Metrics(), AttractorPull(path, ring.spec.dim, Metrics()))
+        feed.put([record, record])
+        assert ring.sources() == [SourcePosition(RAW, address.partition, 1, published.offset + 1)]
         with RingReader.open(path) as follower:
             [frame] = follower.read()
             assert frame.intent_id == 0
@@ -106,4 +108,7 @@ def test_the_two_messages_of_the_readme(machine):
     addresses, lost = machine.frames()
     assert sorted(addresses) == sorted((a["partition"], a["offset"]) for a in taken)
     assert lost == 0
+    topics = {path.name for path in (machine.home / "log").glob("*.db")}
+    assert topics >= {f"{RAW}.db", f"{ENRICHED}.db"}
+    assert f"{TWIN}.db" not in topics  # which STREAMAPP_JSON_TWIN would have made
     assert machine.stop() == 0

@@ -1,4 +1,4 @@
-"""The store and the ring are views: a home made anew starts both anew, and a lost view is built again."""
+"""The store and the ring are views: a lost view is built again, and a home made anew starts both anew."""
 
 import shutil
 
@@ -7,16 +7,21 @@ import pytest
 pytestmark = pytest.mark.models
 
 
-def test_a_ring_that_outlived_its_log_is_started_anew(machines):
+def test_lost_views_are_built_again_and_those_of_another_log_are_not_kept(machines):
     first = machines("home").start()
     for number in range(5):
         first.post({"message": f"old {number}", "conversation_id": "c"})
     first.wait_rows(5)
-    first.wait_for(lambda: len(first.frames()[0]) == 5, "old frames")
+    assert first.stop() == 0
+    assert not first.ring.exists()
+    (first.home / "store.duckdb").unlink()
+    first.start()
+    first.wait_rows(5)
+    first.wait_for(lambda: len(first.frames()[0]) == 5, "all frames again")
+
     ring = first.ring
     first.stop(keep_ring=True)
     shutil.rmtree(first.home)
-
     second = machines("home", ring_path=ring)
     second.ring = ring
     second.start()
@@ -25,15 +30,3 @@ def test_a_ring_that_outlived_its_log_is_started_anew(machines):
     second.wait_for(lambda: len(second.frames()[0]) == 7, "new frames, and only those")
     assert sorted(second.frames()[0]) == sorted((a["partition"], a["offset"]) for a in taken)
     assert "holds the frames of another log" in second.output()
-
-
-def test_a_store_and_a_ring_that_were_removed_are_built_again(machines):
-    machine = machines("home").start()
-    for number in range(5):
-        machine.post({"message": f"message {number}"})
-    machine.wait_rows(5)
-    machine.stop()
-    (machine.home / "store.duckdb").unlink()
-    machine.start()
-    machine.wait_rows(5)
-    machine.wait_for(lambda: len(machine.frames()[0]) == 5, "all frames again")

@@ -1,5 +1,6 @@
 """The C engine and its NumPy twin do the same to the same bytes, and read each other's files."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamapp.ring import RingReader, RingSpec, RingWriter, SourcePosition, layout
+from streamapp.ring.layout import Column
 
 CAPACITY = 8
+HALF = CAPACITY // 2
 ENGINES = ("c", "twin")
 #: Header words that hold a time, a process or a random number.
 LOCAL = (
@@ -23,12 +26,25 @@ LOCAL = (
     "last_commit_unix_us",
 )
 
+#: The engine C maps a column of 128 floats twice in a row; the twin copies at the wrap.
+SHAPES = (
+    RingSpec(3, CAPACITY),
+    RingSpec(128, CAPACITY),
+    RingSpec(3, CAPACITY, "<f2", (Column("scores", 2), Column("halves", 256, "<f2"))),
+)
+
 operations = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(0, 2 * CAPACITY + 1)),
+        st.tuples(st.just("put"), st.integers(0, 2 * CAPACITY + 1)),
         st.tuples(st.just("place"), st.integers(0, 1)),
-        st.tuples(st.just("killed"), st.integers(1, CAPACITY // 2), st.integers(0, CAPACITY // 2)),
-        st.tuples(st.just("reshape"), st.sampled_from([3, 5])),
+        st.tuples(st.just("killed"), st.integers(1, HALF), st.integers(0, HALF)),
+        st.tuples(
+            st.just("reserve"),
+            st.lists(st.booleans(), min_size=1, max_size=HALF),
+            st.sampled_from(["commit", "keep", "abandon", "killed"]),
+        ),
+        st.tuples(st.just("reshape"), st.sampled_from(SHAPES)),
         st.tuples(st.just("read"), st.integers(0, CAPACITY + 1)),
         st.tuples(st.just("latest"), st.integers(0, CAPACITY + 1)),
     ),
@@ -43,7 +59,7 @@ class Subject:
     def __init__(self, path, engine):
         self.path, self.engine = path, engine
         self.keys = self.placed = 0
-        self.spec = RingSpec(3, CAPACITY)
+        self.spec = SHAPES[0]
         self.writer = RingWriter.open(path, self.spec, engine=engine)
         self.writer.source_index("events.raw", 0)
         self.readers = [RingReader.open(path, engine=name) for name in ENGINES]
@@ -51,21 +67,53 @@ class Subject:
     def rows(self, n):
         keys = np.arange(self.keys, self.keys + n)
         self.keys += n
-        return ring_content.records(keys), ring_content.vectors(keys, self.spec.dim)
+        columns = {
+            column.name: (keys[:, None] % 64 + np.arange(column.dim)).astype(column.dtype)
+            for column in self.spec.columns
+        }
+        return ring_content.records(keys), columns
+
+    def position(self):
+        return SourcePosition("events.raw", 0, self.keys, self.keys + 1)
 
     def write(self, n):
-        records, semantic = self.rows(n)
-        position = SourcePosition("events.raw", 0, self.keys, self.keys + 1)
-        return self.writer.write(records, semantic, positions=[position])
+        records, columns = self.rows(n)
+        semantic = columns.pop("semantic")
+        return self.writer.write(records, semantic, extra=columns, positions=[self.position()])
+
+    def put(self, n):
+        """Without positions: the extension's short way, where there is one column."""
+        records, columns = self.rows(n)
+        semantic = columns.pop("semantic")
+        if columns:
+            return self.writer.write(records, semantic, extra=columns)
+        return self.writer.write(records, semantic)
 
     def place(self, partition):
         self.placed += 1
         position = SourcePosition("other", partition, self.placed, self.placed)
-        return self.writer.write(*self.rows(0), positions=[position])
+        records, columns = self.rows(0)
+        return self.writer.write(records, columns["semantic"], positions=[position])
+
+    def reserve(self, keep, how):
+        rows = self.writer.reserve(len(keep))
+        records, columns = self.rows(len(keep))
+        if how == "abandon":
+            return rows.abandon()
+        if how == "killed":
+            os.close(self.writer._lock)
+            self.writer._lock = None
+            self.reopen()
+            return self.writer.sources()
+        for name, values in columns.items():
+            rows.columns[name][:] = values
+        return rows.commit(
+            records, positions=[self.position()], keep=keep if how == "keep" else None
+        )
 
     def killed(self, n, done):
         """What a writer leaves behind that was killed with `done` of its n stamps complete."""
-        mapping, (records, semantic) = self.writer._map, self.rows(n)
+        mapping, (records, columns) = self.writer._map, self.rows(n)
         first = mapping.word("head")
         seqs = np.arange(first, first + n, dtype=np.uint64)
         slots = seqs & np.uint64(CAPACITY - 1)
@@ -73,12 +121,13 @@ class Subject:
         records["stamp"], records["frame_id"] = 2 * seqs + 1, seqs
         records["stamp"][:done] += 1
         mapping.records[slots] = records
-        mapping.semantic[slots] = semantic
+        for name, values in columns.items():
+            mapping.columns[name][slots] = values
         self.reopen()
         return self.writer.sources(), list(self.writer.covered())
 
-    def reshape(self, dim):
-        self.spec = RingSpec(dim, CAPACITY)
+    def reshape(self, spec):
+        self.spec = spec
         self.reopen()
 
     def reopen(self):
@@ -94,7 +143,8 @@ class Subject:
     @staticmethod
     def seen(frames, reader):
         where = (reader.position, reader.lost, reader.void, reader.lag)
-        return frames.records.tobytes(), frames.semantic.tobytes(), frames.lost, frames.void, where
+        columns = {name: rows.tobytes() for name, rows in frames.columns.items()}
+        return frames.records.tobytes(), columns, frames.lost, frames.void, where
 
     def bytes(self):
         raw = bytearray(self.path.read_bytes())

@@ -9,6 +9,7 @@ import pytest
 from streamapp.core.errors import Refuse
 from streamapp.ring import RingReader, RingSpec, RingWriter, layout, new_records
 from streamapp.ring._ring import LAYOUT
+from streamapp.ring.layout import Column
 
 ROOT = Path(__file__).parents[2]
 TYPES = {
@@ -40,7 +41,7 @@ def test_python_and_c_agree_on_every_constant():
     names = {key for key in LAYOUT if "." not in key and key not in TYPES} - ours.keys()
     ours |= {name: getattr(layout, name.upper()) for name in names}
     assert ours == {name: LAYOUT[name] for name in ours}
-    assert len(ours) == 26
+    assert len(ours) == 28
 
 
 def test_the_spec_of_layout_2_has_not_moved():
@@ -76,18 +77,20 @@ def test_the_header_is_plain_c11(tmp_path):
 
 def test_a_reader_needs_only_the_descriptors(shm):
     """A reader made of struct alone finds every value, from the file's own description."""
-    with RingWriter.open(shm / "ring", RingSpec(3, 4)) as writer:
+    spec = RingSpec(3, 4, extra=(Column("scores", 2, "<f2"), Column("second", 5)))
+    with RingWriter.open(shm / "ring", spec) as writer:
         records = new_records(6)
         for place, name in enumerate(layout.RECORD_DTYPE.names):
             if name not in {"stamp", "frame_id", "epoch"}:
                 records[name] = (np.arange(6) + place).reshape(
                     (6,) + (1,) * (records[name].ndim - 1)
                 )
-        writer.write(records, np.arange(18, dtype=np.float32).reshape(6, 3))
+        extra = {"scores": np.arange(12).reshape(6, 2), "second": np.arange(30).reshape(6, 5)}
+        writer.write(records, np.arange(18, dtype=np.float32).reshape(6, 3), extra=extra)
     raw = (shm / "ring").read_bytes()
     count, start = struct.unpack_from("<I", raw, 36)[0], struct.unpack_from("<I", raw, 48)[0]
     frames = RingReader.open(shm / "ring").latest(4)
-    kinds = {"f4": "f", "i8": "q", "u8": "Q", "i4": "i", "u4": "I", "u2": "H", "u1": "B"}
+    kinds = {"f4": "f", "f2": "e", "i8": "q", "u8": "Q", "i4": "i", "u4": "I", "u2": "H", "u1": "B"}
     seen = set()
     for index in range(count):
         name, dtype, ndim, rows, _, _, offset, stride = struct.unpack_from(
@@ -96,10 +99,10 @@ def test_a_reader_needs_only_the_descriptors(shm):
         name, code = name.rstrip(b"\0").decode(), kinds[dtype[1:].rstrip(b"\0").decode()]
         shape = f"<{rows if ndim else 1}{code}"
         values = [struct.unpack_from(shape, raw, offset + seq % 4 * stride) for seq in range(2, 6)]
-        expected = frames.semantic if name == "semantic" else frames.records[name]
+        expected = frames.columns[name] if name in frames.columns else frames.records[name]
         assert np.array_equal(np.array(values).reshape(expected.shape), expected), name
         seen.add(name)
-    assert seen == {*layout.RECORD_DTYPE.names, "semantic"}
+    assert seen == {*layout.RECORD_DTYPE.names, "semantic", "scores", "second"}
 
 
 @pytest.mark.parametrize(
@@ -110,8 +113,17 @@ def test_a_reader_needs_only_the_descriptors(shm):
         ({"capacity": 1 << 25}, "power of two"),
         ({"dim": 0}, "dim 0"),
         ({"dim": 65_536}, "dim 65536"),
-        ({"dtype": "<f8"}, "<f4, <f2"),
+        ({"dtype": "<f8"}, "<f4 or <f2"),
         ({"dim": 65_535, "capacity": 1 << 24}, "bytes"),
+        ({"extra": tuple(Column(f"c{i}", 1) for i in range(8))}, "9 columns are more than 8"),
+        ({"extra": (Column("scores", 1), Column("scores", 2))}, "'scores' is there twice"),
+        ({"extra": (Column("semantic", 1),)}, "'semantic' is there twice"),
+        ({"extra": (Column("sentiment", 1),)}, "'sentiment': its name means"),
+        ({"extra": (Column("records", 1),)}, "'records': its name means"),
+        ({"extra": (Column("Scores", 1),)}, "'Scores': a name is"),
+        ({"extra": (Column("s" * 25, 1),)}, "a name is 1 to 24"),
+        ({"extra": (Column("scores", 0),)}, "'scores': dim 0"),
+        ({"extra": (Column("scores", 1, "<i4"),)}, "'scores': dtype '<i4'"),
     ],
 )
 def test_an_impossible_shape_is_refused(spec, reason):
@@ -121,7 +133,17 @@ def test_an_impossible_shape_is_refused(spec, reason):
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 32, 64, 8192])
-def test_the_column_starts_on_a_page_behind_the_records(capacity):
-    spec = RingSpec(5, capacity)
-    assert spec.column_off % 4096 == 0
-    assert 0 <= spec.column_off - (8192 + capacity * 128) < 4096
+def test_every_column_starts_on_the_first_page_behind_the_one_before(capacity):
+    spec = RingSpec(5, capacity, extra=(Column("a", 3, "<f2"), Column("b", 1)))
+    ends = [8192 + capacity * 128]
+    for offset, column in zip(spec.offsets, spec.columns, strict=True):
+        assert offset % 4096 == 0
+        assert 0 <= offset - ends[-1] < 4096
+        ends.append(offset + capacity * column.row_bytes)
+    assert spec.file_bytes == ends[-1]
+
+
+def test_the_default_ring_fits_dockers_shared_memory():
+    assert RingSpec().capacity == 8192
+    assert 2 * RingSpec().file_bytes < 64 << 20, "also while it is replaced by another shape"
+    assert RingSpec(1024).file_bytes < 64 << 20

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamapp.core.errors import Refuse
-from streamapp.ring import RingReader, RingSpec, RingWriter, new_records
+from streamapp.ring import Ring, RingReader, RingSpec, RingWriter, new_records
 
 SPEC = RingSpec(4, 16)
 
@@ -26,8 +26,8 @@ def run(code, *args):
 
 
 def test_a_reader_cannot_write_by_numpy(ring, engine):
-    views = RingReader.open(ring, engine=engine).views()
-    for view in views:
+    file = Ring.open(ring, engine=engine)
+    for view in (file.records, file.semantic, file.latest(3).semantic):
         with pytest.raises(ValueError, match="read-only"):
             view[0] = view[1]
         with pytest.raises(ValueError, match="WRITEABLE"):
@@ -37,9 +37,9 @@ def test_a_reader_cannot_write_by_numpy(ring, engine):
 def test_a_reader_that_writes_all_the_same_dies(ring, engine):
     code = """
 import ctypes, resource, sys
-from streamapp.ring import RingReader
+from streamapp.ring import Ring
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-views = RingReader.open(sys.argv[1], engine=sys.argv[2]).views()
+views = Ring.open(sys.argv[1], engine=sys.argv[2])
 print(views.semantic.sum())
 ctypes.memset(views.semantic.ctypes.data, 1, 1)
 """
@@ -48,25 +48,27 @@ ctypes.memset(views.semantic.ctypes.data, 1, 1)
     assert ring.read_bytes() == before
 
 
-def test_views_outlive_their_reader_and_the_file(ring, engine):
-    reader = RingReader.open(ring, engine=engine)
-    views, column = reader.views(), reader.views().semantic[1:3]
-    reader.close()
-    reader.close()
-    del reader
+def test_arrays_outlive_their_ring_and_the_file(ring, engine):
+    file = Ring.open(ring, engine=engine)
+    records, column, window = file.records, file.semantic[1:3], file.latest(2)
+    file.close()
+    file.close()
+    del file
     ring.unlink()
     gc.collect()
     assert column.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
-    assert views.records["stamp"][:6].tolist() == [2, 4, 6, 8, 10, 0]
+    assert window.semantic.tolist() == [[12, 13, 14, 15], [16, 17, 18, 19]]
+    assert window.valid().all()
+    assert records["stamp"][:6].tolist() == [2, 4, 6, 8, 10, 0]
 
 
 def test_the_mapping_ends_with_its_last_view(ring, engine):
     def mapped():
         return Path("/proc/self/maps").read_text(encoding="ascii").count(str(ring))
 
-    reader = RingReader.open(ring, engine=engine)
-    column = reader.views().semantic
-    del reader
+    file = Ring.open(ring, engine=engine)
+    column = file.semantic
+    del file
     gc.collect()
     assert mapped() == 1
     del column
@@ -85,7 +87,7 @@ reader = RingReader.open(sys.argv[1])
 pid = os.fork()
 if pid == 0:
     try:
-        writer.write(new_records(1), np.zeros((1, 4)))
+        writer.write(new_records(1), np.zeros((1, 4), "<f4"))
     except Halt:
         os._exit(0 if len(reader.read()) == 5 else 3)
     os._exit(4)

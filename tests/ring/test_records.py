@@ -63,7 +63,8 @@ def test_frames_by_column_and_one_by_one():
     records = new_records(3)
     records["sentiment"] = [0.5, -0.5, 0.25]
     records["frame_id"] = [7, 8, 9]
-    frames = Frames(records, np.arange(6, dtype=np.float32).reshape(3, 2), lost=2)
+    vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
+    frames = Frames(records, ("semantic",), (vectors,), lost=2)
     assert frames.sentiment.tolist() == [0.5, -0.5, 0.25]
     assert [frame.frame_id for frame in frames] == [7, 8, 9]
     assert frames[-1].semantic.tolist() == [4, 5]

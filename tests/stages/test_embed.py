@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamapp.plugin import Refuse, float32_vector
+from streamapp.plugin import Refuse, VectorStage, float32_vector
 from streamapp.plugin.testing import HashModels, batch_of
 from streamapp.stages.embed import Embed
 
@@ -35,3 +35,22 @@ def test_unknown_options_suggest_the_nearest():
     with pytest.raises(Refuse, match="modle") as caught:
         Embed({"modle": "x"})
     assert caught.value.fix == "did you mean model?"
+
+
+def test_vectors_go_into_the_memory_that_the_stage_is_given():
+    stage = Embed({})
+    stage.declare(HashModels(8))
+    stage.open(HashModels(8))
+    given = []
+
+    def allocate(rows, dim):
+        given.append(np.zeros((rows, dim), np.float32))
+        return given[-1]
+
+    assert isinstance(stage, VectorStage)
+    stage.allocate = allocate
+    column = stage.enrich(batch_of(text=["one", None, "two"]))["embedding"]
+    [memory] = given
+    assert column.values.buffers()[1].address == memory.ctypes.data
+    assert column.is_valid().to_pylist() == [True, False, True]
+    np.testing.assert_array_equal(memory[2], column[2].as_py())

@@ -79,6 +79,32 @@ def test_state_lasts_from_send_to_send_and_over_a_restart(streamapp):
     assert [row["count"] for row in streamapp.rows()] == [1, 1, 2, 3, 2]
 
 
+def test_a_repeat_is_dropped_before_the_stages_as_a_worker_does(streamapp):
+    streamapp.use(Count)
+    event = {"type": "a", "id": "1"}
+    assert [row["count"] for row in streamapp.send(event, event, {"type": "a", "id": "2"})] == [
+        1,
+        2,
+    ]
+    assert streamapp.send(event) == []
+    streamapp.restart()
+    assert [row["count"] for row in streamapp.send(event, {**event, "source": "other"})] == [3]
+    assert streamapp.repeats == 3
+
+
+def test_an_event_that_was_rejected_may_come_again(streamapp):
+    answers = [False, True]
+
+    @stage("moody", version=1, reads=["text"], writes={"ok": "bool"})
+    def moody(text):
+        return {"ok": not 1 / answers.pop(0)}
+
+    streamapp.use(moody)
+    event = {"id": "1", "text": "hello"}
+    assert streamapp.send(event) == []
+    assert len(streamapp.send(event)) == 1
+
+
 def test_a_conversation_has_a_pace(streamapp):
     streamapp.use(Kinetics, Embed)
     for _ in range(2):

@@ -277,6 +277,55 @@ def test_a_function_is_a_stage():
     assert batch.column("words").to_pylist() == [2, None]
 
 
+def test_a_function_that_reads_nothing_is_called_once_a_row():
+    @stage("dice", version=1, reads=[], writes={"eyes": "int32"})
+    def dice():
+        return {"eyes": 4}
+
+    dice.name = "dice"
+    batch, _ = run(opened(dice), ["a", None, "c"])
+    assert batch.column("eyes").to_pylist() == [4, 4, 4]
+    assert not batch.rejects
+
+
+@pytest.mark.parametrize(
+    ("columns", "says", "fix"),
+    [
+        ({"reads": "text"}, "reads='text' is no list of columns", "write reads=['text']"),
+        ({"reads": None}, "reads=None is no list", "reads=['text']"),
+        ({"writes": "words"}, "writes='words' does not say the types", "{'words': \"int32\"}"),
+        ({"writes": ["words"]}, "writes=['words'] does not say the types", "int32"),
+        ({"writes": {"words": int}}, "column 'words' has unknown type <class 'int'>", "Arrow type"),
+    ],
+)
+def test_columns_of_another_shape_are_refused_when_declared(columns, says, fix):
+    with pytest.raises(Refuse) as caught:
+        stage("words", version=1, **{"reads": ["text"], "writes": {"words": "int32"}, **columns})
+    assert says in caught.value.message
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("columns", [{"reads": "text"}, {"writes": ["length"]}])
+def test_columns_of_another_shape_are_refused_when_a_class_is_made(columns):
+    wrong = type("Wrong", (Length,), columns)
+    with pytest.raises(Refuse, match="'length': (reads='text' is no list|.+ not say the types)"):
+        opened(wrong)
+
+
+@pytest.mark.parametrize("method", ["__init__", "declare", "open"])
+def test_a_stage_that_fails_before_the_first_batch_is_refused_with_the_place(method):
+    def fail(*_):
+        raise KeyError("where")
+
+    broken = type("Broken", (Length,), {method: fail})
+    with pytest.raises(Refuse) as caught:
+        opened(broken)
+    line = fail.__code__.co_firstlineno + 1
+    assert "stage 'length' fails in " + method in caught.value.message
+    assert f"KeyError: 'where' (test_plan.py:{line})" in caught.value.message
+    assert caught.value.fix
+
+
 @pytest.mark.parametrize(
     ("result", "why"),
     [

@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(params=["c", "twin"])
+def engine(request):
+    return request.param

@@ -1,0 +1,28 @@
+"""``streamapp up``: who runs beside whom."""
+
+from dataclasses import replace
+
+import pytest
+
+from streamapp.cli.up import PROCESSES, processes, supervisor
+from streamapp.compose import mirror_app
+from streamapp.core.config import load
+from streamapp.core.errors import Refuse
+from streamapp.screen.summary import addresses
+
+
+@pytest.mark.parametrize("ring", ["c", "twin"])
+def test_a_terminal_writes_the_ring(clean, ring):
+    settings = replace(load()[0], ring=ring)
+    assert processes(settings) == PROCESSES
+    assert tuple(addresses(settings)) == PROCESSES
+
+
+def test_a_worker_that_writes_the_ring_is_its_own_terminal(clean):
+    settings = replace(load()[0], ring="direct")
+    assert processes(settings) == ("gateway", "worker", "store")
+    assert tuple(supervisor(settings).children) == processes(settings)
+    assert tuple(addresses(settings)) == processes(settings)
+    with pytest.raises(Refuse, match="the worker of this host writes") as caught:
+        mirror_app(settings)
+    assert "no terminal" in caught.value.fix
