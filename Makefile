@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 C      := $(wildcard streamapp/*/*.c streamapp/*/*.h include/*.h)
 
-.PHONY: setup demo up kafka test check bench bench-footprint bench-transport soak clean help
+.PHONY: setup demo up kafka test check bench bench-footprint bench-ring bench-transport soak clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,7 +40,7 @@ check: $(VENV)/.dev  ## linters, types and floors
 	@$(BIN)/lint-imports --no-cache
 
 test: setup check  ## all tests; closes with what is not proven here
-	@$(BIN)/python -m pytest -m "not soak"
+	@$(BIN)/python -m pytest -m "not soak" --ignore tests/house/test_linters.py  # which is `check`
 
 soak: setup  ## the long forms of the fault tests
 	@$(BIN)/python -m pytest -m soak --timeout 7200
@@ -50,6 +50,9 @@ bench: setup  ## every benchmark; tables here, figures in bench/results/
 
 bench-transport: setup  ## our transports beside Faust, Quix Streams and aiokafka (about five minutes)
 	@$(BIN)/python bench/bench_transport.py
+
+bench-ring: setup  ## the ring beside memcpy, shared_memory, iceoryx2 and zmq (about four minutes)
+	@$(BIN)/python bench/bench_ring.py
 
 bench-footprint: setup  ## memory of the four processes, idle and loaded
 	@$(BIN)/python bench/bench_footprint.py
