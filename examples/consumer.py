@@ -11,6 +11,7 @@ for another.
 """
 
 import argparse
+import signal
 import sys
 
 from streamapp.core.errors import StreamappError
@@ -71,6 +72,7 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # head(1) may end it
     try:
         sys.exit(main())
     except StreamappError as error:

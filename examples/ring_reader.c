@@ -64,7 +64,8 @@ static void open_ring(const char *path) {
     for (uint32_t i = 0; i < header->n_columns; i++)
         if (!lies_within(&fields[i]))
             fail(path, "has a field that lies outside the file");
-    if (!header->n_columns || strcmp(fields->name, "stamp") || fields->offset % 8 || fields->stride % 8)
+    if (!header->n_columns || strcmp(fields->name, "stamp") || strncmp(fields->dtype, "<u8", 8) || fields->ndim ||
+        fields->offset % 8 || fields->stride % 8)
         fail(path, "does not begin its rows with a stamp");
 }
 

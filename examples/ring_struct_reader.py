@@ -11,6 +11,7 @@ byte what NumPy would map; to read for a purpose use ``streamapp.ring``.
 """
 
 import mmap
+import signal
 import struct
 import sys
 
@@ -31,12 +32,12 @@ class Field:
         )
         self.name = name.rstrip(b"\0").decode()
         self.kind = KINDS[dtype.rstrip(b"\0").decode()]
-        self.count = shape if ndim else 1
+        self.row = struct.Struct(f"<{shape if ndim else 1}{self.kind[1]}")
+        self.size = self.row.size
 
     def read(self, ring, slot):
         """The values of one row."""
-        row = struct.Struct(f"<{self.count}{self.kind[1]}")
-        return row.unpack_from(ring, self.offset + slot * self.stride)
+        return self.row.unpack_from(ring, self.offset + slot * self.stride)
 
     def text(self, values):
         """``name=1,2,3``, numbers as C's ``%.9g`` writes them."""
@@ -51,12 +52,30 @@ def word(ring, offset):
 
 def fields_of(ring):
     """Every field and column; the first is the row's stamp."""
-    magic, version, order, _capacity, size = struct.unpack_from("<8sIIQQ", ring)
+    magic, version, order, capacity, size = struct.unpack_from("<8sIIQQ", ring)
     if magic != MAGIC or version != 2 or order != 0x01020304 or size > len(ring):
-        raise SystemExit("this is not a ring of layout 2 in this machine's byte order")
+        raise ValueError("not a ring of layout 2 in this machine's byte order")
     (count,) = struct.unpack_from("<I", ring, 36)
     (start,) = struct.unpack_from("<I", ring, 48)
-    return [Field(ring[at : at + 64]) for at in range(start, start + 64 * count, 64)]
+    fields = [Field(ring[at : at + 64]) for at in range(start, start + 64 * count, 64)]
+    stamp = fields[0] if fields else None
+    if not stamp or (stamp.name, stamp.kind, stamp.size, stamp.offset % 8) != ("stamp", "<Q", 8, 0):
+        raise ValueError("its rows do not begin with a stamp")
+    if not capacity or capacity & (capacity - 1):
+        raise ValueError("its capacity is not a power of two")
+    if any(field.offset + (capacity - 1) * field.stride + field.size > size for field in fields):
+        raise ValueError("a field lies outside the file")
+    return fields
+
+
+def open_ring(path):
+    """The file's bytes, and its fields."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # pathlib would be one more thing to know
+            ring = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return ring, fields_of(ring)
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        raise SystemExit(f"{path}: no ring that can be read: {error}") from None
 
 
 def oldest(ring):
@@ -67,9 +86,7 @@ def oldest(ring):
 
 def main(path):
     """Print the rows from the oldest to the newest, and say what was missed."""
-    with open(path, "rb") as file:  # noqa: PTH123  # pathlib would be one more thing to know
-        ring = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    fields = fields_of(ring)
+    ring, fields = open_ring(path)
     capacity, want = word(ring, 16), oldest(ring)
     frames = lost = void = 0
     while want < word(ring, 384):  # head: rows below it are there
@@ -86,4 +103,7 @@ def main(path):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: ring_struct_reader.py PATH")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # head(1) may end it
     main(sys.argv[1])

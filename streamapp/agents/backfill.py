@@ -6,7 +6,7 @@ the oldest that is wanted counts as done, so that nobody takes it for a gap.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -128,7 +128,18 @@ async def _look_back(
         rows += sum(len(record.sources) for record in block)
         seen.extendleft(reversed(block))
         stop, step = first, min(2 * step, STEP_MAX)
-    return list(seen)
+    return _once(seen)
+
+
+def _once(records: Iterable[_Seen]) -> list[_Seen]:
+    """Without the rows that an earlier record has: who lost a partition may publish them late."""
+    found: list[_Seen] = []
+    end = 0
+    for record in records:
+        new = record.sources >= end
+        end = max(end, record.cover.next)
+        found.append(record._replace(sources=record.sources[new], ingest_us=record.ingest_us[new]))
+    return found
 
 
 async def _read(

@@ -15,7 +15,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,6 @@ from streamapp.agents.feed import Feed
 from streamapp.agents.frames import EMBEDDING, copy_vectors, embedded, records_of, vectors
 from streamapp.agents.kinship import InWriter, open_ours, reading
 from streamapp.agents.outcome import guarded, persist
-from streamapp.agents.pull import AttractorPull
 from streamapp.core.batch import Batch
 from streamapp.core.errors import Refuse
 from streamapp.core.metrics import Metrics
@@ -68,7 +66,8 @@ class DirectRing:
         self._enriched = enriched
         self._in_thread: InWriter | None = None
         self._beating: asyncio.Task[None] | None = None
-        self._identity: tuple[int, int] | None = None
+        #: One at a time fills a ring with its past or begins a new one.
+        self._turn = asyncio.Lock()
 
     async def open(self, in_thread: InWriter) -> None:
         """Become the writer of this log's ring; from now on its thread is the given one.
@@ -78,7 +77,7 @@ class DirectRing:
         """
         self._in_thread = in_thread
         ring = await open_ours(self._claim, self._reader, self._enriched, self._metrics, in_thread)
-        await in_thread(self._write, ring)
+        await in_thread(self._use, ring)
         self._beating = asyncio.create_task(guarded(self._beat()))
 
     async def take_over(self, positions: Mapping[Source, int]) -> None:
@@ -96,17 +95,18 @@ class DirectRing:
             ends = {
                 source: (await reader.bounds(self._enriched, source[1]))[1] for source in positions
             }
-        lacking = await in_thread(frames.lacking, positions)
-        if lacking:
-            partitions = {source[1]: ends[source] for source in lacking}
-            await fill(frames.feed, self._reader, partitions, in_thread)
-        await in_thread(frames.go_on, {s: (at, ends[s]) for s, at in positions.items()})
+        async with self._turn:
+            lacking = await in_thread(frames.lacking, positions)
+            if lacking:
+                partitions = {source[1]: ends[source] for source in lacking}
+                await fill(frames.feed, self._reader, partitions, in_thread)
+            await in_thread(frames.go_on, {s: (at, ends[s]) for s, at in positions.items()})
 
     async def close(self) -> None:
         """Give the ring up; no batch is in work any more."""
         if self._beating is not None:
             self._beating.cancel()
-            await self._thread()(self._let_go)
+            await self._thread()(self.frames.feed.close)
 
     def _claim(self) -> RingWriter:
         try:
@@ -124,27 +124,20 @@ class DirectRing:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            await self._thread()(self._look)
+            if not await self._thread()(self.frames.feed.beat):
+                async with self._turn:
+                    await self._thread()(self._rebuild)
 
-    def _look(self) -> None:
-        """In the thread: the ring lives; one that was removed is built anew, without its past."""
-        feed = self.frames.feed
-        feed.ring.heartbeat()
-        feed.pull.look()
-        if self._identity != _identity(feed.ring.path):
-            logger.warning("%s was removed or replaced: it is built anew", feed.ring.path)
-            self._let_go()
-            self._write(self._claim())
+    def _rebuild(self) -> None:
+        """In the thread: another file for one that was removed, without its past."""
+        ring = self.frames.feed.ring
+        logger.warning("%s was removed or replaced: it is built anew", ring.path)
+        self.frames.feed.close()
+        self._use(self._claim())
 
-    def _write(self, ring: RingWriter) -> None:
+    def _use(self, ring: RingWriter) -> None:
         """In the thread: write this ring from now on."""
-        self._identity = _identity(ring.path)
-        pull = AttractorPull(ring.path, ring.spec.dim, self._metrics)
-        self.frames.use(Feed(ring, self._metrics, pull))
-
-    def _let_go(self) -> None:
-        self.frames.feed.pull.close()
-        self.frames.feed.ring.close()
+        self.frames.use(Feed(ring, self._metrics))
 
     def _thread(self) -> InWriter:
         assert self._in_thread is not None  # noqa: S101  # opened first
@@ -254,15 +247,6 @@ class DirectFrames:
         keep = None if n == len(place) else np.arange(len(place)) < n
         place.commit(records, positions=[position], keep=keep)
         self.feed.count(records[:n])
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at the path, if one is."""
-    try:
-        status = path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_dev, status.st_ino
 
 
 def lies_in(rows: pa.RecordBatch, memory: Array) -> bool:

@@ -5,6 +5,7 @@ So a writer that was killed at any moment goes on without a gap and without a fr
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -34,20 +35,20 @@ class Feed:
     """Puts enriched records into a ring, in the order given.  Use it from one thread.
 
     Args:
-        ring: just opened; nobody else writes it meanwhile.
+        ring: just opened; it is ours from now on.
         metrics: of this process.
-        pull: of this host's attractors.
 
     Attributes:
         ledger: the source offsets that need no frame any more.
-        pull: as given.
+        pull: of this host's attractors.
     """
 
-    def __init__(self, ring: RingWriter, metrics: Metrics, pull: AttractorPull) -> None:
+    def __init__(self, ring: RingWriter, metrics: Metrics) -> None:
         self.ring = ring
         self.ledger = ring.covered()
+        self.pull = AttractorPull(ring.path, ring.spec.dim, metrics)
         self._metrics = metrics
-        self.pull = pull
+        self._file = _file_at(ring.path)
         self._picked = picked(ring.spec)
         self._rows_max = min(ring.spec.commit_rows_max, COMMIT_ROWS_MAX)
         self._enriched = {(s.topic, s.partition): s.next_enriched_offset for s in ring.sources()}
@@ -95,6 +96,20 @@ class Feed:
             so_far = position._replace(next_source_offset=min(end, position.next_source_offset))
             self._commit([Piece(part, so_far)], limit)
         self._commit([Piece(rows.slice(last), position)], rows.num_rows - last)
+
+    def beat(self) -> bool:
+        """Say that the writer lives and look for attractors; False when the file is not there.
+
+        Call it every second or so.
+        """
+        self.ring.heartbeat()
+        self.pull.look()
+        return self._file is not None and self._file == _file_at(self.ring.path)
+
+    def close(self) -> None:
+        """Give the ring up."""
+        self.pull.close()
+        self.ring.close()
 
     def count(self, records: Array) -> None:
         """Count rows that were committed; they may be none."""
@@ -165,6 +180,15 @@ class Feed:
         none = np.empty((0, self.ring.spec.dim), self.ring.spec.dtype)
         extra = {c.name: np.empty((0, c.dim), c.dtype) for c in self.ring.spec.extra}
         self.ring.write(np.empty(0, RECORD_DTYPE), none, extra=extra, positions=positions)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file is at the path; None when there is none, or it is out of our sight."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _alike(one: Piece, other: Piece) -> bool:

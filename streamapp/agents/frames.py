@@ -2,7 +2,8 @@
 
 ``confidence`` is the intent's.  What a row does not know keeps the ring's default with its presence
 bit off; processing time is a metric, not a field, and ``duration_ms`` is the event's own.  A column
-of another type than the ring's field (a stage of another version) is not known either.
+of another type than the ring's field (a stage of another version) is not known either, nor is a
+whole number beyond its 32 bits.
 """
 
 from typing import Any
@@ -66,6 +67,7 @@ _ACTORS = {name: code for code, name in enumerate(ACTOR_TYPES)} | {
     "bot": 2,
 }
 _BITS = {field: np.uint32(presence(field)) for field in PRESENCE_FIELDS}
+_INT32 = np.iinfo(np.int32)
 _SPIN = pa.list_(pa.float32(), 4)
 _DTYPES = {pa.float32(): "<f4", pa.float16(): "<f2"}
 
@@ -208,11 +210,17 @@ def _kept(column: pa.Array) -> pa.Array:
 
 
 def _fill_number(records: Array, field: str, column: pa.Array) -> None:
-    """The column's values where it has any; the ring's default stays elsewhere."""
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+    """The column's values where it has any that fit; the ring's default stays elsewhere."""
+    whole = records[field].dtype.kind == "i"
+    if not (pa.types.is_integer(column.type) or (pa.types.is_floating(column.type) and not whole)):
         return
     having = _having(column)
-    records[field][having] = _kept(column).to_numpy(zero_copy_only=False)
+    values = _kept(column).to_numpy(zero_copy_only=False)
+    if whole and column.type != pa.int32():
+        fits = (values >= _INT32.min) & (values <= _INT32.max)
+        having, values = np.flatnonzero(_valid(column))[fits], values[fits]
+    with np.errstate(over="ignore"):  # beyond float32 is infinite
+        records[field][having] = values
     records["presence"][having] |= _BITS[field]
 
 

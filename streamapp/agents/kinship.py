@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from streamapp.agents.outcome import persist
+from streamapp.core.errors import Refuse
 from streamapp.core.metrics import Metrics
 from streamapp.ring import Ring, RingWriter, unpack_source
 from streamapp.transport.clients import Reader
@@ -69,11 +70,13 @@ async def holds_this_log(ring: RingWriter, reader: Reader, enriched: str) -> boo
     """
     sources = ring.sources()
     for source in sources:
-        _, enriched_end = await reader.bounds(enriched, source.partition)
-        _, source_end = await reader.bounds(source.topic, source.partition)
+        enriched_end = await _end(reader, enriched, source.partition)
+        source_end = await _end(reader, source.topic, source.partition)
         if source.next_enriched_offset > enriched_end or source.next_source_offset > source_end:
             return False
     for index, (offset, ingest_us) in _newest_frames(ring).items():
+        if index >= len(sources):
+            return False  # a frame of no source: somebody's own program wrote it
         topic, partition = sources[index][:2]
         begin, _ = await reader.bounds(topic, partition)
         if offset < begin:
@@ -82,6 +85,16 @@ async def holds_this_log(ring: RingWriter, reader: Reader, enriched: str) -> boo
         if not found or found[0].offset != offset or found[0].timestamp * 1000 != ingest_us:
             return False
     return True
+
+
+async def _end(reader: Reader, topic: str, partition: int) -> int:
+    """One past the last offset; -1 when the log has no such partition."""
+    try:
+        return (await reader.bounds(topic, partition))[1]
+    except Refuse as error:
+        if error.code not in {"topic.unknown", "topic.partition"}:
+            raise
+        return -1
 
 
 def _newest_frames(ring: RingWriter) -> dict[int, tuple[int, int]]:

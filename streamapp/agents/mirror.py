@@ -8,13 +8,11 @@ new, or was removed while it was written, gets the newest frames of the topic fi
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from streamapp.agents.backfill import fill
 from streamapp.agents.feed import Feed
 from streamapp.agents.kinship import open_ours, reading
 from streamapp.agents.outcome import persist
-from streamapp.agents.pull import AttractorPull
 from streamapp.agents.typed import SliceEvent
 from streamapp.agents.view import ViewAgent
 from streamapp.core.clock import monotonic_s
@@ -50,8 +48,6 @@ class MirrorAgent(ViewAgent):
         self._open_ring = open_ring
         self._reader = reader
         self._feed: Feed | None = None
-        self._pull: AttractorPull | None = None
-        self._identity: tuple[int, int] | None = None
         #: Partition to the enriched offset up to which the ring is filled from the log by us.
         self._ends: dict[int, int] = {}
         #: One at a time opens the ring or reads the log: an assignment, or the work between two.
@@ -131,31 +127,14 @@ class MirrorAgent(ViewAgent):
 
     def _take(self, ring: RingWriter) -> None:
         """In the writer thread, as all that follows: begin to write this ring."""
-        self._identity = _identity(ring.path)
-        self._pull = AttractorPull(ring.path, ring.spec.dim, self._metrics)
-        self._feed = Feed(ring, self._metrics, self._pull)
+        self._feed = Feed(ring, self._metrics)
 
     def _let_go(self) -> None:
-        if self._pull is not None:
-            self._pull.close()
-        self._writing().ring.close()
-        self._feed = self._pull = None
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
 
     def _beat(self) -> bool:
-        """Say that the writer lives and look for attractors; False when the file is not there."""
-        ring = self._writing().ring
-        ring.heartbeat()
-        if self._pull is not None:
-            self._pull.look()
+        """False when the ring's file is not there."""
         self._beat_s = monotonic_s()
-        found = _identity(ring.path)
-        return found is not None and found == self._identity
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at the path; None when there is none."""
-    try:
-        status = path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_dev, status.st_ino
+        return self._writing().beat()

@@ -156,10 +156,8 @@ class Pipeline:
         self._decoded: asyncio.Queue[_Work] = asyncio.Queue(1)
         self._made: asyncio.Queue[_Work] = asyncio.Queue(1)
         self._inferring = asyncio.Lock()
-        self._tasks = [
-            asyncio.create_task(guarded(step()))
-            for step in (self._decode, self._infer, self._publish)
-        ]
+        steps = (self._decode, self._infer, self._publish)
+        self._tasks = [asyncio.create_task(self._run(step)) for step in steps]
 
     def drop(self) -> None:
         """Publish and acknowledge nothing more."""
@@ -181,6 +179,9 @@ class Pipeline:
 
     def _is_ours(self) -> bool:
         return self.generation == self._shared.generation()
+
+    async def _run(self, step: Callable[[], Awaitable[None]]) -> None:
+        await guarded(step())  # begun in the task: one that is dropped before it starts never is
 
     async def _decode(self) -> None:
         """First step: from the queue to columns."""

@@ -72,8 +72,9 @@ class AttractorPull:
         if self._units is None:
             return
         vectors = semantic.astype(np.float32, copy=False)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        cosines = (vectors @ self._units.T) / np.where(lengths > 0, lengths, 1)
+        with np.errstate(invalid="ignore", over="ignore"):  # what has no direction is near nothing
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            cosines = (vectors @ self._units.T) / np.where(lengths > 0, lengths, 1)
         pulls = np.where(cosines > NEAR_COSINE, cosines, 0) @ self._weights
         records["attractor_pull"][known] = pulls[known]
         records["presence"][known] |= np.uint32(presence("attractor_pull"))

@@ -182,22 +182,20 @@ def _plane(settings: Settings) -> "ControlPlane":
 
 
 def _learned(settings: Settings, k: int, count: int) -> "tuple[Attractor, ...]":
-    import numpy as np
-
     from streamapp.ring import RingReader, RowFlag
-    from streamapp.ring.centroids import centroids
+    from streamapp.ring.centroids import centroids, unit_vectors
     from streamapp.ring.control import Attractor
 
     with RingReader.open(settings.ring_file, engine=settings.ring_engine) as reader:
         frames = reader.latest(count)
-    known = (frames.flags & RowFlag.EMBEDDED) != 0
-    if known.sum() < k:
+    vectors = unit_vectors(frames.semantic[(frames.flags & RowFlag.EMBEDDED) != 0])
+    if len(vectors) < k:
         raise Refuse(
             "attractors.frames",
-            f"{known.sum()} of the newest {len(frames)} frames have a vector, fewer than k = {k}",
+            f"{len(vectors)} of the newest {len(frames)} frames have a vector, fewer than k = {k}",
             "wait for more frames, look at more with --frames, or give a smaller --k",
         )
-    centres, shares = centroids(frames.semantic[known].astype(np.float32), k)
+    centres, shares = centroids(vectors, k)
     return tuple(
         Attractor(f"{LEARNED}{number}", float(share), centre)
         for number, (centre, share) in enumerate(zip(centres, shares, strict=True), 1)

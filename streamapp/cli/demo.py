@@ -1,4 +1,4 @@
-"""``streamapp demo``: real messages through all four processes, then what came out."""
+"""``streamapp demo``: real messages through all processes, then what came out."""
 
 import asyncio
 import secrets
@@ -67,7 +67,7 @@ async def _run(settings: Settings, messages: list[dict[str, str]]) -> None:
     watched = supervisor(settings)
     await watched.start()
     try:
-        with screen.status("starting gateway, worker, store and terminal"):
+        with screen.status(f"starting {', '.join(processes(settings))}"):
             missing = await wait_ready(settings, set(processes(settings)), READY_S_MAX)
         refuse_if_refused(watched, settings)
         if missing:
@@ -81,7 +81,7 @@ async def _run(settings: Settings, messages: list[dict[str, str]]) -> None:
         clean = await watched.stop()
     if not clean:
         raise Halt("demo.stop", "a process did not stop cleanly", f"see {settings.home / 'logs'}")
-    screen.print("[bold green]done[/]: all four processes drained and stopped")
+    screen.print("[bold green]done[/]: all processes drained and stopped")
 
 
 def _show(settings: Settings, sent: "list[Sent]") -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,16 @@ from streamapp.core.config import Settings, describe, load
 Command = Callable[..., Any]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class NumberRange(click.FloatRange):
+    """A float within limits; ``nan``, which no limit stops, is none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number.", param, ctx) if isnan(number) else number
 
 
 def setting_flags(*names: str) -> Callable[[Command], Command]:

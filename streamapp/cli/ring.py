@@ -11,7 +11,7 @@ import click
 from streamapp.cli.attractors import attractors
 from streamapp.cli.frames import as_dict, heading, line
 from streamapp.cli.framework import group
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NumberRange, json_option, settings_options
 from streamapp.cli.output import bytes_text, console, harmless, print_json
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.config import Settings
@@ -25,7 +25,7 @@ _COLOURS = {"live": "green", "recovering": "yellow", "retired": "red"}
 
 follow_option = click.option("--follow", "-f", is_flag=True, help="Go on with frames as they come.")
 idle_option = click.option(
-    "--idle-s", type=click.FloatRange(min=0), help="End when none came for this long."
+    "--idle-s", type=NumberRange(min=0), help="End when none came for this long."
 )
 
 
@@ -92,8 +92,8 @@ def tail(settings: Settings, count: int, follow: bool, idle_s: float | None, as_
 
     Where nobody has made the ring yet, --follow waits for it.
     """
-    with _open(settings, "latest", follow=follow, idle_s=idle_s) as reader:
-        reader.position = max(reader.stat()["base"], reader.position - count)
+    with _open(settings, follow=follow, idle_s=idle_s) as reader:
+        reader.position += max(0, reader.lag - count)
         end = reader.position + reader.lag
         headed = as_json
         for frames in _batches(reader, 256, end, follow=follow, idle_s=idle_s):

@@ -1,4 +1,4 @@
-"""``streamapp up``: all four processes, restarted when they die, stopped in order."""
+"""``streamapp up``: all processes, restarted when they die, stopped in order."""
 
 import asyncio
 import os
@@ -82,8 +82,11 @@ def supervisor(settings: Settings, printer: "Printer | None" = None) -> "Supervi
 
 def check_ports(settings: Settings) -> None:
     """Refuse a port that something else listens on, naming the setting to change."""
+    idle = {f"{name}_port" for name in PROCESSES} - {f"{name}_port" for name in processes(settings)}
     hosts = {"gateway_port": settings.gateway_host, "flight_port": settings.flight_host}
     for name in PORTS:
+        if name in idle:
+            continue
         port = getattr(settings, name)
         host = hosts.get(name, "127.0.0.1")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -194,9 +194,10 @@ def load(
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
-    """The environment that makes another process load these settings."""
+    """The environment that makes another process load these settings, wherever it is started."""
     values = {declared.name: getattr(settings, declared.name) for declared in describe()}
-    return {env_name(name): str(value) for name, value in values.items() if value is not None}
+    # An empty one says the default, against what this environment or a file has.
+    return {env_name(name): "" if v is None else str(v) for name, v in values.items()}
 
 
 def reachable(host: str) -> str:
@@ -306,6 +307,10 @@ def _convert(declared: Field[Any], value: Any, where: str, base: Path) -> Any:
         raise Refuse("config.port", f"{label} is not a port", "give 1 to 65535")
     if number < least:
         raise Refuse("config.range", f"{label} is too small", f"give at least {least}")
+    if declared.name == "ring_frames" and number & (number - 1):
+        more = 1 << number.bit_length()
+        fix = f"give {more // 2} or {more}"
+        raise Refuse("config.range", f"{label} is not a power of two", fix)
     return number
 
 

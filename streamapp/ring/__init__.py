@@ -14,6 +14,15 @@ Promises: ``ring.never_torn`` (what is read is one row of one commit) and ``ring
 (frame ids only grow, and read + lost + void is their difference).  The bytes are in
 :mod:`streamapp.ring.layout` and, for other languages, in ``include/streamapp_ring.h``;
 ``docs/ring.md`` is the page for readers.
+
+The room from below:
+
+- the file: ``layout`` (its bytes), ``check`` (is this one), ``files`` (opened, locked, made);
+- the protocol: ``engine`` (a mapping, and what is done on it), by ``_ring`` in C or ``twin``;
+- writing: ``start`` (recovery), ``writer``, ``reservation``, ``records``, ``rows`` (its input);
+- reading: ``opening``, ``reader``, ``pool`` and ``frames`` (what it gives), ``arrivals`` (asyncio),
+  ``window`` (no copy), ``origin`` (sources), ``stat``, ``consumer``;
+- attractors, in a file of their own: ``control``, ``centroids``.
 """
 
 from streamapp.ring.consumer import PhysicsConsumer

@@ -37,6 +37,28 @@ unsigned char *plain_rows(const Ring *ring, PyObject *object, uint64_t column, i
     return PyArray_DATA(array);
 }
 
+/* Views, tensors and capsules all count as holders of the array that owns the memory. */
+static int is_held_once(PyObject *array) {
+    return Py_REFCNT(array) == 1 && !((PyArrayObject_fields *)array)->weakreflist;
+}
+
+int are_spare(const Ring *ring, PyObject *kept, uint64_t n) {
+    uint64_t rows;
+    if (!PyList_Check(kept) || PyList_Size(kept) != 2)
+        return 0;
+    PyObject *records = PyList_GetItem(kept, 0), *columns = PyList_GetItem(kept, 1);
+    if (!plain_records(ring, records, 1, &rows) || rows != n || !is_held_once(records))
+        return 0;
+    if (!PyTuple_Check(columns) || (uint64_t)PyTuple_Size(columns) != ring->at.n_columns || Py_REFCNT(columns) != 1)
+        return 0;
+    for (uint64_t i = 0; i < ring->at.n_columns; i++) {
+        PyObject *rows_of = PyTuple_GetItem(columns, (Py_ssize_t)i);
+        if (!plain_rows(ring, rows_of, i, 1, n) || !is_held_once(rows_of))
+            return 0;
+    }
+    return 1;
+}
+
 void release(Buffers *buffers) {
     while (buffers->n)
         PyBuffer_Release(&buffers->held[--buffers->n]);

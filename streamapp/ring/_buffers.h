@@ -9,6 +9,10 @@
 struct evring_record *plain_records(const Ring *ring, PyObject *array, int writable, uint64_t *n);
 unsigned char *plain_rows(const Ring *ring, PyObject *array, uint64_t column, int writable, uint64_t n);
 
+/* Has nobody but the caller's list `kept` of [records, tuple of columns] a hand on them, not even a weak one, and are
+ * they as they were made, of n rows? Then they can be filled again. */
+int are_spare(const Ring *ring, PyObject *kept, uint64_t n);
+
 /* The buffers of one call: what was taken is released as a whole. */
 typedef struct {
     Py_buffer held[EVRING_COLUMNS_MAX + 3];

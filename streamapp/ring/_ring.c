@@ -182,6 +182,18 @@ static PyObject *ring_read(Ring *ring, PyObject *const *args, Py_ssize_t n_args)
                          (unsigned long long)window.lost, (unsigned long long)window.voids);
 }
 
+PyDoc_STRVAR(spare_doc, "spare(kept, n) -> bool\n\n"
+                        "Can kept, a list of records and a tuple of columns, be filled with n rows again? Yes when\n"
+                        "nobody else holds any of it and nobody changed its shape.");
+static PyObject *ring_spare(Ring *ring, PyObject *const *args, Py_ssize_t n_args) {
+    if (check_args("spare", n_args, 2))
+        return NULL;
+    unsigned long long n = PyLong_AsUnsignedLongLong(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    return PyBool_FromLong(are_spare(ring, args[0], n));
+}
+
 PyDoc_STRVAR(head_doc, "head() -> first seq that is not committed");
 static PyObject *ring_head(Ring *ring, PyObject *Py_UNUSED(ignored)) {
     return PyLong_FromUnsignedLongLong(evring_head(&ring->at));
@@ -220,6 +232,7 @@ static PyMethodDef ring_methods[] = {
     {"commit", (PyCFunction)(void (*)(void))ring_commit, METH_FASTCALL, commit_doc},
     {"abandon", (PyCFunction)ring_abandon, METH_NOARGS, abandon_doc},
     {"read", (PyCFunction)(void (*)(void))ring_read, METH_FASTCALL, read_doc},
+    {"spare", (PyCFunction)(void (*)(void))ring_spare, METH_FASTCALL, spare_doc},
     {"head", (PyCFunction)ring_head, METH_NOARGS, head_doc},
     {"claim", (PyCFunction)ring_claim, METH_NOARGS, claim_doc},
     {"mirror", (PyCFunction)ring_mirror, METH_O, mirror_doc},

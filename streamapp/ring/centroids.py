@@ -1,5 +1,7 @@
 """Where vectors gather: k-means on the unit sphere, small and the same in every run."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,15 +18,14 @@ def centroids(vectors: Floats, k: int) -> tuple[Floats, Floats]:
     of a fixed generator.  There are fewer than k when fewer of the vectors differ.
 
     Args:
-        vectors: (n, dim); only directions count, a vector of length 0 is left out.
+        vectors: (n, dim); only directions count, what has none is left out.
         k: 1 or more.
 
     Returns:
         Unit vectors (c, dim) and shares (c,) that add up to 1, the largest first; c is 0 for no
         vectors.
     """
-    lengths = np.linalg.norm(vectors, axis=1)
-    units = (vectors[lengths > 0] / lengths[lengths > 0, None]).astype(np.float32)
+    units = unit_vectors(vectors)
     centres = _seeds(units, k)
     if not len(centres):
         return centres, np.empty(0, np.float32)
@@ -37,6 +38,17 @@ def centroids(vectors: Floats, k: int) -> tuple[Floats, Floats]:
     shares = np.bincount(owner, minlength=len(centres)) / len(units)
     order = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
     return centres[order], shares[order].astype(np.float32)
+
+
+def unit_vectors(vectors: npt.NDArray[Any]) -> Floats:
+    """The directions (c, dim) of those of the vectors (n, dim) that have one.
+
+    One of length 0, or with a value that is no finite number, has none.
+    """
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    known = np.isfinite(lengths) & (lengths > 0)
+    units: Floats = (vectors[known] / lengths[known, None]).astype(np.float32)
+    return units
 
 
 def _seeds(units: Floats, k: int) -> Floats:

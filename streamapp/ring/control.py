@@ -185,7 +185,8 @@ class ControlPlane:
             k = self.sequence() >> 1  # odd: a writer was killed, and its half written slot is next
             self._put((2 * k + 1).to_bytes(8, "little"), _SEQUENCE_OFF)
             self._put(slot, HEADER_BYTES + (k + 1 & 1) * self._slot_bytes)
-            self._put((2 * k + 2).to_bytes(8, "little"), _SEQUENCE_OFF)
+            even = (2 * k + 2) % (1 << 64)  # whatever another one has written there
+            self._put(even.to_bytes(8, "little"), _SEQUENCE_OFF)
         return control
 
     def close(self) -> None:

@@ -60,6 +60,10 @@ class Operations(Protocol):
         """Copy rows from ``want`` on into the arrays; returns kept, next, lost, void."""
         ...
 
+    def spare(self, kept: list[Any], n: int, /) -> bool:
+        """Can ``kept``, records and a tuple of columns, be filled with n rows again, unseen?"""
+        ...
+
     def head(self) -> int:
         """First seq that is not committed."""
         ...

@@ -35,7 +35,7 @@ def refusal(path: Path, error: OSError, doing: str) -> Refuse:
     reason, fix = {
         errno.ENOENT: (
             "there is no such file",
-            "start the terminal process, which writes the ring",
+            "start what writes it: `streamapp terminal`, or with ring = direct the worker",
         ),
         errno.ELOOP: ("it is a symbolic link", "name the ring's own path"),
         errno.EACCES: (
@@ -58,10 +58,18 @@ def take_lock(path: Path) -> int:
     Raises:
         Refuse: another process writes this ring (``ring.locked``), or the folder cannot be used.
     """
+    if not path.name:
+        raise refusal(path, IsADirectoryError(errno.EISDIR, "it is a folder"), "make a ring of")
     lock = lock_path(path)
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | _SAFE, 0o640)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError):
+        raise Refuse(
+            "ring.file",
+            f"cannot write {path}: {path.parent} is no folder, and none can be made there",
+            "choose another path",
+        ) from None
     except OSError as error:
         raise refusal(lock, error, "open") from None
     try:
@@ -135,11 +143,18 @@ def open_checked(path: Path, *, writable: bool) -> tuple[int, Geometry, bytes]:
         raise refusal(path, error, "open") from None
     try:
         size = _check_owner(fd, path).st_size
-        page = os.pread(fd, HEADER_BYTES, 0)
+        page = _first_page(fd, path)
         return fd, geometry_of(page, size, str(path)), page
     except BaseException:
         os.close(fd)
         raise
+
+
+def _first_page(fd: int, path: Path) -> bytes:
+    try:
+        return os.pread(fd, HEADER_BYTES, 0)
+    except OSError as error:  # a file of /proc, for instance
+        raise refusal(path, error, "read") from None
 
 
 def _check_owner(fd: int, path: Path) -> os.stat_result:

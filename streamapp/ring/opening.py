@@ -1,16 +1,18 @@
 """Opening a ring to read it."""
 
 import os
+from operator import index
 from pathlib import Path
 from time import sleep
+from typing import NoReturn, SupportsIndex
 
 import numpy as np
 
 from streamapp.core import clock
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Halt, Refuse
 from streamapp.ring import files
 from streamapp.ring.engine import EngineName, Mapping
-from streamapp.ring.layout import HEADER_DTYPE
+from streamapp.ring.layout import HEADER_DTYPE, SEQ_MAX
 
 _LOOK_S = 0.1
 
@@ -29,7 +31,7 @@ def map_readable(path: Path, engine: EngineName) -> Mapping:
             raise Refuse(
                 "ring.stale",
                 f"the ring {path} is from before this machine's last start",
-                "start the terminal process, which builds it anew",
+                "start what writes it: `streamapp terminal`, or with ring = direct the worker",
             )
         return Mapping(fd, geometry, writable=False, engine=engine)
     finally:
@@ -51,6 +53,34 @@ def _is_there(path: Path) -> bool:
     except OSError:
         return True  # opening it says what is wrong
     return True
+
+
+def checked_id(frame_id: SupportsIndex) -> int:
+    """A frame id as a plain int.
+
+    Raises:
+        Refuse: there cannot be such a frame (``ring.position``).
+    """
+    number = index(frame_id)
+    if not 0 <= number < SEQ_MAX:
+        raise Refuse(
+            "ring.position", f"there can be no frame {number}", "frame ids count from 0: give one"
+        )
+    return number
+
+
+class Closed:
+    """In place of what a closed reader let go.
+
+    Raises:
+        Halt: whatever is asked of it (``ring.closed``).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __getattr__(self, _: str) -> NoReturn:
+        raise Halt("ring.closed", f"the reader of {self._path} was closed", "open another")
 
 
 def oldest(mapping: Mapping) -> int:

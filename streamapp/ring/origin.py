@@ -7,9 +7,9 @@ import numpy as np
 from streamapp.core.errors import Refuse
 from streamapp.ring.engine import Mapping
 from streamapp.ring.frames import Frame
-from streamapp.ring.layout import OFFSET_BITS, SOURCE_NONE, SOURCE_USED, Array
+from streamapp.ring.layout import OFFSET_BITS, SOURCE_USED, SOURCES_MAX, Array
 from streamapp.ring.opening import oldest
-from streamapp.ring.records import unpack_source
+from streamapp.ring.records import SourcePosition, unpack_source
 
 
 class Origin(NamedTuple):
@@ -23,24 +23,43 @@ class Origin(NamedTuple):
 def sources_of(mapping: Mapping) -> dict[tuple[str, int], int]:
     """Topic and partition of every source that the ring names, with its index."""
     return {
-        (source["topic"].decode("utf-8", "replace"), int(source["partition"])): index
+        _place(source): index
         for index, source in enumerate(mapping.sources)
         if source["flags"] & SOURCE_USED
     }
 
 
+def positions_of(mapping: Mapping) -> list[SourcePosition]:
+    """How far the ring has got in each source, in order of index."""
+    return [
+        SourcePosition(
+            *place,
+            int(mapping.sources["next_source_offset"][index]),
+            int(mapping.sources["next_enriched_offset"][index]),
+        )
+        for place, index in sources_of(mapping).items()
+    ]
+
+
+def _place(source: np.void) -> tuple[str, int]:
+    return source["topic"].decode("utf-8", "replace"), int(source["partition"])
+
+
 def origin_of(mapping: Mapping, frame: Frame) -> Origin | None:
-    """The address of the event that a frame was made of; None when it came from no log."""
+    """The address of the event that a frame was made of; None when it came from no log.
+
+    The mapping has to be of the ring that the frame was read from.
+    """
     index, offset = divmod(frame.source_offset, 1 << OFFSET_BITS)
-    if index == SOURCE_NONE:
+    source = mapping.sources[index] if index < SOURCES_MAX else None
+    if source is None or not source["flags"] & SOURCE_USED:
         return None
-    named = {place: source for source, place in sources_of(mapping).items()}
-    return Origin(*named[index], offset) if index in named else None
+    return Origin(*_place(source), offset)
 
 
 def find_since(mapping: Mapping, source: tuple[str, int], offset: int) -> tuple[int, int]:
     """The first frame id of ``source`` from ``offset`` on, and how many offsets were missed."""
-    index = _index(mapping, source)
+    index, offset = _index(mapping, source), max(0, int(offset))
     head = mapping.ops.head()
     ids, offsets = _offsets(mapping, index, head)
     later = np.flatnonzero(offsets >= offset)

@@ -4,16 +4,16 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from time import sleep
-from typing import Any, Literal, NoReturn, Self, cast
+from typing import Any, Literal, Self, SupportsIndex, cast, get_args
 
 from streamapp.core import clock
-from streamapp.core.errors import Halt
+from streamapp.core.errors import Refuse
 from streamapp.ring import files
 from streamapp.ring.arrivals import Arrivals, Watch
 from streamapp.ring.engine import EngineName, Mapping
 from streamapp.ring.frames import Frame, Frames
 from streamapp.ring.layout import State
-from streamapp.ring.opening import await_file, map_readable, oldest
+from streamapp.ring.opening import Closed, await_file, checked_id, map_readable, oldest
 from streamapp.ring.origin import Origin, find_since, origin_of
 from streamapp.ring.pool import Pool
 from streamapp.ring.stat import RingStat, stat_of
@@ -24,22 +24,11 @@ LOOK_S = 0.25
 Start = Literal["oldest", "latest"]
 
 
-class _Closed:
-    """In place of what a closed reader let go."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __getattr__(self, _: str) -> NoReturn:
-        raise Halt("ring.closed", f"this reader of {self._path} was closed", "open another")
-
-
 class RingReader:
     """Reads frames in order and counts what it lost.  Use one reader per thread, or per task.
 
     Attributes:
         path: the ring's file.
-        position: the frame id that comes next; set it to read from elsewhere.
         lost: frames overwritten before this reader came to them.
         void: frames that were never finished: by a writer that was killed, or gave them up.
     """
@@ -52,7 +41,7 @@ class RingReader:
         self._watch = Watch()
         weakref.finalize(self, self._watch.stop)
         self._use(mapping)
-        self.position = mapping.ops.head() if start == "latest" else oldest(mapping)
+        self._next = mapping.ops.head() if start == "latest" else oldest(mapping)
 
     @classmethod
     def open(
@@ -74,8 +63,10 @@ class RingReader:
         Raises:
             Refuse: no ring there, not a ring, not to be trusted, or from before a reboot
                 (``ring.file``, ``ring.layout``, ``ring.stale``); or the C engine is not built
-                (``ring.not_built``).
+                (``ring.not_built``), or ``start`` is no place (``ring.start``).
         """
+        if start not in get_args(Start):
+            raise Refuse("ring.start", f"a reader cannot start at {start!r}", "oldest or latest")
         path = Path(path)
         await_file(path, wait)
         return cls(path, map_readable(path, engine), engine, start)
@@ -86,18 +77,26 @@ class RingReader:
         May be empty: nothing came, or all that came was lost or void (counted in the result).  With
         ``timeout=None`` it waits until something comes.
         """
-        lag = self._ops.head() - self.position
+        lag = self._ops.head() - self._next
         if lag <= 0:
             self._wait(timeout)
-            lag = self._ops.head() - self.position
-        frames, self.position = self._copy(self.position, lag, max)
+            lag = self._ops.head() - self._next
+        frames, self._next = self._copy(self._next, lag, max)
         if frames.lost or frames.void:
             self.lost += frames.lost
             self.void += frames.void
         return frames
 
     def follow(self, max: int = 256, idle_s: float | None = None) -> Iterator[Frames]:  # noqa: A002
-        """Frames as they come, batch by batch; ends when none came for ``idle_s`` (None: never)."""
+        """Frames as they come, batch by batch; ends when none came for ``idle_s`` (None: never).
+
+        Raises:
+            Refuse: ``max`` is not at least 1 (``ring.batch``).
+        """
+        if max < 1:
+            raise Refuse(
+                "ring.batch", f"a ring cannot be followed by {max} frames", "give 1 or more"
+            )
         while True:
             frames = self.read(max, idle_s)
             if len(frames) or frames.lost or frames.void:
@@ -110,7 +109,11 @@ class RingReader:
         return Arrivals(self, self._watch)
 
     def latest(self, n: int = 1) -> Frames:
-        """The newest ``n`` frames; a look that moves no position and counts nothing."""
+        """The newest ``n`` frames; a look that moves no position and counts nothing.
+
+        Where another file took this one's place it looks there: see :meth:`renew`.
+        """
+        self.renew()
         head = self._ops.head()
         n = min(n, head - oldest(self._map))
         return self._copy(head - n, n, n)[0]
@@ -135,11 +138,15 @@ class RingReader:
         Raises:
             Refuse: the ring has no such source (``ring.source``).
         """
-        self.position, missed = find_since(self._map, (topic, partition), offset)
+        self.renew()
+        self._next, missed = find_since(self._map, (topic, partition), offset)
         return missed
 
     def origin(self, frame: Frame) -> Origin | None:
-        """Topic, partition and offset that a frame came from; None when it came from no log."""
+        """Topic, partition and offset that a frame came from; None when it came from no log.
+
+        To be asked before reading on: a ring that is begun anew numbers its sources anew.
+        """
         return origin_of(self._map, frame)
 
     @property
@@ -148,9 +155,18 @@ class RingReader:
         return self._map
 
     @property
+    def position(self) -> int:
+        """The frame id that comes next; set it to read from elsewhere."""
+        return self._next
+
+    @position.setter
+    def position(self, frame_id: SupportsIndex) -> None:
+        self._next = checked_id(frame_id)
+
+    @property
     def lag(self) -> int:
         """Frames between this reader and the newest."""
-        return max(0, self._ops.head() - self.position)
+        return max(0, self._ops.head() - self._next)
 
     def stat(self) -> RingStat:
         """What the ring is doing now."""
@@ -160,16 +176,16 @@ class RingReader:
         self._map = mapping
         self._ops = mapping.ops
         self._capacity = mapping.spec.capacity
-        self._pool = Pool(mapping.spec)
+        self._names = tuple(mapping.columns)
+        self._pool = Pool(mapping.spec, mapping.ops.spare)
 
     def _copy(self, want: int, lag: int, rows_max: int) -> tuple[Frames, int]:
         """At most ``rows_max`` of the ``lag`` frames from ``want`` on; and where to go on."""
         usual = 0 <= rows_max <= lag <= self._capacity  # min and max take as long as the copy
         n = rows_max if usual else max(0, min(rows_max, lag, self._capacity))
-        frames = self._pool.take(n)
-        kept, following, frames.lost, frames.void = self._ops.read(
-            want, frames.records, frames.arrays
-        )
+        records, arrays = self._pool.take(n)
+        kept, following, lost, void = self._ops.read(want, records, arrays)
+        frames = Frames(records, self._names, arrays, lost, void)
         return frames if kept == n else frames.upto(kept), following
 
     def _wait(self, timeout: float | None) -> None:
@@ -177,9 +193,12 @@ class RingReader:
         left_s = LOOK_S if timeout is None else timeout
         while True:
             slice_s = min(max(left_s, 0.0), LOOK_S)
-            if self._ops.wait(self.position, 0, int(slice_s * 1e9)) > self.position:
+            if self._ops.wait(self._next, 0, int(slice_s * 1e9)) > self._next:
                 return
-            if self.renew():
+            if files.replaced(self.path, self._map.identity):
+                if self._ops.head() > self._next:
+                    return  # committed just before the other file came
+                self._go_on()
                 continue
             left_s = LOOK_S if end_s is None else end_s - clock.monotonic_s()
             if left_s <= 0:
@@ -193,19 +212,22 @@ class RingReader:
         The same ring in another shape has the same uuid and its ids go on; one begun anew is read
         from its oldest.  Reading calls this when there is nothing more in the file it knows.
         """
-        if not files.replaced(self.path, self._map.identity):
-            return False
+        there = files.replaced(self.path, self._map.identity)
+        if there:
+            self._go_on()
+        return there
+
+    def _go_on(self) -> None:
         before = bytes(self._map.header["ring_uuid"])
         self._use(map_readable(self.path, self._engine))
         if bytes(self._map.header["ring_uuid"]) != before:
-            self.position = oldest(self._map)
-        return True
+            self._next = oldest(self._map)
 
     def close(self) -> None:
         """Let go of the mapping; it ends with the last array that is a view of it."""
         self._watch.stop()
         self.closed = True
-        self._map = self._ops = self._pool = cast("Any", _Closed(self.path))
+        self._map = self._ops = self._pool = cast("Any", Closed(self.path))
 
     def __enter__(self) -> Self:
         return self

@@ -100,7 +100,7 @@ class Reservation:
             slots = np.arange(self.first, self.first + self._n) & (len(column) - 1)
             column[slots] = rows
         first = mapping.ops.commit(records, kept, places)
-        self._end()
+        self.let_go()
         return first
 
     def _fit_keep(self, keep: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -117,10 +117,11 @@ class Reservation:
     def abandon(self) -> int:
         """Let all rows become void; returns the first frame id."""
         first = self._mapping().ops.abandon()
-        self._end()
+        self.let_go()
         return first
 
-    def _end(self) -> None:
+    def let_go(self) -> None:
+        """Be over, whatever became of the rows."""
         self._map = None
         for rows in self.columns.values():
             rows.flags.writeable = False  # they are the readers' now

@@ -6,8 +6,8 @@ from typing import TypedDict
 from streamapp.ring import files
 from streamapp.ring.engine import Mapping
 from streamapp.ring.layout import Column, State
+from streamapp.ring.origin import positions_of
 from streamapp.ring.records import SourcePosition
-from streamapp.ring.writer import positions_of
 
 
 class RingStat(TypedDict):

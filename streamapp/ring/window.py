@@ -1,7 +1,7 @@
 """The file itself as NumPy arrays: no copy, and therefore a check after use."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from streamapp.ring.engine import EngineName, Mapping
 from streamapp.ring.frames import Frames
 from streamapp.ring.layout import Array, State
-from streamapp.ring.opening import map_readable, oldest
+from streamapp.ring.opening import Closed, map_readable, oldest
 
 
 class Window(Frames):
@@ -54,18 +54,14 @@ class Ring:
     or for sending them to a device without a copy on the way.
 
     Attributes:
-        records: (capacity,) of RECORD_DTYPE.
-        columns: every tensor column by name, (capacity, dim) each.
-        semantic: the first of them.
+        path: the ring's file.
         capacity: rows.
     """
 
-    def __init__(self, mapping: Mapping) -> None:
-        self._map = mapping
+    def __init__(self, path: Path, mapping: Mapping) -> None:
+        self.path = path
         self.capacity = mapping.spec.capacity
-        self.records: Array = mapping.records
-        self.columns: dict[str, Array] = dict(mapping.columns)
-        self.semantic: Array = mapping.semantic
+        self._map = mapping
 
     @classmethod
     def open(cls, path: Path | str, *, engine: EngineName = "c") -> Self:
@@ -74,7 +70,23 @@ class Ring:
         Raises:
             Refuse: as :meth:`streamapp.ring.RingReader.open`.
         """
-        return cls(map_readable(Path(path), engine))
+        path = Path(path)
+        return cls(path, map_readable(path, engine))
+
+    @property
+    def records(self) -> Array:
+        """The records, (capacity,) of RECORD_DTYPE."""
+        return self._map.records
+
+    @property
+    def columns(self) -> dict[str, Array]:
+        """Every tensor column by name, (capacity, dim) each."""
+        return dict(self._map.columns)
+
+    @property
+    def semantic(self) -> Array:
+        """The first of the columns."""
+        return self._map.semantic
 
     def head(self) -> int:
         """The frame id that comes next; rows below it are there."""
@@ -102,7 +114,7 @@ class Ring:
         end = min(first + n, self.head())  # before the oldest, so that it is not a lap ahead of it
         first = max(first, oldest(self._map))
         if end > first and any(
-            self._map.window(name, first, end - first) is None for name in self.columns
+            self._map.window(name, first, end - first) is None for name in self._map.columns
         ):
             end = (first // self.capacity + 1) * self.capacity
         return Window(self._map, first, max(0, end - first))
@@ -116,8 +128,7 @@ class Ring:
 
     def close(self) -> None:
         """Let go of the arrays; the mapping ends with the last that anybody holds."""
-        for name in ("_map", "records", "columns", "semantic"):
-            self.__dict__.pop(name, None)
+        self._map = cast("Any", Closed(self.path))
 
     def __enter__(self) -> Self:
         return self

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Mapping as Named
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
+from weakref import WeakSet, finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,22 @@ from streamapp.core.ranges import Ledger, OffsetRange
 from streamapp.ring import files
 from streamapp.ring.engine import EngineName, Mapping
 from streamapp.ring.layout import SOURCE_USED, SOURCES_MAX, Array, RingSpec
+from streamapp.ring.origin import positions_of, sources_of
 from streamapp.ring.records import SourcePosition, new_records
 from streamapp.ring.reservation import Reservation
 from streamapp.ring.rows import fit_columns, fit_records
 from streamapp.ring.start import add_runs, start, valid_offsets
+
+#: A forked child must not keep them: the next writer would wait for it.
+_writers: WeakSet["RingWriter"] = WeakSet()
+
+
+def _let_go() -> None:
+    for writer in _writers:
+        writer.let_go()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 _NO_EXTRA: Named[str, npt.ArrayLike] = MappingProxyType({})
 
@@ -31,16 +43,13 @@ class RingWriter:
         self.path = path
         self.spec = mapping.spec
         self._columns = mapping.spec.columns
-        self._lock: int | None = lock
-        self._pid = os.getpid()
         self._map = mapping
         self._put = mapping.ops.put
         self._reservation: Reservation | None = None
-        self._index = {
-            (source["topic"].decode("utf-8", "replace"), int(source["partition"])): index
-            for index, source in enumerate(mapping.sources)
-            if source["flags"] & SOURCE_USED
-        }
+        self._index = sources_of(mapping)
+        self._unlock = finalize(self, os.close, lock)  # last: before, the lock is the caller's
+        self._unlock.atexit = False
+        _writers.add(self)
 
     @classmethod
     def open(
@@ -135,11 +144,8 @@ class RingWriter:
         self._reservation = Reservation(self.path, self._map, n, self._places)
         return self._reservation
 
-    def _is_ours(self) -> bool:
-        return os.getpid() == self._pid
-
     def _check_open(self) -> None:
-        if self._lock is None or not self._is_ours():
+        if not self._unlock.alive:
             raise Halt(
                 "ring.closed", f"the writer of {self.path} was closed or belongs to another process"
             )
@@ -176,11 +182,14 @@ class RingWriter:
         """The index that stands for a source partition in records; it is registered when it is new.
 
         Raises:
-            Refuse: 64 sources are named already, or the topic's name is longer than 40 bytes.
+            Refuse: 64 sources are named already, or the topic's name is longer than 40 bytes
+                (``ring.sources``).
+            Halt: it is new and this writer was closed (``ring.closed``).
         """
         index = self._index.get((topic, partition))
         if index is not None:
             return index
+        self._check_open()
         name = topic.encode()
         if not 0 < len(name) <= 40:
             raise Refuse(
@@ -233,12 +242,17 @@ class RingWriter:
 
     def close(self) -> None:
         """Give the ring up to another writer; what is in it stays for readers."""
-        if self._lock is not None:
-            if self._reservation is not None and self._reservation.is_open and self._is_ours():
+        if self._unlock.alive:
+            if self._reservation is not None and self._reservation.is_open:
                 self._reservation.abandon()
-            with suppress(OSError):
-                os.close(self._lock)
-            self._lock, self._put = None, _not_plain
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Write no more, and change nothing in the ring: in a forked child it is the parent's."""
+        self._unlock()
+        if self._reservation is not None:
+            self._reservation.let_go()
+        self._put = _not_plain
 
     def __enter__(self) -> Self:
         return self
@@ -249,17 +263,3 @@ class RingWriter:
 
 def _not_plain(*_: object) -> None:
     """What ``ops.put`` answers when :meth:`RingWriter.write` has to look closer."""
-
-
-def positions_of(mapping: Mapping) -> list[SourcePosition]:
-    """The used entries of the sources page, in order of index."""
-    return [
-        SourcePosition(
-            source["topic"].decode("utf-8", "replace"),
-            int(source["partition"]),
-            int(source["next_source_offset"]),
-            int(source["next_enriched_offset"]),
-        )
-        for source in mapping.sources
-        if source["flags"] & SOURCE_USED
-    ]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mirroring import enriched
+from mirroring import Log, enriched
 
 from streamapp.agents.backfill import _newest_rows, newest, replay
-from streamapp.topics.catalogue import RAW
+from streamapp.topics.catalogue import ENRICHED, RAW
 from streamapp.topics.enriched import decode
 from streamapp.transport import Outgoing, TopicSpec, open_admin, open_producer, open_reader
 
@@ -71,3 +71,12 @@ def test_the_newest_rows_are_the_ends_of_their_partitions(partitions, frames):
     everything = sorted(t for times in by_partition.values() for t in times.tolist())
     kept = [t for p, n in chosen.items() for t in by_partition[p][len(by_partition[p]) - n :]]
     assert sorted(kept) == everything[-frames:]
+
+
+async def test_what_a_zombie_wrote_again_is_not_among_the_newest():
+    """A worker that slept past its session publishes late what its successor has done long ago."""
+    log = Log(enriched(0, 0, 10), enriched(1, 10, 20, ingest_ms=20), enriched(2, 0, 10))
+    [begin] = await newest(log, ENRICHED, RAW, {0: 3}, 5)
+    assert begin == (RAW, 0, 15, 1)
+    [begin] = await newest(log, ENRICHED, RAW, {0: 3}, 12)
+    assert begin == (RAW, 0, 8, 0)

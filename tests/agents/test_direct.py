@@ -10,8 +10,9 @@ from enrich_worker import WAIT_S
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streamapp.agents import backfill, outcome
 from streamapp.agents import direct as direct_module
-from streamapp.agents import outcome
+from streamapp.agents.feed import Feed
 from streamapp.core.errors import Refuse, Retry
 from streamapp.plugin import vector_column
 from streamapp.plugin.testing import HashModels, batch_of
@@ -291,3 +292,22 @@ async def test_a_second_worker_on_the_host_is_told_the_way_out(host, said):
     assert str(host.path) in error.message
     assert "one worker on a host" in error.fix
     assert 'ring = "c"' in error.fix
+
+
+async def test_a_ring_removed_while_its_past_is_filled_in(host, tmp_path, said, monkeypatch):
+    monkeypatch.setattr(direct_module, "BEAT_S", 0.0)
+    log = Whole(["a"] * 8)
+    await enrich(Host(tmp_path / "elsewhere.ring"), log, sizes=(1,))
+    put, first = Feed.put, iter([host.path])
+
+    def remove_first(feed, records):
+        for path in first:
+            path.unlink()
+        put(feed, records)
+
+    monkeypatch.setattr(Feed, "put", remove_first)
+    monkeypatch.setattr(backfill, "RECORDS_MAX", 1)
+    log.add(["b"] * 2)
+    async with host.worker(log) as worker:
+        await worker.finished(Delivery(log, 8, 10))
+    assert not said

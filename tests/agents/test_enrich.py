@@ -1,6 +1,8 @@
 """The enrich agent on a log in memory: nothing is skipped, lost unheard, or stopped for by a Retry."""
 
 import asyncio
+import gc
+import warnings
 
 import pytest
 from enrich_worker import WAIT_S, Event, Plan, Worker
@@ -126,3 +128,16 @@ async def test_a_revoked_partition_publishes_and_acknowledges_nothing_more():
         await worker.finished(again)
         assert not old.acked.is_set()
         assert [(c.first, c.next) for c in worker.log.covers()] == [(0, 1)]
+
+
+async def test_a_partition_that_is_revoked_at_once_leaves_no_loose_ends():
+    """Two rebalances follow each other before the first one's tasks have begun."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        async with Worker(Plan()) as worker:
+            for generation in (2, 3):
+                worker.generation = generation
+                await worker.agent.start_positions([(RAW, 0)])
+            await worker.finished(Event(0, [0], generation=3))
+        gc.collect()
+    assert not [str(one.message) for one in said]

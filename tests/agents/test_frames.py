@@ -122,6 +122,20 @@ def test_a_column_of_another_type_is_not_known(rows):
     assert "fill_rate" in known(records[0])
 
 
+def test_a_number_that_the_field_cannot_hold_is_not_known(rows):
+    odd = rows.append_column("workflow_node", pa.array([7, 2**40]))
+    odd = odd.append_column("case_status", pa.array([1.0, float("nan")]))
+    odd = odd.append_column("lead_status", pa.array([2**63, None], pa.uint64()))
+    odd = odd.append_column("velocity", pa.array([1e300, 2.0]))
+    records, _ = frames(odd, source_index=0, dim=2)
+    assert records["workflow_node"].tolist() == [7, -1]
+    assert records["case_status"].tolist() == [-1, -1]
+    assert records["lead_status"].tolist() == [-1, -1]
+    assert records["velocity"].tolist() == [np.inf, 2.0]
+    assert "workflow_node" in known(records[0])
+    assert {"workflow_node", "case_status", "lead_status"}.isdisjoint(known(records[1]))
+
+
 def lists(kind, size):
     return pa.list_(kind(), size)
 

@@ -11,8 +11,9 @@ from mirroring import DIM, SPEC, Event, Log, enriched, floats, mirroring, vector
 
 from streamapp.agents import feed
 from streamapp.core.batch import vector_column
+from streamapp.core.errors import Refuse
 from streamapp.core.metrics import Metrics
-from streamapp.ring import Column, RingReader, RingSpec, RowFlag
+from streamapp.ring import Column, RingReader, RingSpec, RingWriter, RowFlag
 
 RECORDS = [enriched(0, 0, 3), enriched(1, 3, 5), enriched(2, 5, 6)]
 
@@ -238,3 +239,17 @@ async def test_assignments_and_a_removed_ring_at_once(path):
         await mirror.until(lambda: len(mirror.offsets()) == 24, "a new ring")
         await mirror.feed(Event(enriched(7, 21, 24)), Event(enriched(8, 24, 26)))
         assert mirror.offsets() == list(range(26))
+
+
+def test_a_ring_out_of_sight_is_not_there(tmp_path):
+    """Its folder was replaced, by a link that leads nowhere: said by who opens it anew."""
+    folder = tmp_path / "folder"
+    with RingWriter.open(folder / "x.ring", SPEC) as ring:
+        writing = feed.Feed(ring, Metrics())
+        assert writing.beat()
+        folder.rename(tmp_path / "away")
+        folder.symlink_to(folder)
+        assert not writing.beat()
+        writing.close()
+        with pytest.raises(Refuse, match="is no folder"):
+            RingWriter.open(folder / "x.ring", SPEC)

@@ -156,7 +156,9 @@ async def test_the_mirror_fills_it_in_and_leaves_velocity_alone(ring):
         await mirror.feed(Event(enriched(0, 0, 3)))
         with ControlPlane.create(control_path(ring), DIM) as plane:
             plane.write(Control(0.5, (place,)))
-        await mirror.until(lambda: mirror.agent._pull._plane is not None, "the plane to be seen")
+        await mirror.until(
+            lambda: mirror.agent._feed.pull._plane is not None, "the plane to be seen"
+        )
         await mirror.feed(Event(enriched(1, 3, 5)))
         frames = mirror.frames()
     known = (frames.presence & BIT) != 0

@@ -43,7 +43,7 @@ def test_without_a_ring_everybody_says_who_makes_it(pull):
     for verb in (("gravity", "2"), ("learn",), ("set", "a", "--text", "t")):
         result = pull(*verb)
         assert result.code == 2
-        assert "start the terminal process" in result.err
+        assert "start what writes it" in result.err
 
 
 def test_without_a_plane_list_says_how_to_make_one(pull, writer):
@@ -102,6 +102,20 @@ def test_too_few_frames_to_learn_from(pull, writer, frames, embedded, said):
     assert result.code == 2
     assert said in result.err
     assert "--k" in result.err
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_vectors_without_a_direction_teach_nothing(pull, writer, value):
+    write(writer, range(DIM))
+    pull("learn", "--k", "2")
+    records = new_records(20)
+    records["flags"] = RowFlag.EMBEDDED
+    writer.write(records, np.full((20, DIM), value, np.float32))
+    result = pull("learn", "--k", "2", "--frames", "20")
+    assert result.code == 2
+    assert "0 of the newest 20 frames have a vector" in result.err
+    assert len(result.err.splitlines()) == 2, result.err
+    assert len(pull("list", "--json").json["attractors"]) == 2, "what was learned before stays"
 
 
 def test_remove(pull, writer):

@@ -50,7 +50,7 @@ def test_no_ring_says_who_makes_it(look):
     result = look("stat")
     assert result.code == 2
     assert "there is no such file" in result.err
-    assert "start the terminal process" in result.err
+    assert "start what writes it" in result.err
 
 
 def test_stat(look, writer):
@@ -140,6 +140,22 @@ def test_follow_sees_what_comes_later(writer, tmp_path):
         ids += [json.loads(process.stdout.readline())["frame_id"] for _ in range(3)]
         process.kill()
     assert ids == [0, 1, 2, 3, 4]
+
+
+def test_seconds_that_are_no_number_are_refused(look, writer):
+    result = look("tail", "--follow", "--idle-s", "nan")
+    assert result.code == 2
+    assert "--idle-s" in result.err
+
+
+def test_tail_needs_no_lock(look, writer, tmp_path):
+    """Whoever may read the ring may see its newest frames."""
+    write(writer, 0, 5)
+    (tmp_path / "ring.lock").rename(tmp_path / "elsewhere")
+    (tmp_path / "ring.lock").mkdir()
+    (tmp_path / "ring.lock").rmdir()
+    (tmp_path / "ring.lock").symlink_to("elsewhere")
+    assert look("tail", "-n", "2").out.count("\n") == 3
 
 
 def test_follow_ends_when_idle(look, writer):

@@ -1,10 +1,11 @@
 """``streamapp up``: who runs beside whom."""
 
+import socket
 from dataclasses import replace
 
 import pytest
 
-from streamapp.cli.up import PROCESSES, processes, supervisor
+from streamapp.cli.up import PORTS, PROCESSES, check_ports, processes, supervisor
 from streamapp.compose import mirror_app
 from streamapp.core.config import load
 from streamapp.core.errors import Refuse
@@ -26,3 +27,14 @@ def test_a_worker_that_writes_the_ring_is_its_own_terminal(clean):
     with pytest.raises(Refuse, match="the worker of this host writes") as caught:
         mirror_app(settings)
     assert "no terminal" in caught.value.fix
+
+
+def test_a_port_that_nobody_of_us_will_listen_on_may_be_taken(clean):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        ports = dict.fromkeys(PORTS, 0) | {"terminal_port": other.getsockname()[1]}
+        settings = replace(load()[0], **ports)
+        with pytest.raises(Refuse, match="terminal_port"):
+            check_ports(settings)
+        check_ports(replace(settings, ring="direct"))

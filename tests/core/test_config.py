@@ -1,5 +1,7 @@
 """One name everywhere, the nearest source wins, and every bad value is named with its place."""
 
+from dataclasses import replace
+
 import pytest
 
 from streamapp.core.config import describe, env_name, load, to_environment
@@ -44,6 +46,7 @@ def test_paths_are_relative_to_the_file_that_says_them(tmp_path):
         ("gateway_port = 99999", "not a port"),
         ("gateway_port = true", "not a whole number"),
         ("flush_rows = 0", "too small"),
+        ("ring_frames = 10000", "not a power of two"),
         ('log_level = "loud"', "'loud'"),
     ],
 )
@@ -116,3 +119,12 @@ def test_an_unknown_ring_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(Refuse, match="rust") as refused:
         load({"ring": "rust"}, environ={}, folder=tmp_path)
     assert refused.value.fix == "give one of c, twin, direct"
+
+
+def test_another_process_loads_the_same_settings_whatever_is_in_our_environment(tmp_path):
+    (tmp_path / "streamapp.toml").write_text('ring_path = "project.ring"\n')
+    settings, _ = load({"home": "h"}, environ={}, folder=tmp_path / "elsewhere")
+    ours = {"STREAMAPP_RING_PATH": "/ours.ring", "STREAMAPP_TOPICS_DIR": "/ours"}
+    for one in (settings, replace(settings, ring_path=None)):
+        again, _ = load(environ={**ours, **to_environment(one)}, folder=tmp_path)
+        assert again == one

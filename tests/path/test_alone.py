@@ -70,7 +70,7 @@ def test_partition_counts_that_do_not_fit_are_refused(alone, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "held"), [("store", "store.duckdb"), ("terminal", "another process writes")]
+    ("name", "held"), [("store", "store.duckdb"), ("terminal", "writes the ring")]
 )
 def test_a_second_process_of_one_view_is_refused_and_the_first_keeps_all(alone, name, held):
     assert alone("topics apply")[0] == 0

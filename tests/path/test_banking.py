@@ -22,7 +22,7 @@ pytestmark = [
 def follow(path, wanted, seen, stop):
     with RingReader.open(path) as reader:
         while len(seen) < wanted and not stop.is_set():
-            seen.extend(reader.read(256, timeout_s=0.2).frame_id.tolist())
+            seen.extend(reader.read(256, timeout=0.2).frame_id.tolist())
         seen.append(("lost", reader.lost))
 
 

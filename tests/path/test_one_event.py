@@ -9,7 +9,6 @@ from streamapp import compose
 from streamapp.agents.feed import Feed
 from streamapp.agents.frames import ring_spec
 from streamapp.agents.publish import Standpoint, enriched_records
-from streamapp.agents.pull import AttractorPull
 from streamapp.core.config import load
 from streamapp.core.metrics import Metrics
 from streamapp.ring import RingReader, RingWriter, SourcePosition
@@ -78,7 +77,7 @@ async def test_one_event_from_the_log_to_sql_and_to_the_ring(tmp_path):
     # 6: the terminal agent writes the same rows as frames that a reader on this host maps
     path = tmp_path / "events.ring"
     with RingWriter.open(path, ring_spec(plan.columns(), 8)) as ring:
-        feed = Feed(ring, Metrics(), AttractorPull(path, ring.spec.dim, Metrics()))
+        feed = Feed(ring, Metrics())
         feed.put([record, record])
         assert ring.sources() == [SourcePosition(RAW, address.partition, 1, published.offset + 1)]
         with RingReader.open(path) as follower:

@@ -52,3 +52,11 @@ def test_centres_are_unit_vectors_and_shares_add_up(vectors, k):
         np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1, atol=1e-4)
         assert shares.sum() == pytest.approx(1, abs=1e-5)
         assert (np.diff(shares) <= 0).all()
+
+
+def test_what_has_no_direction_is_left_out():
+    nan, inf = np.nan, np.inf
+    vectors = np.array([[0, 0], [nan, 1], [inf, 0], [3e38, 3e38], [2, 0]], np.float32)
+    centres, shares = centroids(vectors, 5)
+    np.testing.assert_allclose(centres, [[1, 0], [0.5**0.5, 0.5**0.5]], atol=1e-6)
+    assert shares.tolist() == [0.5, 0.5]

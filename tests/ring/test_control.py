@@ -234,6 +234,18 @@ def test_a_half_written_slot_spoils_nothing_and_the_next_writer_mends_it(plane, 
     same(plane.read(), good._replace(gravity=5.0))
 
 
+@pytest.mark.parametrize("sequence", [2**64 - 1, 2**64 - 2, 2**63])
+def test_a_sequence_that_another_one_drove_to_its_end_goes_round(plane, path, sequence):
+    plane.write(Control(3.0))
+    plane.write(Control(3.0))  # in both slots
+    poke(path, HEADER_DTYPE.fields["sequence"][1], sequence.to_bytes(8, "little"))
+    for gravity in (4.0, 5.0, 6.0):
+        before = plane.sequence()
+        plane.write(Control(gravity))
+        assert plane.read().gravity == gravity
+        assert plane.sequence() != before
+
+
 def test_a_reader_never_waits_for_a_writer(plane, monkeypatch):
     """A writer that comes by again and again makes it give up, not wait."""
     plane.write(Control(1.0))

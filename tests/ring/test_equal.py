@@ -1,6 +1,5 @@
 """The C engine and its NumPy twin do the same to the same bytes, and read each other's files."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -101,8 +100,7 @@ class Subject:
         if how == "abandon":
             return rows.abandon()
         if how == "killed":
-            os.close(self.writer._lock)
-            self.writer._lock = None
+            self.writer.let_go()
             self.reopen()
             return self.writer.sources()
         for name, values in columns.items():

@@ -208,6 +208,14 @@ def test_what_is_not_a_ring_file_is_refused(shm, engine, reason, make):
     assert reason in refused(shm / "ring", engine).message
 
 
+@pytest.mark.parametrize("path", ["/", ".", "/proc/self/mem"])
+def test_a_path_that_can_be_no_ring_is_refused(path):
+    for opening in (RingReader.open, RingWriter.open):
+        with pytest.raises(Refuse, match="cannot") as caught:
+            opening(path)
+        assert caught.value.code == "ring.file"
+
+
 def test_a_link_in_place_of_the_lock_is_refused(shm):
     (shm / "ring.lock").symlink_to(shm / "elsewhere")
     with pytest.raises(Refuse, match="symbolic link"):

@@ -1,6 +1,7 @@
 """The C engine, the twin, a C program and a reader made of ``struct`` agree, from descriptors alone."""
 
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import ring_content
 from streamapp.ring import RECORD_DTYPE, Column, RingReader, RingSpec, RingWriter, new_records
 
 ROOT = Path(__file__).parents[2]
+STRUCT_READER = ROOT / "examples/ring_struct_reader.py"
 SHOWN = 8
 SPECS = {
     "plain": RingSpec(5, 16),
@@ -81,8 +83,18 @@ def test_all_of_them_agree_on_every_field(shm, ring_reader, spec):
     assert lines(RingReader.open(path, engine="twin").read()) == expected
     counts = ["13 frames, 0 lost, 3 void"]
     assert run(ring_reader, path) == (expected, counts, 0)
-    program = ROOT / "examples/ring_struct_reader.py"
-    assert run(sys.executable, "-S", program, path) == (expected, counts, 0)
+    assert run(sys.executable, "-S", STRUCT_READER, path) == (expected, counts, 0)
+
+
+def test_head_may_end_the_struct_reader(shm):
+    with RingWriter.open(shm / "ring", RingSpec(4, 2048)) as writer:
+        writer.write(new_records(1024), np.zeros((1024, 4)))
+    command = [sys.executable, "-S", STRUCT_READER, shm / "ring"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_an_empty_ring(shm, ring_reader):
@@ -101,6 +113,8 @@ DAMAGE = {
     "no columns": (36, b"\0"),
     "name": (1024, b"x" * 24),
     "dtype": (1024 + 24, b"<M8"),
+    "stamp beyond the end": (1024 + 32, struct.pack("<IIIIQ", 1, 0, 0, 0, 12544 - 15 * 128)),
+    "stamp of another type": (1024 + 24, b"|u1"),
     "offset": (1024 + 48, b"\xff" * 8),
     "odd offset": (1024 + 48, b"\1"),
     "stride": (1024 + 56, b"\xff" * 8),
@@ -121,6 +135,9 @@ def test_the_c_example_refuses_what_is_no_ring(shm, ring_reader, content):
     out, [told], code = run(ring_reader, path)
     assert (out, code) == ([], 2)
     assert told.startswith(f"ring_reader: {path}: ")
+    out, [told], code = run(sys.executable, "-S", STRUCT_READER, path)
+    assert (out, code) == ([], 1)
+    assert told.startswith(f"{path}: ")
 
 
 def test_the_c_example_follows(shm, ring_reader):

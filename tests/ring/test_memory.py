@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Halt, Refuse
 from streamapp.ring import Ring, RingReader, RingSpec, RingWriter, new_records
 
 SPEC = RingSpec(4, 16)
@@ -95,6 +95,53 @@ status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 sys.exit(status or reader.position)
 """
     assert run(code, ring).returncode == 0
+
+
+def test_a_forked_child_holds_neither_the_lock_nor_what_is_reserved(ring, engine):
+    """A child that outlives the writer must not keep the next one out, nor give its rows up."""
+    code = """
+import os, signal, sys
+from streamapp.ring import RingReader, RingSpec, RingWriter
+path, engine = sys.argv[1:]
+writer = RingWriter.open(path, RingSpec(4, 16), engine=engine)
+heard, told = os.pipe()
+with writer.reserve(2) as reserved:
+    pid = os.fork()
+    if pid == 0:
+        os.write(told, b"open" if reserved.is_open else b"over")
+    else:
+        assert os.read(heard, 4) == b"over"
+        reserved.semantic[:] = 7
+if pid == 0:
+    writer.close()
+    os.write(told, b"done")
+    signal.pause()
+assert os.read(heard, 4) == b"done"
+assert RingReader.open(path).stat()["writer_alive"]
+writer.close()
+RingWriter.open(path, RingSpec(4, 16), engine=engine).close()
+os.kill(pid, signal.SIGKILL)
+sys.exit(RingReader.open(path).stat()["void_frames"])
+"""
+    assert run(code, ring, engine).returncode == 2
+
+
+def test_a_dropped_writer_gives_the_ring_up(ring, engine):
+    writer = RingWriter.open(ring, SPEC, engine=engine)
+    del writer
+    gc.collect()
+    RingWriter.open(ring, SPEC, engine=engine).close()
+
+
+def test_a_closed_writer_names_no_source(ring, engine):
+    """The ring is another writer's by then."""
+    writer = RingWriter.open(ring, SPEC, engine=engine)
+    assert writer.source_index("events.raw", 0) == 0
+    writer.close()
+    assert writer.source_index("events.raw", 0) == 0
+    with pytest.raises(Halt):
+        writer.source_index("events.raw", 1)
+    assert len(RingReader.open(ring, engine=engine).stat()["sources"]) == 1
 
 
 def test_a_missing_extension_is_told_and_nothing_is_switched(ring, monkeypatch):

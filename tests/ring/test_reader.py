@@ -3,7 +3,6 @@
 import gc
 import pickle
 import threading
-import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,11 +18,11 @@ from streamapp.ring import (
     RingSpec,
     RingWriter,
     SourcePosition,
+    files,
     new_records,
     pack_source,
 )
 from streamapp.ring.origin import find_since
-from streamapp.ring.pool import Pool
 
 DIM = 6
 SPEC = RingSpec(DIM, 16, extra=(Column("intent_scores", 3), Column("small", 2, "<f2")))
@@ -169,25 +168,6 @@ def test_what_is_held_is_never_written_again(writer, reader, hold):
     assert freeze(held) == before
 
 
-def test_what_nobody_holds_is_used_again(writer, reader):
-    """The point of the pool."""
-    places = set()
-    for turn in range(8):
-        write(writer, 4, 4 * turn)
-        frames = reader.read(4)
-        places.add(frames.semantic.ctypes.data)
-    assert len(places) == 2
-    assert frames.source_offset.tolist() == [28, 29, 30, 31]
-
-
-def test_large_frames_are_not_kept():
-    pool = Pool(RingSpec(1024, 4096))
-    place = weakref.ref(pool.take(4096).semantic)
-    assert place() is None
-    place = weakref.ref(pool.take(256).semantic)
-    assert place() is not None
-
-
 # ---- reading ----
 
 
@@ -216,6 +196,34 @@ def test_reading_without_an_end(writer, reader):
     write(writer, 2)
     thread.join(60)
     assert frames[0].frame_id.tolist() == [0, 1]
+
+
+def test_a_position_is_a_number_of_any_kind_but_not_below_zero(writer, reader):
+    write(writer, 10)
+    frames = reader.read()
+    reader.position = frames.frame_id[7]
+    assert (reader.lag, reader.read().frame_id.tolist()) == (3, [7, 8, 9])
+    assert type(reader.position) is int
+    for wrong in (-1, 1 << 62):
+        with pytest.raises(Refuse, match=f"frame {wrong}") as caught:
+            reader.position = wrong
+        assert caught.value.code == "ring.position"
+    assert reader.position == 10
+
+
+def test_a_start_that_is_no_place_is_refused(writer, engine):
+    with pytest.raises(Refuse, match="'newest'") as caught:
+        RingReader.open(writer.path, start="newest", engine=engine)
+    assert caught.value.code == "ring.start"
+
+
+def test_following_by_no_frames_is_refused(writer, reader):
+    """It would spin for ever."""
+    write(writer, 1)
+    for none in (0, -1):
+        with pytest.raises(Refuse, match=f"{none} frames") as caught:
+            next(reader.follow(none, idle_s=0))
+        assert caught.value.code == "ring.batch"
 
 
 def test_a_closed_reader_says_so(writer, reader):
@@ -250,6 +258,43 @@ def test_a_ring_that_is_not_there_yet_is_waited_for(shm, engine):
         write(writer, 1)
         thread.join(60)
         assert len(found[0].read(timeout=60)) == 1
+
+
+def test_looking_goes_on_in_another_file(writer, reader, engine):
+    """Who only asks for the newest, or where a source is, must not look at the old file for ever."""
+    write(writer, 3, source=("events.raw", 0))
+    assert reader.latest().frame_id.tolist() == [2]
+    writer.close()
+    with RingWriter.open(writer.path, RingSpec(DIM, 32), engine=engine) as other:
+        write(other, 2, 3, source=("events.raw", 0))
+        assert reader.latest(9).frame_id.tolist() == [3, 4]
+        late = RingReader.open(writer.path, engine=engine)
+    with RingWriter.open(writer.path, SPEC, engine=engine) as other:
+        write(other, 2, 5, source=("events.raw", 0))
+        assert (late.since("events.raw", 0, 5), late.position) == (0, 5)
+        assert late.read().frame_id.tolist() == [5, 6]
+
+
+def test_what_came_just_before_another_file_is_read_from_the_old_one(
+    writer, reader, engine, monkeypatch
+):
+    """The writer commits and gives way between a look for frames and one for another file."""
+    write(writer, 2)
+    assert len(reader.read()) == 2
+    replaced = files.replaced
+
+    def replace_then_look(path, known):
+        monkeypatch.setattr(files, "replaced", replaced)
+        write(writer, 3, 2)
+        writer.close()
+        RingWriter.open(path, RingSpec(DIM, 32), engine=engine).close()
+        return replaced(path, known)
+
+    monkeypatch.setattr(files, "replaced", replace_then_look)
+    assert reader.read().frame_id.tolist() == [2, 3, 4]
+    assert (reader.lost, reader.mapping.spec.capacity) == (0, 16)
+    assert len(reader.read()) == 0
+    assert (reader.position, reader.mapping.spec.capacity) == (5, 32)
 
 
 def test_an_extra_column_may_come(shm, engine):
@@ -332,6 +377,12 @@ def test_since_trusts_no_row_that_was_overwritten_meanwhile(writer, reader):
     view = SimpleNamespace(**vars(mapping) | {"ops": Operations, "word": mapping.word})
     assert find_since(view, HERE, 100) == (4, 4)
     assert len(looks) == 2
+
+
+def test_since_before_the_first_offset_there_can_be(writer, reader):
+    """-2 is Kafka's word for the beginning; no offsets are missed below 0."""
+    write(writer, 4, 3, source=("events.raw", 0))
+    assert (reader.since("events.raw", 0, -2), reader.position) == (3, 0)
 
 
 def test_since_of_a_source_that_is_not_there(writer, reader):

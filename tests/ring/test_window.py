@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import ring_content
 
+from streamapp.core.errors import Halt
 from streamapp.ring import Column, Ring, RingSpec, RingWriter
 
 #: 1024 rows of 8 floats are whole pages: the column can be mapped twice, back to back.
@@ -44,6 +45,16 @@ def test_the_whole_file_as_arrays(writer, engine):
         assert ring.semantic[10].tolist() != before.tolist(), "no copy: it is the ring"
         for array in (ring.records, *ring.columns.values()):
             assert not array.flags.writeable
+
+
+def test_a_closed_ring_says_so(writer, engine):
+    ring = Ring.open(writer.path, engine=engine)
+    ring.close()
+    ring.close()
+    for use in (ring.head, ring.latest, lambda: ring.semantic, lambda: ring.retired):
+        with pytest.raises(Halt, match="was closed") as caught:
+            use()
+        assert caught.value.code == "ring.closed"
 
 
 def test_a_window_is_the_file_s_memory(writer, engine):

@@ -240,8 +240,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         except TimeoutError:  # aiokafka would try for ever, and nothing could stop meanwhile
             self.log.warning("not committed: no answer within %.0f s", ANSWER_S_MAX)
             return False
-        except (CommitFailedError, IllegalStateError) as error:  # the group went on without us
-            self.log.warning("not committed: %s", error)
+        except (CommitFailedError, IllegalStateError) as error:
+            why = type(error).__name__  # what aiokafka says is five lines on something else
+            self.log.warning("not committed: the group went on without us (%s)", why)
             return False
         except KafkaError as error:
             if not error.retriable:
