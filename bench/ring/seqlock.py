@@ -94,8 +94,9 @@ class SeqlockReader:
         if head == self._want:
             return None
         if head - self._want > at.capacity:
-            self.lost += head - at.capacity - self._want
-            self._want = head - at.capacity
+            # Not the oldest: the writer would overtake it again before it is copied.
+            self.lost += head - at.capacity // 2 - self._want
+            self._want = head - at.capacity // 2
         first, slot = self._want, self._want & (at.capacity - 1)
         if self._batch == 1:
             before = int(at.stamps[slot])
@@ -105,7 +106,7 @@ class SeqlockReader:
             )
             good = before == 2 * first + 2 and int(at.stamps[slot]) == before
             self._want, self.lost = first + 1, self.lost + (not good)
-            return (records, vectors) if good else self.read()
+            return (records, vectors) if good else None
         n = min(self._batch, head - first, at.capacity - slot)
         place, valid = slice(slot, slot + n), 2 * (at.ids[:n] + np.uint64(first)) + 2
         before = at.stamps[place] == valid
@@ -115,7 +116,7 @@ class SeqlockReader:
         if kept.all():
             return records, vectors
         self.lost += n - int(kept.sum())
-        return (records[kept], vectors[kept]) if kept.any() else self.read()
+        return (records[kept], vectors[kept]) if kept.any() else None
 
     def wait(self, timeout_s: float) -> None:
         end_s = time.monotonic() + timeout_s

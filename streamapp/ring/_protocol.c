@@ -176,22 +176,19 @@ static void claim_rows(const struct evring *ring, uint64_t first, uint64_t n) {
     __atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
-static void store_records(const struct evring *ring, const struct evring_record *records, const unsigned char *keep,
-                          uint64_t first, uint64_t n) {
+/* Stores the records of the rows to keep, whose columns are there, and stamps them as valid: in one pass, while the
+ * record's lines are at hand.  Returns how many stay void. */
+static uint64_t finish_rows(const struct evring *ring, const struct evring_record *records, const unsigned char *keep,
+                            uint64_t first, uint64_t n) {
     uint32_t epoch = (uint32_t)header(ring)->epoch;
-    for (uint64_t i = 0; i < n; i++)
-        if (!keep || keep[i])
-            copy_record_in(record(ring, first + i), &records[i], first + i, epoch);
-}
-
-/* Stamps the rows to keep as valid; returns how many stay void. */
-static uint64_t finish_rows(const struct evring *ring, const unsigned char *keep, uint64_t first, uint64_t n) {
     uint64_t voids = 0;
     for (uint64_t i = 0; i < n; i++) {
-        if (!keep || keep[i])
-            STORE(&record(ring, first + i)->stamp, stamp_valid(first + i), RELEASE);
-        else
+        if (keep && !keep[i]) {
             voids++;
+            continue;
+        }
+        copy_record_in(record(ring, first + i), &records[i], first + i, epoch);
+        STORE(&record(ring, first + i)->stamp, stamp_valid(first + i), RELEASE);
     }
     return voids;
 }
@@ -221,9 +218,8 @@ uint64_t evring_commit(struct evring *ring, const struct evring_record *records,
     uint64_t first = header(ring)->head;
     if (n) {
         claim_rows(ring, first, n);
-        store_records(ring, records, NULL, first, n);
         copy_rows_in(ring, first, rows, n);
-        finish_rows(ring, NULL, first, n);
+        finish_rows(ring, records, NULL, first, n);
     }
     /* After the stamps: a position must never cover a row that a kill here would leave void. */
     store_positions(ring, positions, n_positions);
@@ -243,8 +239,7 @@ uint64_t evring_commit_reserved(struct evring *ring, const struct evring_record 
                                 const unsigned char *keep, const struct evring_position *positions,
                                 uint64_t n_positions) {
     uint64_t first = header(ring)->head, n = evring_reserved(ring);
-    store_records(ring, records, keep, first, n);
-    uint64_t voids = finish_rows(ring, keep, first, n);
+    uint64_t voids = finish_rows(ring, records, keep, first, n);
     store_positions(ring, positions, n_positions);
     publish(ring, first + n, voids);
     return first;
