@@ -246,7 +246,9 @@ asyncio.run(main())
     with RingWriter.open(shm / "ring", RingSpec(DIM, 64)):
         command = [sys.executable, "-X", "dev", "-c", code, str(shm / "ring")]
         done = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    # On a busy machine asyncio's debug mode remarks that a step took long.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Executing ")]
+    assert (done.returncode, said) == (0, [])
 
 
 def test_a_forked_child_has_a_thread_of_its_own(shm):
