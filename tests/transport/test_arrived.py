@@ -93,6 +93,7 @@ def test_everything_is_taken_once_in_order_within_the_limits(
     source = theirs(data, position)
     expected = list(source)
     arrived, found, at = Arrived(data, position, check_crcs=True), [], position
+    end = arrived.end()
     while not arrived.is_empty:
         piece = arrived.take(records_max, bytes_max)
         assert piece.position == at
@@ -103,7 +104,7 @@ def test_everything_is_taken_once_in_order_within_the_limits(
         assert all(at <= r.offset < piece.next for r in piece.records)
         found += piece.records
         at = piece.next
-    assert at == max(source.next_fetch_offset, position)
+    assert at == max(source.next_fetch_offset, position) == end
     assert facts(found) == facts(expected)
 
 

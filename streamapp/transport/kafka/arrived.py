@@ -33,6 +33,8 @@ except ImportError as error:
 _HEAD = struct.Struct(">qi")
 _HEADER_BYTES = 61
 _ATTRIBUTES_AT, _CODEC = 22, 0x07
+_MAGIC_AT, _MAGIC = 16, 2
+_LAST_DELTA_AT, _LAST_DELTA = 23, struct.Struct(">i")
 _DECODERS = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
 _NO_LIMIT = 1 << 62
 _WRONG = {
@@ -63,6 +65,18 @@ class Arrived:
     def is_empty(self) -> bool:
         """True when all was taken."""
         return not self._left and not has_batch(self._data[self._at :])
+
+    def end(self) -> int | None:
+        """The offset after all that arrived; None when only reading it can tell."""
+        end, rest = self._position, self._data
+        while has_batch(rest):
+            size = _size(rest)
+            if size < _HEADER_BYTES or rest[_MAGIC_AT] != _MAGIC:
+                return None
+            base, _ = _HEAD.unpack_from(rest)
+            end = max(end, base + _LAST_DELTA.unpack_from(rest, _LAST_DELTA_AT)[0] + 1)
+            rest = rest[size:]
+        return end
 
     def take(self, records_max: int, bytes_max: int) -> Fetched:
         """The next records: at most so many, and none more once they have so many bytes.

@@ -8,7 +8,7 @@ the way.  This reads aiokafka's fetcher as Faust's own driver does, one level be
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
@@ -98,6 +98,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     _waiting: asyncio.Future[None] | None = None
     _nudged = False
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        #: At most one fetch of each partition; the next one may be under way meanwhile.
+        self._ahead: dict[TopicPartition, _Ahead] = {}
+
     async def on_start(self) -> None:
         await super().on_start()
         keep_batches(self._ensure_consumer()._fetcher)  # noqa: SLF001
@@ -168,28 +173,81 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         fetched: dict[TP, Fetched] = {}
         if not self.consumer.flow_active or fetcher._subscriptions.reassignment_in_progress:  # noqa: SLF001
             return fetched
-        arrived = fetcher._records  # noqa: SLF001
-        for key in list(arrived):
+        arrived, subscriptions = fetcher._records, fetcher._subscriptions  # noqa: SLF001
+        for key in {**arrived, **self._ahead}:
             tp = TP(key.topic, key.partition)
             if tp not in wanted:
-                if not fetcher._subscriptions.is_assigned(key):  # noqa: SLF001
-                    del arrived[key]
+                if not subscriptions.is_assigned(key):
+                    arrived.pop(key, None)
+                    self._ahead.pop(key, None)
                 continue
-            result = arrived[key]
-            if not isinstance(result, FetchResult):
-                if fetched:  # the error is for the next call
-                    break
-                del arrived[key]
-                fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001
-                result.check_raise()
-            raw = tp.topic in self.consumer.options.coalesce
-            piece = _take(result, key, wanted[tp], raw=raw)
-            if not result.has_more():
-                del arrived[key]
-                fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001
+            piece = None
+            if tp.topic in self.consumer.options.coalesce:
+                self._take_over(fetcher, key)
+                piece = self._from_ahead(key, wanted[tp])
+                self._take_over(fetcher, key)
+            if piece is None and key in arrived and key not in self._ahead:
+                if fetched and not isinstance(arrived[key], FetchResult):
+                    break  # the error is for the next call
+                piece = self._from_aiokafka(fetcher, key, wanted[tp])
             if piece is not None:
                 fetched[tp] = piece
         return fetched
+
+    def _take_over(self, fetcher: Any, key: TopicPartition) -> None:
+        """Take what arrived out of aiokafka's hands, so that it fetches on meanwhile."""
+        subscription, ahead = fetcher._subscriptions.subscription, self._ahead.get(key)  # noqa: SLF001
+        if ahead is not None and ahead.assignment is not getattr(subscription, "assignment", None):
+            del self._ahead[key]  # of before a rebalance
+        result = fetcher._records.get(key)  # noqa: SLF001
+        if key in self._ahead or not isinstance(result, FetchResult):
+            return
+        if result.has_more() and result.check_assignment(key):
+            source = result._partition_records  # noqa: SLF001
+            found = _arrived_of(source)
+            end = found.end()
+            if end is None:  # of a format that only reading it can tell
+                return
+            source.next_fetch_offset = end
+            result._update_position()  # noqa: SLF001
+            self._ahead[key] = _Ahead(found, result._assignment)  # noqa: SLF001
+        _let_go(fetcher, key)
+
+    def _from_ahead(self, key: TopicPartition, room: Room) -> Fetched | None:
+        """Of what was taken over as much as there is room for."""
+        ahead = self._ahead.get(key)
+        if ahead is None:
+            return None
+        piece = ahead.arrived.take(*(_NO_LIMIT if most is None else most for most in room))
+        if ahead.arrived.is_empty:
+            del self._ahead[key]
+        return piece if piece.next > piece.position else None
+
+    def _from_aiokafka(self, fetcher: Any, key: TopicPartition, room: Room) -> Fetched | None:
+        """Of what is in aiokafka's hands as much as there is room for."""
+        result = fetcher._records[key]  # noqa: SLF001
+        if not isinstance(result, FetchResult):
+            _let_go(fetcher, key)
+            result.check_raise()
+        raw = key.topic in self.consumer.options.coalesce
+        piece = _take(result, key, room, raw=raw)
+        if not result.has_more():
+            _let_go(fetcher, key)
+        return piece
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        positions: Mapping[TP, int] = await self.call_thread(self._seek_to_committed)
+        return positions
+
+    async def _seek_to_committed(self) -> Mapping[TP, int]:
+        positions: Mapping[TP, int] = await self._ensure_consumer().seek_to_committed()
+        self._ahead.clear()
+        return positions
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        for tp in partitions:
+            self._ahead.pop(TopicPartition(tp.topic, tp.partition), None)
+        await super()._seek_wait(consumer, partitions)
 
     async def seek_in_thread(self, tp: TP, offset: int) -> None:
         """Position a partition; nothing when it was revoked meanwhile."""
@@ -197,6 +255,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_if_ours(self, tp: TP, offset: int) -> None:
         consumer, key = self._ensure_consumer(), TopicPartition(tp.topic, tp.partition)
+        self._ahead.pop(key, None)
         if key in consumer.assignment():
             consumer.seek(key, offset)
 
@@ -271,19 +330,38 @@ async def _answer(request: Awaitable[Any]) -> Any:
         ) from error
 
 
+class _Ahead(NamedTuple):
+    """What was taken over of a fetch, and the assignment that it was made for."""
+
+    arrived: Arrived
+    assignment: Any
+
+
+def _let_go(fetcher: Any, key: TopicPartition) -> None:
+    """Done with what arrived of a partition: the next fetch may begin."""
+    del fetcher._records[key]  # noqa: SLF001
+    fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001
+
+
+def _arrived_of(source: Any) -> Arrived:
+    """The records of aiokafka's ``PartitionRecords``, as far as they were not taken."""
+    if not hasattr(source, "arrived"):
+        source.arrived = Arrived(
+            source._records.data,  # noqa: SLF001
+            source.next_fetch_offset,
+            check_crcs=source._check_crcs,  # noqa: SLF001
+        )
+    arrived: Arrived = source.arrived
+    return arrived
+
+
 def _take(result: Any, key: Any, room: Room, *, raw: bool) -> Fetched | None:
     """Records of one fetch, as many as there is room for; None when its position has moved."""
     if not result.has_more() or not result.check_assignment(key):
         return None
     source = result._partition_records  # noqa: SLF001
     if raw:
-        if not hasattr(source, "arrived"):
-            source.arrived = Arrived(
-                source._records.data,  # noqa: SLF001
-                source.next_fetch_offset,
-                check_crcs=source._check_crcs,  # noqa: SLF001
-            )
-        arrived = source.arrived
+        arrived = _arrived_of(source)
         records_max, bytes_max = (_NO_LIMIT if most is None else most for most in room)
         piece = arrived.take(records_max, bytes_max)
         source.next_fetch_offset = piece.next
