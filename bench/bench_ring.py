@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from report import interleaved, median_ratio, write
-from ring import copies, measured, page, peers_env
+from ring import copies, measured, page, peers_env, wake
 from ring.rows import Shape
 
 #: Of the default ring, which stays in the last cache, and of the ancestors' kind, which does not.
@@ -75,7 +75,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
         missing |= dict.fromkeys(("iceoryx2", "zmq"), str(error))
     say("C beside memcpy")
     tasks = {key: _task(key, shape, sizes) for key, shape in shapes.items()}
-    with copies.compiled() as binary:
+    with copies.compiled("copies") as binary:
         c = {key: copies.costs(binary, **task) for key, task in tasks.items()}
     say("Python beside memcpy")
     in_python = {key: measured.run("laps", task) for key, task in tasks.items()}
@@ -84,7 +84,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
     say("beside others, with readers")
     streams = {str(n): _streams(n, names, sizes, python) for n in READERS}
     say("wake-up")
-    wake = _wake([name for name in SLEEPERS if name not in missing], sizes, python)
+    woken = _wake([name for name in SLEEPERS if name not in missing], sizes, python)
     say("a stopped reader")
     task = {"shape": CACHE, "rounds": sizes.stopped_rounds, "writes": STOPPED_WRITES}
     return {
@@ -94,7 +94,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
         "python": in_python,
         "alone": alone,
         "streams": streams,
-        "wake": wake,
+        "wake": woken,
         "stopped": measured.run("stopped", task),
     }
 
@@ -126,6 +126,7 @@ def _streams(readers: int, names: list[str], sizes: Sizes, python: str) -> Any:
 def _wake(names: list[str], sizes: Sizes, python: str) -> Any:
     task = {"shape": CACHE, "rate": RATE, "count": sizes.wakes}
     subjects = {n: partial(measured.run, "wake", task | {"name": n}, python) for n in names}
+    subjects["kernel"] = partial(wake.kernel, RATE, sizes.wakes)
     return interleaved(subjects, sizes.wake_rounds, warm_up=False)
 
 

@@ -17,6 +17,7 @@ ASSERTED = {
 BY_CHANCE = {
     "seek.within": "a seek made by the agent itself may lose what it asks for again",
     "delivery.twice": "a worker that starts may get a record twice, and count it twice in a table",
+    "delivery.lost": "while a worker starts a record may be committed that its agent never gets",
 }
 
 

@@ -48,11 +48,11 @@ def place_of(path: Path) -> Place:
 
 
 @contextlib.contextmanager
-def compiled() -> Iterator[Path]:
-    """The program of copies.c, with the engine's own code, optimised as the wheel's."""
-    with tempfile.TemporaryDirectory(prefix="bench-copies-") as folder:
-        binary = Path(folder) / "copies"
-        source = Path(__file__).with_name("copies.c")
+def compiled(name: str) -> Iterator[Path]:
+    """The program of a C file here, with the engine's own code, optimised as the wheel's."""
+    with tempfile.TemporaryDirectory(prefix="bench-ring-") as folder:
+        binary = Path(folder) / name
+        source = Path(__file__).with_name(f"{name}.c")
         includes = [f"-I{ROOT / 'include'}", f"-I{_ENGINE}"]
         compiler = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", *includes]
         sources = [str(source), str(_ENGINE / "_protocol.c")]

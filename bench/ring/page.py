@@ -37,6 +37,7 @@ SLEEPERS = {
     "seqlock 1 ms": "NumPy seqlock, polling every 1 ms",
     "iceoryx2": "iceoryx2: event",
     "zmq": "zmq ipc: socket",
+    "kernel": "a futex alone, in C: what the kernel takes",
 }
 SHAPES = {
     "cache 1": "one row, in cache",

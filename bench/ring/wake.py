@@ -5,10 +5,13 @@ This module is the reader's program; :func:`measure` is the writer's, which star
 
 import resource
 import statistics
+import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
+from ring.copies import compiled
 from ring.measured import main, program, ready, ready_while, result, say
 from ring.peers import PEERS, connect
 from ring.rows import Shape, batch_of, stamp
@@ -58,8 +61,20 @@ def follow(task: Any) -> dict[str, float]:
         if len(ages) == WARM:
             started_s, cpu_s = time.monotonic(), _cpu_s()
     spent = (_cpu_s() - cpu_s) / (time.monotonic() - started_s)
-    cuts = statistics.quantiles(ages[WARM:], n=100, method="inclusive")
-    return {"p50_us": cuts[49] / 1000, "p99_us": cuts[98] / 1000, "cpu": spent}
+    return _summary(ages, spent)
+
+
+def kernel(rate: int, count: int) -> dict[str, float]:
+    """The same from process to process in C, of a word: no ring, no row and no Python."""
+    with compiled("futex") as binary:
+        command = [str(binary), str(WARM + count), str(rate)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return _summary([int(age) for age in said[:-1]], float(said[-1]))
+
+
+def _summary(ages_ns: Sequence[int], cpu: float) -> dict[str, float]:
+    cuts = statistics.quantiles(ages_ns[WARM:], n=100, method="inclusive")
+    return {"p50_us": cuts[49] / 1000, "p99_us": cuts[98] / 1000, "cpu": cpu}
 
 
 def _cpu_s() -> float:

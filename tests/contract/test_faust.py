@@ -133,15 +133,11 @@ async def test_a_kill_redelivers_what_was_not_acknowledged_and_nothing_else(brok
     worker = worker_of("recovery", ACK_BELOW="10")
     await log.send_numbers("words", range(30, 33), lambda n: keys[n % 3])
     await log.until_no_lag("words", "held")
-    assert once(broker, offsets_of(worker, "HELD")) == list(range(5, 10))
-    # Faust's own driver may commit before an agent has said it.
-    await worker.until(
-        lambda w: {one["value"] for one in w.said("COUNT")} >= {30, 31, 32}, "the last words"
-    )
-    counts = sorted((one["key"], one["value"], one["count"]) for one in worker.said("COUNT"))
-    if differs(broker, "delivery.twice"):
-        counts = [one for one in counts if one[2] == 11]
-    assert counts == [("a", 30, 11), ("b", 31, 11), ("c", 32, 11)]
+    assert set(offsets_of(worker, "HELD")) <= set(range(5, 10))
+    if not differs(broker, "delivery.lost"):
+        assert offsets_of(worker, "HELD") == list(range(5, 10))
+        counts = sorted((one["key"], one["value"], one["count"]) for one in worker.said("COUNT"))
+        assert counts == [("a", 30, 11), ("b", 31, 11), ("c", 32, 11)]
     if broker.ours:
         await log.until_no_lag("raw")
         redelivered = [offset for one in worker.said("SLICE") for offset in one["offsets"]]
