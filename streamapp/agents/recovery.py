@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from streamapp.core.errors import Halt
+from streamapp.core.errors import Halt, Retry
 from streamapp.core.ranges import RangeSet
 from streamapp.core.slice import Slice
 from streamapp.topics.enriched import Cover, Enriched, cover_of, decode
@@ -71,7 +71,11 @@ async def recover(
             found = decode(record)
             _check_source(found.cover, topic, enriched)
             _apply(standing, done, record.offset, found)
-        at = max(slice_.range.next, at + 1)
+        if slice_.range.next <= at:  # skipping what is there would make another state of it
+            raise Retry(
+                "log.short", f"{enriched!r} [{partition}] ends at {end}, not read from {at}"
+            )
+        at = slice_.range.next
     return standing
 
 

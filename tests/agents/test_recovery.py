@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streamapp.agents.publish import Standpoint, enriched_records, lost_record, snapshot_record
 from streamapp.agents.recovery import recover
-from streamapp.core.errors import Halt
+from streamapp.core.errors import Halt, Retry
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
 from streamapp.core.state import StateEntry
@@ -27,13 +27,15 @@ class MemoryReader:
         self.records = [
             Record(i * skip, 0, None, r.value, r.headers) for i, r in enumerate(records)
         ]
-        self.end = len(records) * skip
+        self.end = self.records[-1].offset + 1 if records else 0
+        self.silent = 0
 
     async def bounds(self, topic, partition):
         return 0, self.end
 
     async def read(self, topic, partition, offset, **_limits):
-        found = [r for r in self.records if r.offset >= offset][:3]
+        self.silent -= 1
+        found = [r for r in self.records if r.offset >= offset][:3] if self.silent != 0 else []
         next_ = found[-1].offset + 1 if found else offset
         return Slice(OffsetRange(topic, partition, offset, next_), found)
 
@@ -127,6 +129,18 @@ async def test_a_log_that_skips_offsets_is_read_to_its_end():
     records = [r for n in range(9) for r in worker.enrich([b'{"message": "a"}'], n)]
     standing = await recover(MemoryReader(records, skip=7), SOURCE, "t", CAP)
     assert standing.next == 9
+
+
+@pytest.mark.parametrize("read", [2, 3, 4])
+async def test_what_a_log_does_not_give_is_not_skipped(read):
+    """A state without it would be another one, and the rows that come next."""
+    worker = Worker()
+    records = [r for n in range(9) for r in worker.enrich([b'{"message": "a"}'], n)]
+    reader = MemoryReader(records)
+    reader.silent = read  # the first looks for the last record
+    with pytest.raises(Retry, match="ends at 9, not read from"):
+        await recover(reader, SOURCE, "t", CAP)
+    assert (await recover(reader, SOURCE, "t", CAP)).next == 9
 
 
 async def test_loss_counts_as_covered():

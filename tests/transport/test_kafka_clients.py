@@ -364,3 +364,26 @@ async def test_a_broker_that_hangs_is_a_retry(kafka, clients, topic, monkeypatch
             await producer.send(topic, [Outgoing(b"lost?")])
     finally:
         kafka.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("answer", ["empty", "nothing"])
+async def test_a_broker_that_once_gives_nothing_of_what_is_there_is_asked_again(
+    clients, topic, answer, monkeypatch
+):
+    """Who takes a partition over would else skip a record, or take the log for shorter."""
+    _, producer, reader = clients
+    await producer.send(topic, [Outgoing(b"v", partition=0)])
+    ask, asked = reader._connection.ask_leader, []
+
+    async def once_silent(*arguments, **options):
+        found = await ask(*arguments, **options)
+        asked.append(found)
+        if len(asked) == 1:
+            ((_, ((partition, code, end, *rest, _data),)),) = found.topics
+            silent = [(topic, [(partition, code, end, *rest, b"")])] if answer == "empty" else []
+            return type("Answer", (), {"topics": silent})
+        return found
+
+    monkeypatch.setattr(reader._connection, "ask_leader", once_silent)
+    assert [r.value for r in (await reader.read(topic, 0, 0)).records] == [b"v"]
+    assert len(asked) == 2

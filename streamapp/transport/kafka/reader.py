@@ -7,7 +7,7 @@ the end of a partition is its high watermark.
 import asyncio
 from typing import NamedTuple
 
-from aiokafka.errors import OffsetOutOfRangeError, for_code
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
@@ -26,6 +26,12 @@ _BEGIN, _END = -2, -1
 _WAIT_MS_MAX = 500
 #: Fetched per record that is wanted, so that one record does not cost megabytes.
 _BYTES_PER_RECORD = 4096
+
+
+class _NothingFetchedError(KafkaError):
+    """A broker that says that there is more, and does not give it."""
+
+    retriable = True
 
 
 class _Fetched(NamedTuple):
@@ -75,9 +81,9 @@ class KafkaReader:
             fetched = await self._persist(
                 topic, partition, at, records_max, bytes_max, min(left_ms, _WAIT_MS_MAX)
             )
-            stands, at = fetched.next == at, fetched.next
+            at = fetched.next
             # Without records go on as long as there is something to skip, then as long as we may.
-            if fetched.records or (left_ms == 0 and (stands or at >= fetched.end)):
+            if fetched.records or (left_ms == 0 and at >= fetched.end):
                 return Slice(OffsetRange(topic, partition, offset, at), fetched.records)
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
@@ -122,8 +128,9 @@ class KafkaReader:
                 records = [
                     Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in piece.records
                 ]
-                return _Fetched(records, piece.next, end)
-        return _Fetched([], at, at)
+                if piece.next > at or at >= end:
+                    return _Fetched(records, piece.next, end)
+        raise _NothingFetchedError(f"{topic}-{partition} has more from {at} on, and did not come")
 
     async def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
         begin, end = [await self._edge(topic, partition, edge) for edge in (_BEGIN, _END)]
