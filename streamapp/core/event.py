@@ -99,14 +99,24 @@ def parse_envelope(value: bytes) -> Event:
     Raises:
         Reject: as :func:`parse_event` does, for the envelope or for its data.
     """
-    members = _parse_members(value, DEPTH_MAX + 1)
+    members, data = open_envelope(value)
     attributes = {
         name: str(said)
-        for name in ("id", "type", "source", "time", "datacontenttype")
+        for name in ("id", "type", "source", "time")
         if (said := _decode(name, _string, members.get(name, _NULL))) is not None
     }
-    data = _data(members, attributes.get("datacontenttype", "application/json"))
     return merge_attributes(parse_event(data), attributes)
+
+
+def open_envelope(value: bytes) -> tuple[dict[str, msgspec.Raw], bytes]:
+    """The members of a CloudEvent in the JSON event format, and the data that binary mode sends.
+
+    Raises:
+        Reject: as :func:`parse_event` does, for the envelope.
+    """
+    members = _parse_members(value, DEPTH_MAX + 1)
+    said = _decode("datacontenttype", _string, members.get("datacontenttype", _NULL))
+    return members, _data(members, "application/json" if said is None else str(said))
 
 
 def _data(members: Mapping[str, msgspec.Raw], media_type: str) -> bytes:

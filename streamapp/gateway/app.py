@@ -4,15 +4,15 @@ from aiohttp import web
 
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.metrics import Metrics
-from streamapp.gateway import native, operations
+from streamapp.gateway import confluent, native, operations, webhooks
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.edge import Edge
 from streamapp.gateway.gateway import Gateway, build
 from streamapp.topics.catalogue import Catalogue
-from streamapp.transport.clients import Admin, Producer
+from streamapp.transport.clients import Admin, Members, Producer, Reader
 
 #: Every module here has ``routes(gateway)``; a new protocol is a new module and a word here.
-PROTOCOLS = (native, operations)
+PROTOCOLS = (native, webhooks, confluent, operations)
 GATEWAY = web.AppKey("gateway", Gateway)
 
 
@@ -23,6 +23,8 @@ def create_app(
     metrics: Metrics,
     *,
     admin: Admin | None = None,
+    reader: Reader | None = None,
+    members: Members | None = None,
     clock: Clock = SYSTEM,
 ) -> web.Application:
     """The application; serve it by ``listen.runner``, which sets aiohttp's limits.
@@ -32,14 +34,31 @@ def create_app(
         producer: started, and stopped later, by the caller.
         catalogue: which topics there are; those with an event schema take events.
         metrics: of this process, one application each.
-        admin: started; lets ``/readyz`` see whether the topics exist.
+        admin: started; lets ``/readyz`` and Confluent's clients see which topics there are.
+        reader: started; for Confluent's consumers.
+        members: started; for Confluent's consumers.
         clock: for tests.
     """
-    gateway = build(config, producer, catalogue, metrics, admin=admin, clock=clock)
+    gateway = build(
+        config,
+        producer,
+        catalogue,
+        metrics,
+        admin=admin,
+        reader=reader,
+        members=members,
+        clock=clock,
+    )
     edge = Edge(gateway)
     app = web.Application(middlewares=[edge.run])
     app[GATEWAY] = gateway
     for protocol in PROTOCOLS:
         app.router.add_routes(protocol.routes(gateway))
     edge.learn(app)
+
+    async def close(_: web.Application) -> None:
+        for end in gateway.closing:
+            await end()
+
+    app.on_cleanup.append(close)
     return app

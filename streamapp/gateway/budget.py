@@ -50,6 +50,12 @@ class Lease:
         budget.events += events
         budget.bytes += nbytes
 
+    def give(self) -> None:
+        """Give back all that is held."""
+        self._budget.events -= self._events
+        self._budget.bytes -= self._bytes
+        self._events = self._bytes = 0
+
     def hand_over(self) -> "Lease":
         """A new lease that holds what this one held; this one is empty."""
         other = Lease(self._budget)
@@ -66,6 +72,4 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._budget.events -= self._events
-        self._budget.bytes -= self._bytes
-        self._events = self._bytes = 0
+        self.give()

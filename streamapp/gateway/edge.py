@@ -9,7 +9,8 @@ from aiohttp import hdrs, web
 from prometheus_client import Counter, Histogram
 
 from streamapp.core.errors import Halt, StreamappError
-from streamapp.gateway import operations
+from streamapp.gateway import operations, webhooks
+from streamapp.gateway.confluent.errors import speaks_confluent, translated
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.problem import RETRY_AFTER, ProblemError, problem_of
 
@@ -21,6 +22,8 @@ _log = logging.getLogger("streamapp.gateway")
 class _Route(NamedTuple):
     label: str
     guarded: bool
+    #: A webhook's signature says who it is, and a CloudEvents handshake asks before it has a token.
+    by_token: bool
     seconds: Histogram
 
 
@@ -40,10 +43,12 @@ class Edge:
         """Name the app's routes for metrics, and mark those that ask for a token."""
         for route in app.router.routes():
             path = route.resource.canonical if route.resource else "unmatched"
-            self._routes[route] = self._route(path, guarded=path not in operations.PATHS)
+            by_token = path != webhooks.PATH and route.method != hdrs.METH_OPTIONS
+            guarded = path not in operations.PATHS
+            self._routes[route] = self._route(path, guarded=guarded, by_token=by_token)
 
-    def _route(self, label: str, *, guarded: bool) -> _Route:
-        return _Route(label, guarded, self._gateway.metrics.http_seconds.labels(label))
+    def _route(self, label: str, *, guarded: bool, by_token: bool = True) -> _Route:
+        return _Route(label, guarded, by_token, self._gateway.metrics.http_seconds.labels(label))
 
     @web.middleware
     async def run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -55,12 +60,15 @@ class Edge:
         try:
             try:
                 if route.guarded:
-                    self._admit(request)
+                    self._admit(request, by_token=route.by_token)
                 response = await handler(request)
             except ConnectionError:  # the client left: there is nobody to tell
                 raise
             except Exception as error:  # noqa: BLE001  # the last one: a client gets no traceback
-                response = self._problem(request, route, error).response()
+                problem = self._problem(request, route, error)
+                if speaks_confluent(request.path):
+                    problem = translated(error, problem, request.path)
+                response = problem.response()
             if self._life.draining:
                 response.force_close()
             status = str(response.status)
@@ -85,12 +93,12 @@ class Edge:
             500, "gateway.internal", "the gateway made an error", "its log says which"
         )
 
-    def _admit(self, request: web.Request) -> None:
+    def _admit(self, request: web.Request, *, by_token: bool) -> None:
         if self._life.draining:
             raise ProblemError(
                 503, "gateway.draining", "the gateway is stopping", "send it again", RETRY_AFTER
             )
-        if self._expected:
+        if self._expected and by_token:
             given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
             if not hmac.compare_digest(given, self._expected):
                 raise ProblemError(

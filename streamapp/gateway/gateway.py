@@ -1,7 +1,7 @@
 """What every protocol of the gateway works with."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streamapp.core.clock import SYSTEM, Clock
@@ -12,7 +12,7 @@ from streamapp.gateway.delivery import Delivery
 from streamapp.gateway.life import Life
 from streamapp.gateway.problem import ProblemError
 from streamapp.topics.catalogue import Catalogue
-from streamapp.transport.clients import Admin, Producer
+from streamapp.transport.clients import Admin, Members, Producer, Reader
 
 #: Topics whose values are events name a schema of this family; on the others (batches, dead
 #: letters) a client's JSON would be poison.
@@ -39,6 +39,10 @@ class Gateway:
     life: Life
     clock: Clock
     admin: Admin | None
+    reader: Reader | None = None
+    members: Members | None = None
+    #: Awaited, in this order, when the gateway has answered its last request.
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     def target(self, topic: str) -> Target:
         """The topic to send to.
@@ -62,6 +66,8 @@ def build(
     metrics: Metrics,
     *,
     admin: Admin | None = None,
+    reader: Reader | None = None,
+    members: Members | None = None,
     clock: Clock = SYSTEM,
 ) -> Gateway:
     """Put the parts together; nothing is started."""
@@ -83,4 +89,6 @@ def build(
         life=life,
         clock=clock,
         admin=admin,
+        reader=reader,
+        members=members,
     )

@@ -99,11 +99,11 @@ class _Full(asyncio.Protocol):
 
 
 class _OneLine(logging.Filter):
-    """A stranger's broken HTTP is one line in our log, not a traceback."""
+    """A stranger's broken HTTP, or one who left, is one line in our log, not a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
+        if isinstance(error, HttpProcessingError | ConnectionError):
             record.exc_info = None
             record.levelno, record.levelname = logging.INFO, "INFO"
             return _http_log.isEnabledFor(logging.INFO)

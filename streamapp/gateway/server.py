@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from streamapp.core.config import Settings
 from streamapp.core.errors import Retry
@@ -14,8 +14,9 @@ from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.life import Life
 from streamapp.gateway.listen import listening
+from streamapp.gateway.sources import Source
 from streamapp.topics.catalogue import Catalogue
-from streamapp.transport.clients import Admin, Producer
+from streamapp.transport.clients import Admin, Members, Producer, Reader
 
 #: Share of the drain's time for requests and accepted events; the rest is for closing.
 _WORK_SHARE = 0.75
@@ -30,18 +31,24 @@ async def serve(
     metrics: Metrics,
     *,
     admin: Admin | None = None,
+    reader: Reader | None = None,
+    members: Members | None = None,
+    webhooks: Mapping[str, Source] | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    Starts the producer (and ``admin``), and stops them.
+    Starts the producer (and the other clients), and stops them.
 
     Args:
         settings: see ``GatewayConfig.of``.
         producer: not started.
         catalogue: topics.
         metrics: of this process.
-        admin: not started; see ``create_app``.
+        admin: not started, as ``reader`` and ``members``; see ``create_app``.
+        reader: of the log.
+        members: of the log's consumer groups.
+        webhooks: see ``sources.declared_sources``.
         on_ready: called with the gateway's URL when it listens.
 
     Raises:
@@ -50,12 +57,14 @@ async def serve(
             because it did not answer within ``drain_s`` at the end.
         Halt: what the log raised.
     """
-    config = GatewayConfig.of(settings)
-    app = create_app(config, producer, catalogue, metrics, admin=admin)
+    config = GatewayConfig.of(settings, webhooks)
+    app = create_app(
+        config, producer, catalogue, metrics, admin=admin, reader=reader, members=members
+    )
     gateway = app[GATEWAY]
     drain = _Drain(gateway)
     async with contextlib.AsyncExitStack() as stack:
-        for client in (producer, admin):
+        for client in (producer, admin, reader, members):
             if client is not None:
                 await client.start()
                 stack.push_async_callback(drain.stop, client)
@@ -116,7 +125,7 @@ class _Drain:
             _log.warning("%d requests are cut off unanswered", gateway.life.requests)
             self._lost = await gateway.delivery.abandon()
 
-    async def stop(self, client: Producer | Admin) -> None:
+    async def stop(self, client: Producer | Admin | Reader | Members) -> None:
         """Stop a client of the log in the time that is left."""
         now_s = asyncio.get_running_loop().time()
         try:

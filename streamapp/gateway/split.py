@@ -35,7 +35,8 @@ def split(body: bytes, media: str, *, events_max: int) -> list[tuple[int, bytes]
     if media in LINES:
         pieces = _split_lines(body, events_max)
     elif media not in JSON:
-        raise unknown_media(media, "application/json or application/x-ndjson")
+        known = "application/json or application/x-ndjson, CloudEvents, or an Arrow stream"
+        raise unknown_media(media, known)
     elif _ARRAY.match(body):
         pieces = _split_array(body, events_max)
     else:
@@ -43,6 +44,19 @@ def split(body: bytes, media: str, *, events_max: int) -> list[tuple[int, bytes]
     if not pieces:
         raise ProblemError(400, "request.empty", "there is no event in the body", "send one")
     return pieces
+
+
+def split_batch(body: bytes, *, events_max: int) -> list[tuple[int, bytes]]:
+    """(line, bytes) of every element of a JSON array, which may be empty (a CloudEvents batch).
+
+    Raises:
+        ProblemError: 413 too many, 400 no JSON array.
+    """
+    if not _ARRAY.match(body):
+        raise ProblemError(
+            400, "event.json", "the batch is not a JSON array", "send [event, event, ...]"
+        )
+    return _split_array(body, events_max)
 
 
 def unknown_media(media: str, known: str) -> ProblemError:

@@ -6,7 +6,7 @@ The log itself is plain and synchronous, which suits tests; ``producer()``, ``re
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count, dropwhile
 from threading import RLock
@@ -15,7 +15,7 @@ from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Halt, Refuse, Retry
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
-from streamapp.transport.clients import Address, Outgoing, TopicSpec
+from streamapp.transport.clients import Address, Cluster, Copies, Outgoing, TopicSpec
 from streamapp.transport.local.log import NAME, PARTITIONS_MAX, RECORD_BYTES_MAX
 from streamapp.transport.routing import checked_spec, no_partition, routed, size_of
 
@@ -294,6 +294,16 @@ class MemoryAdmin(_Client):
 
     async def bytes_kept(self, topic: str) -> int | None:
         return (await self._opened()).bytes_kept(topic)
+
+    async def cluster(self) -> Cluster:
+        return Cluster("memory", (0,), 0)
+
+    async def copies(self, topics: Collection[str]) -> Mapping[str, list[Copies]]:
+        return {
+            name: [Copies(partition, 0, (0,), (0,)) for partition in range(spec.partitions)]
+            for name, spec in (await self._opened()).topics().items()
+            if name in topics
+        }
 
 
 def _check_spec(spec: TopicSpec) -> None:

@@ -4,7 +4,15 @@
 not import Faust; :func:`slice_topic` does.
 """
 
-from streamapp.transport.clients import Address, Admin, Outgoing, Producer, Reader, TopicSpec
+from streamapp.transport.clients import (
+    Address,
+    Admin,
+    Members,
+    Outgoing,
+    Producer,
+    Reader,
+    TopicSpec,
+)
 from streamapp.transport.options import (
     Options,
     StartPositions,
@@ -16,11 +24,12 @@ from streamapp.transport.options import (
     slice_topic,
 )
 from streamapp.transport.security import Security
-from streamapp.transport.urls import open_admin, open_producer, open_reader
+from streamapp.transport.urls import open_admin, open_members, open_producer, open_reader
 
 __all__ = [
     "Address",
     "Admin",
+    "Members",
     "Options",
     "Outgoing",
     "Producer",
@@ -32,6 +41,7 @@ __all__ = [
     "is_configured",
     "join",
     "open_admin",
+    "open_members",
     "open_producer",
     "open_reader",
     "options_of",

@@ -1,6 +1,6 @@
 """What a log offers to code that is not a Faust agent: produce, read and administer, by URL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from streamapp.core.slice import Headers, Slice
@@ -110,4 +110,86 @@ class Admin(Protocol):
 
     async def bytes_kept(self, topic: str) -> int | None:
         """What the topic takes on disk; None where the log does not tell."""
+        ...
+
+    async def cluster(self) -> "Cluster":
+        """Who keeps the log."""
+        ...
+
+    async def copies(self, topics: Collection[str]) -> Mapping[str, list["Copies"]]:
+        """Who keeps each partition of these topics, in their order; unknown topics are left out."""
+        ...
+
+
+class Cluster(NamedTuple):
+    """Who keeps a log: Kafka's brokers, or for an embedded log the one broker 0."""
+
+    id: str
+    brokers: tuple[int, ...]
+    controller: int
+
+
+class Copies(NamedTuple):
+    """Who keeps one partition; ``leader`` is -1 while there is none."""
+
+    partition: int
+    leader: int
+    replicas: tuple[int, ...]
+    in_sync: tuple[int, ...]
+
+
+class Held(NamedTuple):
+    """The partitions that a member of a group holds, and the generation that gave them to it."""
+
+    generation: int
+    partitions: frozenset[tuple[str, int]]
+
+
+#: Awaited before a member gives back what it holds; until it returns the member may commit.
+OnRevoke = Callable[[Held], Awaitable[None]]
+
+
+class Member(Protocol):
+    """One member of a consumer group: what it holds, and commits for the group.
+
+    It reads nothing; a Reader does that.
+    """
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None:
+        """Leave the group, at once for the others."""
+        ...
+
+    async def subscribe(self, topics: Collection[str]) -> None:
+        """Join the group for these topics, or ask it for others; with none, leave it."""
+        ...
+
+    async def held(self, wait_s_max: float = 0) -> Held | None:
+        """What this member holds; None while the group has not distributed its partitions.
+
+        Raises:
+            Refuse: ``group.kind`` members of another kind are in the group, or we may not join.
+            Retry: the log does not answer.
+        """
+        ...
+
+    async def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Commit durably that the group is done with all below these offsets.
+
+        One that is not subscribed commits only for a group without members.
+
+        Raises:
+            Refuse: ``group.busy`` not subscribed, and others are in the group.
+            Retry: ``group.moved`` the partitions are being distributed anew, or no answer.
+        """
+        ...
+
+
+class Members(Protocol):
+    """Makes members of a log's consumer groups."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def member(self, group: str, on_revoke: OnRevoke) -> Member:
+        """A member of the group, to be started."""
         ...

@@ -1,8 +1,9 @@
 """Clients of a log by its URL."""
 
 from streamapp.core.errors import Refuse
-from streamapp.transport.clients import Admin, Producer, Reader
+from streamapp.transport.clients import Admin, Members, Producer, Reader
 from streamapp.transport.local.clients import LocalAdmin, LocalProducer, LocalReader
+from streamapp.transport.local.members import LocalMembers
 from streamapp.transport.security import PLAINTEXT, Security
 
 _LOCAL = "local"
@@ -49,6 +50,15 @@ def open_admin(
     from streamapp.transport.kafka.admin import KafkaAdmin
 
     return KafkaAdmin(url, security, replication=replication)
+
+
+def open_members(url: str, security: Security | None = None) -> Members:
+    """A maker of members of consumer groups, as :func:`open_producer`."""
+    if _is_local(url, security):
+        return LocalMembers(url)
+    from streamapp.transport.kafka.members import KafkaMembers
+
+    return KafkaMembers(url, security)
 
 
 def _is_local(url: str, security: Security | None) -> bool:

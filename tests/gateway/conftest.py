@@ -1,13 +1,18 @@
 import asyncio
 import io
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
+from npm_packages import node, npm_folder  # noqa: F401  # fixtures
+from yarl import URL
 
 from streamapp.core.errors import Refuse, Reject, StreamappError
 from streamapp.core.metrics import Metrics
@@ -16,7 +21,8 @@ from streamapp.gateway.app import GATEWAY
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.listen import listening
 from streamapp.topics import catalogue
-from streamapp.transport.clients import Address, Outgoing
+from streamapp.transport import open_admin, open_members, open_producer, open_reader
+from streamapp.transport.clients import Address, Outgoing, TopicSpec
 
 
 @dataclass
@@ -135,3 +141,101 @@ async def start(producer) -> AsyncIterator[Callable[..., Awaitable[Gate]]]:
 @pytest.fixture
 async def gate(start) -> Gate:
     return await start()
+
+
+@dataclass
+class Rest:
+    """A gateway on a log of the catalogue's topics and ``plain`` (two partitions, any bytes)."""
+
+    url: str
+    http: aiohttp.ClientSession
+    producer: Any
+    reader: Any
+    admin: Any
+    gateway: Gateway
+
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Status and JSON (None for none) of an answer; the headers are in ``last``."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        data = body if isinstance(body, bytes | None) else msgspec.json.encode(body)
+        data = io.BytesIO(data) if isinstance(data, bytes) else data
+        target = URL(path if path.startswith("http") else self.url + path, encoded=True)
+        async with self.http.request(method, target, data=data, headers=named) as answer:
+            self.last = answer.headers
+            raw = await answer.read()
+            return answer.status, msgspec.json.decode(raw) if raw else None
+
+    async def v2(self, path: str, records: list[Any], format_: str = "json") -> Any:
+        """Produce."""
+        kind = f"application/vnd.kafka.{format_}.v2+json"
+        return await self.call("POST", path, {"records": records}, Content_Type=kind)
+
+    async def records(self, topic: str, partition: int = 0) -> list[Any]:
+        """Everything a partition holds."""
+        return list((await self.reader.read(topic, partition, 0)).records)
+
+
+PLAIN = TopicSpec("plain", 2, 100_000)
+
+
+@pytest.fixture
+async def serve_rest() -> AsyncIterator[Callable[..., Awaitable[Rest]]]:
+    """Start a gateway on the log at a URL; keywords are GatewayConfig's."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(broker: str, **config: Any) -> Rest:
+            opened = [
+                open_(broker) for open_ in (open_producer, open_reader, open_admin, open_members)
+            ]
+            for client in opened:
+                await client.start()
+                stack.push_async_callback(client.stop)
+            producer, reader, admin, members = opened
+            declared = catalogue.load()
+            await create_topics(admin)
+            settings = GatewayConfig(port=0, **config)
+            app = create_app(
+                settings, producer, declared, Metrics(), admin=admin, reader=reader, members=members
+            )
+            _, url = await stack.enter_async_context(listening(app, settings))
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            return Rest(url, http, producer, reader, admin, app[GATEWAY])
+
+        yield begin
+
+
+async def create_topics(admin: Any) -> None:
+    """The catalogue's and ``plain``."""
+    there = await admin.topics()
+    for spec in [*(TopicSpec(*topic.log_spec()) for topic in catalogue.load()), PLAIN]:
+        if spec.name not in there:
+            await admin.create(spec)
+
+
+@pytest.fixture(scope="session")
+def log_with_topics(tmp_path_factory):
+    """A folder to copy: to make a topic costs several syncs of the disk."""
+    folder = tmp_path_factory.mktemp("topics") / "log"
+
+    async def make() -> None:
+        admin = open_admin(f"local://{folder}")
+        await admin.start()
+        await create_topics(admin)
+        await admin.stop()
+
+    with ThreadPoolExecutor(1) as pool:  # whoever asks for it late is on a loop already
+        pool.submit(asyncio.run, make()).result()
+    return folder
+
+
+@pytest.fixture
+def log_url(log_with_topics, tmp_path) -> str:
+    """An embedded log of this test's own."""
+    shutil.copytree(log_with_topics, tmp_path / "log")
+    return f"local://{tmp_path / 'log'}"
+
+
+@pytest.fixture
+async def rest(serve_rest, log_url) -> Rest:
+    """On the embedded log."""
+    return await serve_rest(log_url)

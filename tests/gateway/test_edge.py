@@ -50,7 +50,7 @@ async def test_health_and_metrics_ask_for_no_token(start):
         ("GET", "/", 404, "request.path", None),
         ("POST", "/ingest/", 404, "request.path", None),
         ("GET", "/ingest", 405, "request.method", "POST"),
-        ("DELETE", "/v1/events/events.raw", 405, "request.method", "POST"),
+        ("DELETE", "/v1/events/events.raw", 405, "request.method", "OPTIONS, POST"),
         ("POST", "/healthz", 405, "request.method", "GET, HEAD"),
     ],
 )

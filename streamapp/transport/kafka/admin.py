@@ -1,12 +1,18 @@
 """Admin of a Kafka cluster (see :mod:`streamapp.transport.clients`)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from aiokafka.errors import LeaderNotAvailableError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    LeaderNotAvailableError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.admin import CreateTopicsRequest, ListGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
-from streamapp.transport.clients import TopicSpec
+from streamapp.transport.clients import Cluster, Copies, TopicSpec
 from streamapp.transport.kafka.connection import REQUEST_MS_MAX, Connection
 from streamapp.transport.kafka.topics import describe, settings_of
 from streamapp.transport.routing import checked_spec
@@ -61,6 +67,36 @@ class KafkaAdmin:
     async def bytes_kept(self, topic: str) -> int | None:  # noqa: ARG002  # other logs know
         """None: aiokafka has no request for it."""
         return None
+
+    async def cluster(self) -> Cluster:
+        return await self._connection.persist(self._cluster, "its brokers")
+
+    async def copies(self, topics: Collection[str]) -> Mapping[str, list[Copies]]:
+        names = list(topics)
+        if not names:
+            return {}
+        return await self._connection.persist(lambda: self._copies(names), "its partitions")
+
+    async def _cluster(self) -> Cluster:
+        request = MetadataRequest([], allow_auto_topic_creation=False)
+        answer = (await self._connection.ask(request)).to_object()
+        brokers = tuple(sorted(broker["node_id"] for broker in answer["brokers"]))
+        return Cluster(answer.get("cluster_id") or "", brokers, answer["controller_id"])
+
+    async def _copies(self, topics: list[str]) -> dict[str, list[Copies]]:
+        request = MetadataRequest(topics, allow_auto_topic_creation=False)
+        copies: dict[str, list[Copies]] = {}
+        for found in (await self._connection.ask(request)).to_object()["topics"]:
+            error = for_code(found["error_code"])
+            if error is UnknownTopicOrPartitionError:
+                continue
+            if error.errno:
+                raise error(found["topic"])
+            copies[found["topic"]] = sorted(
+                Copies(p["partition"], p["leader"], tuple(p["replicas"]), tuple(p["isr"]))
+                for p in found["partitions"]
+            )
+        return copies
 
     async def _create(self, spec: TopicSpec) -> bool:
         if spec.name in await describe(self._connection, [spec.name]):

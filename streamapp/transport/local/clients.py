@@ -1,13 +1,15 @@
 """Producer, Reader and Admin of the local log (see :mod:`streamapp.transport.clients`)."""
 
-from collections.abc import Mapping, Sequence
+from base64 import urlsafe_b64encode
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha256
 from itertools import count
 
 from streamapp.core.clock import monotonic_s, now_ms
 from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Slice
-from streamapp.transport.clients import Address, Outgoing, TopicSpec
+from streamapp.transport.clients import Address, Cluster, Copies, Outgoing, TopicSpec
 from streamapp.transport.local.engine import LocalLog, Wanted, folder_of
 from streamapp.transport.local.log import Row, pack_headers
 from streamapp.transport.local.wake import LOOK_EVERY_S, heard_within
@@ -115,3 +117,15 @@ class LocalAdmin(_Client):
 
     async def bytes_kept(self, topic: str) -> int:
         return await self._log.bytes_kept(topic)
+
+    async def cluster(self) -> Cluster:
+        """One broker, and an id that says where the log is only to who knows it."""
+        digest = sha256(str(self._log.folder.resolve()).encode()).digest()
+        return Cluster(urlsafe_b64encode(digest)[:22].decode(), (0,), 0)
+
+    async def copies(self, topics: Collection[str]) -> Mapping[str, list[Copies]]:
+        specs = [spec for topic in topics if (spec := self._log.spec(topic)) is not None]
+        return {
+            spec.name: [Copies(partition, 0, (0,), (0,)) for partition in range(spec.partitions)]
+            for spec in specs
+        }

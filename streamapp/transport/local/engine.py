@@ -1,7 +1,7 @@
 """The local log for one event loop: one thread writes, one reads, the loop waits for neither."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -182,6 +182,16 @@ class LocalLog:
     async def committed(self, group: str) -> dict[tuple[str, int], int]:
         """What a group committed."""
         return await self._of_groups({}, lambda file: file.committed(group))  # type: ignore[no-any-return]
+
+    async def commit_alone(self, group: str, offsets: Mapping[tuple[str, int], int]) -> bool:
+        """Commit for a group without members; False when it has one."""
+
+        def commit() -> bool:
+            with closing(Groups(self.folder)) as file:
+                return file.commit_alone(group, offsets)
+
+        done: bool = await self._writing.call(commit)
+        return done
 
     async def groups(self) -> list[str]:
         """The groups that ever committed or have a member."""

@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamapp.core.clock import monotonic_s, now_ms
+from streamapp.core.errors import Refuse
 from streamapp.transport.local import lease, sqlite
 
 FOLDER = "groups"
+
+#: What a plain member's metadata begins with; a Faust app's never does.
+PLAIN = b"plain\0"
 
 _TABLES = """
 CREATE TABLE groups (
@@ -99,16 +103,28 @@ class Groups:
 
     # -- members
 
-    def join(self, group: str, member: str) -> None:
-        """Become a member (with a lease already), which starts a new generation."""
+    def join(self, group: str, member: str, metadata: bytes | None = None) -> None:
+        """Become a member (with a lease already), which starts a new generation.
+
+        Args:
+            group: its name.
+            member: who joins.
+            metadata: of a plain member, beginning with ``PLAIN``; None for a Faust app.  The two
+                kinds do not understand each other's: an app puts plain members out.
+
+        Raises:
+            Refuse: ``group.kind`` a plain member, and an app is in the group.
+        """
         with self._changing():
+            self._make_room(group, metadata)
             self._db.execute(
                 "INSERT OR IGNORE INTO groups VALUES (?, 0, ?, -1)", (group, monotonic_s())
             )
             generation = self._start_generation(group)
             self._db.execute(
-                "INSERT INTO members (member, consumer_group, joined, pid) VALUES (?, ?, ?, ?)",
-                (member, group, generation, os.getpid()),
+                "INSERT INTO members (member, consumer_group, joined, pid, metadata)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (member, group, generation, os.getpid(), metadata),
             )
 
     def restart(self, group: str) -> None:
@@ -200,18 +216,22 @@ class Groups:
 
         False, and nothing is changed, when the member does not hold this generation.
         """
-        at = now_ms()
         with self._changing():
             holds = self._db.execute(
                 "SELECT 1 FROM members WHERE member = ? AND consumer_group = ? AND holds = ?",
                 (member, group, generation),
             ).fetchone()
             if holds:
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?, ?)",
-                    [(group, topic, part, next_, at) for (topic, part), next_ in offsets.items()],
-                )
+                self._write(group, offsets)
             return holds is not None
+
+    def commit_alone(self, group: str, offsets: Mapping[tuple[str, int], int]) -> bool:
+        """Commit for a group that has no member; False, and nothing is changed, when it has one."""
+        with self._changing():
+            if self._living(group):
+                return False
+            self._write(group, offsets)
+            return True
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Everything the group committed; empty for a group that never did."""
@@ -231,6 +251,30 @@ class Groups:
         return [name for (name,) in rows]
 
     # -- inside
+
+    def _write(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        at = now_ms()
+        self._db.executemany(
+            "INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?, ?)",
+            [(group, topic, part, next_, at) for (topic, part), next_ in offsets.items()],
+        )
+
+    def _living(self, group: str) -> list[_Member]:
+        members = self._state(group).members
+        return [other for other in members if not lease.has_ended(self._folder, other.member)]
+
+    def _make_room(self, group: str, metadata: bytes | None) -> None:
+        plain = [m for m in self._state(group).members if (m.metadata or b"").startswith(PLAIN)]
+        if metadata is None:
+            for other in plain:
+                lease.revoke(self._folder, other.member)
+                self._db.execute("DELETE FROM members WHERE member = ?", (other.member,))
+        elif any(other not in plain for other in self._living(group)):
+            raise Refuse(
+                "group.kind",
+                f"group {group[:120]!r} is that of a running app",
+                "use a group of your own",
+            )
 
     def _changing(self) -> AbstractContextManager[None]:
         return sqlite.changing(self._db, self._path)

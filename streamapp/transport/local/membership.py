@@ -38,11 +38,14 @@ class Membership:
         """False when this app is no member, or must not act as one; see :class:`Lease`."""
         return self._lease is not None and self._lease.is_current()
 
-    async def join(self) -> None:
-        """Become a member; one that was put out comes back as another."""
+    async def join(self, metadata: bytes | None = None) -> None:
+        """Become a member; one that was put out comes back as another.
+
+        ``metadata`` is of a plain member: see :meth:`Groups.join`.
+        """
         await self._leave()
         self._lease = Lease(self._folder / FOLDER, self._on_lapse)
-        await self._tell(Groups.join, self._lease.member)
+        await self._tell(Groups.join, self._lease.member, metadata)
 
     async def look(self) -> Standing:
         """How the group stands; see :meth:`Groups.look`."""

@@ -1,0 +1,108 @@
+"""What a client may ask of a new consumer instance, in Confluent's words or in Strimzi's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamapp.gateway.confluent.errors import BAD_CONFIG, ConfluentError, unprocessable
+from streamapp.gateway.confluent.instances import Options
+from streamapp.gateway.confluent.media import FORMATS
+
+NAME_CHARS_MAX = 200
+#: Only Strimzi's bridge has these.
+_STRIMZI = frozenset({"enable.auto.commit", "isolation.level"})
+_KNOWN = frozenset(
+    {
+        "name",
+        "id",
+        "format",
+        "auto.offset.reset",
+        "auto.commit.enable",
+        "fetch.min.bytes",
+        "consumer.request.timeout.ms",
+        "consumer.instance.timeout.ms",
+        *_STRIMZI,
+    }
+)
+_TRUTHS = {"true": True, "false": False}
+
+
+def name_of(config: Mapping[str, Any]) -> str | None:
+    """The name that the client gives its instance (in v1 called id), if it does; id wins.
+
+    Raises:
+        ConfluentError: 42204.
+    """
+    name = config.get("id") or config.get("name")
+    if name is None:
+        return None
+    if not isinstance(name, str) or len(name) > NAME_CHARS_MAX or not name.isprintable():
+        raise _wrong("name", name)
+    return name
+
+
+def options_of(config: Mapping[str, Any], timeout_s_max: float) -> Options:
+    """The instance's options.
+
+    Args:
+        config: the request's object.
+        timeout_s_max: how long an instance may be unused; a client may ask for less.
+
+    Raises:
+        ConfluentError: 42204 for what is not known or not offered.
+    """
+    unknown = sorted(config.keys() - _KNOWN)
+    if unknown:
+        raise _invalid(f"{unknown[0][:80]!r} is not known")
+    format_ = str(config.get("format") or "binary").lower()
+    if format_ not in FORMATS:
+        raise _invalid(f"format {format_[:40]!r} is not one of {', '.join(FORMATS)}")
+    reset = config.get("auto.offset.reset") or "latest"
+    if reset not in {"earliest", "latest"}:
+        raise _wrong("auto.offset.reset", reset)
+    if config.get("isolation.level", "read_uncommitted") != "read_uncommitted":
+        raise _invalid("isolation.level: records are read as they are written, uncommitted")
+    _number(config, "fetch.min.bytes", -1, -1, 10_000_000)
+    wait_ms = _number(config, "consumer.request.timeout.ms", 1000, 0, 1 << 31)
+    most_ms = round(timeout_s_max * 1000)
+    timeout_ms = _number(config, "consumer.instance.timeout.ms", most_ms, 1, 1 << 31)
+    strimzi = not _STRIMZI.isdisjoint(config)
+    # Strimzi's bridge has Kafka's default, and so has Confluent's proxy.
+    committing = config.get("enable.auto.commit", config.get("auto.commit.enable", True))
+    return Options(
+        format=format_,
+        reset=reset,
+        auto_commit=_truth("auto.commit.enable", committing),
+        timeout_s=min(timeout_ms, most_ms) / 1000,
+        wait_ms=wait_ms,
+        strimzi=strimzi,
+    )
+
+
+def _truth(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    found = _TRUTHS.get(str(value).lower())
+    if found is None:
+        raise _wrong(name, value)
+    return found
+
+
+def _number(config: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    value = config.get(name)
+    if value is None:
+        return default
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _wrong(name, value) from None
+    if not least <= number <= most:
+        raise _wrong(name, value)
+    return number
+
+
+def _wrong(name: str, value: object) -> ConfluentError:
+    return _invalid(f"Invalid value {str(value)[:40]!r} for configuration {name}")
+
+
+def _invalid(what: str) -> ConfluentError:
+    return unprocessable(f"Invalid consumer configuration: {what}", BAD_CONFIG)

@@ -1,0 +1,178 @@
+"""Records of any Confluent request to the log.
+
+A topic with an event schema takes events only, whichever door they come by: they are validated and
+stamped as ``/v1/events`` does it.  Other declared topics are our own records' and take nothing from
+clients; topics that are not declared take any bytes.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from streamapp.core.errors import Reject, Retry
+from streamapp.core.slice import Headers
+from streamapp.gateway.budget import Lease
+from streamapp.gateway.confluent.directory import Directory, no_partition
+from streamapp.gateway.confluent.errors import (
+    BAD_PAYLOAD,
+    KAFKA_FINAL,
+    NO_BROKER,
+    ConfluentError,
+)
+from streamapp.gateway.gateway import Gateway, Target
+from streamapp.gateway.problem import RETRY_AFTER
+from streamapp.gateway.stamp import stamp
+from streamapp.transport.clients import Address, Outgoing
+
+#: Kafka's times are 64 bits of milliseconds; this is some 285,000 years.
+TIMESTAMP_MS_MAX = 1 << 53
+_EVENTS_PER_TURN = 128
+_CE = "ce_"
+_key = msgspec.json.Decoder(str)
+
+Outcome = Address | ConfluentError
+
+
+class Destination(NamedTuple):
+    """Where a request's records go; ``events`` when the topic takes events only."""
+
+    topic: str
+    partitions: int | None
+    events: Target | None
+
+
+class Producing:
+    """What v2 and v3 share."""
+
+    def __init__(self, gateway: Gateway, directory: Directory) -> None:
+        self._gateway = gateway
+        self._directory = directory
+
+    async def destination(self, topic: str) -> Destination:
+        """The topic to send to.
+
+        Raises:
+            Refuse: ``topic.unknown``.
+            ProblemError: 403 a declared topic that takes no events.
+        """
+        gateway = self._gateway
+        events = gateway.target(topic) if topic in gateway.declared else None
+        if gateway.admin is None:  # the log says itself what it does not have
+            return Destination(topic, None, events)
+        return Destination(topic, (await self._directory.topic(topic)).partitions, events)
+
+    async def send(
+        self,
+        to: Destination,
+        wanted: Sequence[Outgoing | ConfluentError],
+        lease: Lease,
+        *,
+        id_prefix: str | None = None,
+        trace: Headers = (),
+    ) -> list[Outcome]:
+        """Append records; for each where it is, or why not.  Errors among them stay.
+
+        Args:
+            to: the topic.
+            wanted: records, and errors for those that were none already.
+            lease: holds them until the log has answered.
+            id_prefix: of the ids of events without one.
+            trace: W3C trace context, headers of every event.
+
+        Raises:
+            Retry: the log does not answer.
+            ProblemError: 429.
+        """
+        lease.take(events=len(wanted))
+        outcomes: list[Outcome | None] = []
+        records: list[Outgoing] = []
+        for count, record in enumerate(wanted, 1):
+            try:
+                if isinstance(record, ConfluentError):
+                    raise record
+                identity = id_prefix and f"{id_prefix}-{count}"
+                records.append(self._checked(to, record, identity, trace))
+                outcomes.append(None)
+            except ConfluentError as error:
+                self._gateway.delivery.rejected(1)
+                outcomes.append(error)
+            if count % _EVENTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        sent = await self._gateway.delivery.send(to.topic, records) if records else []
+        answers = iter(sent)
+        return [_outcome(next(answers)) if found is None else found for found in outcomes]
+
+    def _checked(
+        self, to: Destination, record: Outgoing, identity: str | None, trace: Headers
+    ) -> Outgoing:
+        if record.partition is not None:
+            out = to.partitions is not None and record.partition >= to.partitions
+            if record.partition < 0 or out:
+                raise no_partition()
+        return record if to.events is None else self._event(to.events, record, identity, trace)
+
+    def _event(
+        self, to: Target, record: Outgoing, identity: str | None, trace: Headers
+    ) -> Outgoing:
+        """The record stamped; its own partition, key and time win."""
+        if record.value is None:
+            raise ConfluentError(BAD_PAYLOAD, f"{to.name} takes events, and null is none")
+        try:
+            stamped = stamp(
+                record.value,
+                source=f"/topics/{to.name}",
+                received_us=self._gateway.clock.now_us(),
+                bytes_max=to.event_bytes_max,
+                id_if_none=identity,
+                attributes=_attributes(record),
+                trace=trace,
+            ).record
+        except Reject as error:
+            raise ConfluentError(BAD_PAYLOAD, f"{error.code}: {error}") from None
+        others = [
+            (name, value)
+            for name, value in record.headers
+            if not name.startswith(_CE) and name != "content-type"
+        ]
+        return Outgoing(
+            stamped.value,
+            stamped.key if record.key is None else _plain(record.key),
+            [*stamped.headers, *others],
+            record.partition,
+            record.timestamp_ms,
+        )
+
+
+def _attributes(record: Outgoing) -> Mapping[str, str] | None:
+    """CloudEvents attributes among the record's headers (Kafka binding, binary mode)."""
+    named = [(name, value) for name, value in record.headers if name.startswith(_CE)]
+    if not named:
+        return None
+    try:
+        return {name[len(_CE) :]: value.decode() for name, value in named}
+    except UnicodeDecodeError:
+        raise ConfluentError(BAD_PAYLOAD, "a ce_ header is not UTF-8") from None
+
+
+def _plain(key: bytes) -> bytes:
+    """An event's key is its conversation; one that came as a JSON string goes without quotes."""
+    if key[:1] != b'"':
+        return key
+    try:
+        return _key.decode(key).encode()
+    except msgspec.DecodeError:
+        return key
+
+
+def _outcome(sent: Address | Reject) -> Outcome:
+    if isinstance(sent, Address):
+        return sent
+    return ConfluentError(KAFKA_FINAL, f"Kafka error: {sent.code}: {sent}")
+
+
+def silent(error: Retry) -> ConfluentError:
+    """503: the log does not answer, and some of the records may be in it."""
+    told = f"Broker not available: the log does not take records now ({error.code})"
+    return ConfluentError(NO_BROKER, told, RETRY_AFTER)
