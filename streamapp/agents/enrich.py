@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from streamapp.agents.making import Twin, no_frames
 from streamapp.agents.outcome import guarded, persist
-from streamapp.agents.pipeline import EnrichConfig, Pipeline, Shared, Twin, no_frames
+from streamapp.agents.pipeline import EnrichConfig, Pipeline, Shared
 from streamapp.agents.publish import Standpoint, lost_record
 from streamapp.agents.recovery import Standing, recover
 from streamapp.agents.typed import slice_events

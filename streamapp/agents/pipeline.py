@@ -13,27 +13,22 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-
+from streamapp.agents.making import Framing, Made, Making, Twin, no_frames
 from streamapp.agents.outcome import guarded, persist
 from streamapp.agents.publish import (
     RECORD_OVERHEAD_BYTES,
     Standpoint,
     dead_letter,
-    enriched_records,
     lost_record,
     snapshot_record,
 )
 from streamapp.agents.recovery import Standing
 from streamapp.agents.room import Room
 from streamapp.agents.typed import SliceEvent
-from streamapp.core.batch import Batch, Rejected
+from streamapp.core.batch import Batch
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.errors import Halt
 from streamapp.core.metrics import Metrics
@@ -44,7 +39,6 @@ from streamapp.topics.catalogue import DEAD, ENRICHED
 from streamapp.topics.wire import decode_slice
 from streamapp.transport.clients import Address, Outgoing, Producer
 from streamapp.workflow import Plan
-from streamapp.workflow.repeats import identities
 
 logger = logging.getLogger("streamapp")
 
@@ -52,16 +46,6 @@ logger = logging.getLogger("streamapp")
 QUEUE_SLICES_MAX = 2
 #: Values of the Slices between decoding and acknowledgement; one Slice may always be there.
 IN_WORK_BYTES_MAX = 32 << 20
-
-#: More records to publish before the enriched ones of the same range: topic and records.
-Twin = Callable[[Batch], Sequence[tuple[str, Sequence[Outgoing]]]]
-#: What goes round the stages of a batch: the batch they made of it is given to the result.
-Framing = Callable[[Batch], AbstractContextManager[Callable[[Batch], None]]]
-
-
-def no_frames(_events: Batch) -> AbstractContextManager[Callable[[Batch], None]]:
-    """Another process makes frames of what is published."""
-    return nullcontext(lambda _batch: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +81,6 @@ class Shared:
     framing: Framing = no_frames
 
 
-class _Made(NamedTuple):
-    """What the infer step made of a Slice; ``snapshot`` when one was due after it."""
-
-    records: Sequence[Outgoing]
-    rejects: Sequence[Rejected]
-    twins: Sequence[tuple[str, Sequence[Outgoing]]]
-    events: int
-    repeats: int
-    snapshot: Outgoing | None
-
-
 @dataclass(slots=True)
 class _Work:
     """A Slice on its way: ``fresh`` is what was not enriched before, None when all of it was."""
@@ -116,7 +89,7 @@ class _Work:
     fresh: Slice | None = None
     lost: OffsetRange | None = None
     batch: Batch | None = None
-    made: _Made | None = None
+    made: Made | None = None
     size: int = 0
 
 
@@ -229,26 +202,20 @@ class Pipeline:
                         return
                 await self._made.put(work)
 
-    def _make(self, fresh: Slice, decoded: Batch) -> _Made:
+    def _make(self, fresh: Slice, decoded: Batch) -> Made:
         """In the inference thread: run every stage, encode, and take a snapshot when it is due."""
-        raw = ByOffset(fresh.records)
-        plan = self._shared.plan
-        events, found = self._repeats.without(decoded)
-        with self._shared.framing(events) as commit:
-            batch, states = plan.run(events, self._state, raw)
-            standpoint = Standpoint(self._snapshot, plan.provenance())
-            bytes_max = self._shared.config.record_bytes_max
-            records, rejects = enriched_records(batch, states, standpoint, raw, bytes_max)
-            if len(rejects) > len(batch.rejects):
-                batch = _without(batch, rejects)
-            # What a new owner will read from these records.
-            self._repeats.remember(found if len(batch) == len(found) else identities(batch.rows))
-            twins = self._shared.twin(batch) if self._shared.twin is not None else ()
-            self._since_snapshot += len(records)
-            snapshot = self._snapshot_when_due(fresh.range.next)
-            if self._is_ours():
-                commit(batch)  # last: until here the batch's columns may lie in the ring
-        return _Made(records, rejects, twins, len(batch), len(decoded) - len(events), snapshot)
+        shared = self._shared
+        making = Making(
+            shared.plan,
+            Standpoint(self._snapshot, shared.plan.provenance()),
+            shared.config.record_bytes_max,
+            shared.twin,
+            shared.framing,
+            self._is_ours,
+        )
+        made = making.of(decoded, ByOffset(fresh.records), self._state, self._repeats)
+        self._since_snapshot += len(made.records)
+        return made._replace(snapshot=self._snapshot_when_due(fresh.range.next))
 
     def _snapshot_when_due(self, next_: int) -> Outgoing | None:
         config = self._shared.config
@@ -307,7 +274,7 @@ class Pipeline:
         self.position = lost.next
         return True
 
-    async def _publish_made(self, made: _Made, range_: OffsetRange) -> bool:
+    async def _publish_made(self, made: Made, range_: OffsetRange) -> bool:
         """Copies first: a crash in between repeats them, the other order would lose them."""
         letters = [dead_letter(range_, reject) for reject in made.rejects]
         sends = [
@@ -339,7 +306,7 @@ class Pipeline:
 
         return await persist(what, send, self._shared.metrics, goes_on)
 
-    def _count(self, made: _Made, slice_: Slice) -> None:
+    def _count(self, made: Made, slice_: Slice) -> None:
         metrics = self._shared.metrics
         metrics.batches.inc()
         metrics.batch_events.inc(made.events)
@@ -349,12 +316,6 @@ class Pipeline:
         for record in slice_.records[-1:]:
             age_us = now_us() - record.timestamp * 1000
             metrics.event_age_seconds.labels("enriched").observe(max(age_us, 0) / 1e6)
-
-
-def _without(batch: Batch, rejects: Sequence[Rejected]) -> Batch:
-    """The rows that were not rejected."""
-    gone = np.isin(batch.offsets(), [reject.source_offset for reject in rejects])
-    return replace(batch, rows=batch.rows.filter(pa.array(~gone)))
 
 
 def _from(slice_: Slice, position: int) -> Slice | None:

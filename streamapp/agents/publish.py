@@ -12,12 +12,11 @@ from streamapp.core.errors import Halt
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import RecordLike
 from streamapp.core.state import StateEntry
+from streamapp.topics.dead import context_headers
 from streamapp.topics.enriched import Cover, Enriched, encode, no_rows
 from streamapp.topics.wire import rejected
 from streamapp.transport.clients import Outgoing
 
-#: Kafka Connect's header names, so that existing dead-letter tools read ours (KIP-298).
-_CONNECT = "__connect.errors."
 #: What the broker adds round a value: keys, headers and the batch they travel in.
 RECORD_OVERHEAD_BYTES = 4096
 
@@ -89,20 +88,21 @@ def lost_record(range_: OffsetRange, standpoint: Standpoint) -> Outgoing:
 
 
 def dead_letter(range_: OffsetRange, reject: Rejected) -> Outgoing:
-    """The dead letter of a reject: original key, value and headers, then where and why."""
+    """The dead letter of a reject: original key, value and headers, then where, when and why.
+
+    Its own time is when it is written: retention would take that of an old event at once.
+    """
     context = {
         "topic": range_.topic,
         "partition": str(range_.partition),
         "offset": str(reject.source_offset),
+        "timestamp": str(reject.timestamp),
         "stage": reject.stage,
         "exception.class.name": reject.code,
         "exception.message": re.sub(r"\s+", " ", reject.reason)[:1000],
     }
-    headers = [
-        *((name, value) for name, value in reject.headers if not name.startswith(_CONNECT)),
-        *((_CONNECT + name, value.encode()) for name, value in context.items()),
-    ]
-    return Outgoing(reject.value, key=reject.key, headers=headers, timestamp_ms=reject.timestamp)
+    headers = context_headers(reject.headers, context)
+    return Outgoing(reject.value, key=reject.key, headers=headers)
 
 
 def _record(batch: Batch, states: Sequence[StateEntry], standpoint: Standpoint) -> Enriched:

@@ -1,27 +1,50 @@
 """The store agent: enriched records into DuckDB, exactly once, and only then acknowledged.
 
-One FIFO for all partitions, because one transaction takes what has gathered.
+One FIFO for all partitions, because one transaction takes what has gathered.  While one is written
+the next is decoded.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
-from streamapp.agents.outcome import persist
+from streamapp.agents.gather import Gather
+from streamapp.agents.outcome import guarded, persist
 from streamapp.agents.typed import SliceEvent
 from streamapp.agents.view import ViewAgent
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.metrics import Metrics
-from streamapp.sink import Store, StoredRecord, Written
+from streamapp.sink import StoredRecord, Written, keyed
+from streamapp.sink.contract import Sink
 from streamapp.topics.enriched import decode
 
 QUEUE_SLICES_MAX = 8
+#: Encoded bytes after which a transaction waits for no more; decoded they are some times that.
+TRANSACTION_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A Slice of enriched records, ready to be written."""
+
+    event: SliceEvent
+    records: list[StoredRecord]
+
+    @cached_property
+    def rows(self) -> int:
+        return sum(record.enriched.rows.num_rows for record in self.records)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        return sum(len(record.value or b"") for record in self.event.value.records)
 
 
 class StoreAgent(ViewAgent):
     """Writes what has gathered as one transaction.
 
     Args:
-        open_store: opens the store's file.
+        open_store: opens the sink.
         serve: starts to answer queries on the opened store, returns how to stop.
         metrics: of this process.
         generation: the consumer group's current generation.
@@ -31,8 +54,8 @@ class StoreAgent(ViewAgent):
 
     def __init__(
         self,
-        open_store: Callable[[], Store],
-        serve: Callable[[Store], Callable[[], None]],
+        open_store: Callable[[], Sink],
+        serve: Callable[[Sink], Callable[[], None]],
         metrics: Metrics,
         generation: Callable[[], int],
         *,
@@ -43,9 +66,10 @@ class StoreAgent(ViewAgent):
         self._open_store = open_store
         self._serve = serve
         self._stop_serving: Callable[[], None] | None = None
-        self._store: Store | None = None
-        self._flush_rows = flush_rows
-        self._flush_s = flush_ms_max / 1000
+        self._store: Sink | None = None
+        self._gather = Gather[Decoded](
+            rows_enough=flush_rows, bytes_enough=TRANSACTION_BYTES, wait_s=flush_ms_max / 1000
+        )
 
     def positions(self) -> Mapping[tuple[str, int], int]:
         return self._store.positions() if self._store is not None else {}
@@ -62,35 +86,34 @@ class StoreAgent(ViewAgent):
             await self._in_writer(self._store.close)
 
     async def _work(self) -> None:
+        decoding = asyncio.create_task(guarded(self._decode()))
+        try:
+            while True:
+                await self._store_next()
+        finally:
+            decoding.cancel()
+
+    async def _decode(self) -> None:
+        """Slice after Slice, in their order, beside the writer's thread."""
         while True:
-            current = [event for event in await self._gather() if self._is_current(event)]
-            records = await self._in_writer(_decode, current)
-            if records:
-                await self._store_all(records)
-            for event in current:
-                event.ack()
+            event = await self._queue.get()
+            if self._is_current(event):
+                records = await asyncio.to_thread(_decoded, event)
+                await self._gather.put(Decoded(event, records))
+
+    async def _store_next(self) -> None:
+        taken = [slice_ for slice_ in await self._gather.take() if self._is_current(slice_.event)]
+        records = [record for slice_ in taken for record in slice_.records]
+        if records:
+            await self._store_all(records)
+        for slice_ in taken:
+            slice_.event.ack()
 
     async def _store_all(self, records: list[StoredRecord]) -> None:
         started_s = monotonic_s()
         written = await persist("store", lambda: self._write(records), self._metrics)
         if written is not None:
             self._count(written, records, monotonic_s() - started_s)
-
-    async def _gather(self) -> list[SliceEvent]:
-        """The next Slice and those that come within the flush time, until there are rows enough.
-
-        A Slice holds enriched records of hundreds of rows each, so records are counted, not rows,
-        until decoded.
-        """
-        events = [await self._queue.get()]
-        deadline_s = monotonic_s() + self._flush_s
-        while sum(len(event.value) for event in events) * 8 < self._flush_rows:
-            try:
-                async with asyncio.timeout(max(deadline_s - monotonic_s(), 0)):
-                    events.append(await self._queue.get())
-            except TimeoutError:
-                break
-        return events
 
     async def _write(self, records: list[StoredRecord]) -> Written:
         assert self._store is not None  # noqa: S101  # positions came from it
@@ -109,12 +132,10 @@ class StoreAgent(ViewAgent):
             )
 
 
-def _decode(events: list[SliceEvent]) -> list[StoredRecord]:
+def _decoded(event: SliceEvent) -> list[StoredRecord]:
+    range_ = event.value.range
     return [
-        StoredRecord(
-            decode(record), event.value.range.topic, event.value.range.partition, record.offset + 1
-        )
-        for event in events
+        keyed(StoredRecord(decode(record), range_.topic, range_.partition, record.offset + 1))
         for record in event.value.records
     ]
 

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamapp.agents.pipeline import Twin
+from streamapp.agents.making import Twin
 from streamapp.agents.publish import RECORD_OVERHEAD_BYTES
 from streamapp.core.batch import Batch
 from streamapp.transport.clients import Outgoing

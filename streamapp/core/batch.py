@@ -117,6 +117,15 @@ class Batch:
             ),
         )
 
+    def cuts(self, at_rows: Sequence[int]) -> list["Batch"]:
+        """Consecutive batches; each but the first begins with one of the rows, which are rising."""
+        parts, rest, done = [], self, 0
+        for row in at_rows:
+            part, rest = rest.cut(row - done)
+            parts.append(part)
+            done = row
+        return [*parts, rest]
+
 
 def join(parts: Sequence[Batch]) -> Batch:
     """One batch out of consecutive ones of the same partition and the same columns."""

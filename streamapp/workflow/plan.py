@@ -23,6 +23,7 @@ from streamapp.workflow.blame import blamed
 from streamapp.workflow.order import order
 from streamapp.workflow.spec import Workflow, make_stages
 from streamapp.workflow.state import Overlay, PartitionState
+from streamapp.workflow.texts import EmbedTexts, text_embedder
 
 #: Called after each stage of each batch with its name, the rows and the seconds it took.
 OnStage = Callable[[str, int, float], None]
@@ -103,6 +104,10 @@ class Plan:
             [pa.field(name, kind) for stage in self.stages for name, kind in stage.writes.items()]
         )
 
+    def text_embedder(self) -> EmbedTexts | None:
+        """What embeds a text as the workflow does; None when it does not."""
+        return text_embedder(self.stages, self._models)
+
     def embedding_dim(self) -> int:
         """Length of the column ``embedding``; 0 when no stage writes one."""
         columns = self.columns()
@@ -118,7 +123,7 @@ class Plan:
         return self._provenance
 
     def run(
-        self, batch: Batch, state: PartitionState, raw: Raw
+        self, batch: Batch, state: PartitionState | Overlay, raw: Raw
     ) -> tuple[Batch, Sequence[StateEntry]]:
         """Run every stage: the batch with all columns, and every change of the state in order.
 

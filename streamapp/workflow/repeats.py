@@ -38,12 +38,38 @@ class Repeats:
         found = identities(batch.rows)
         if len(set(found)) == len(found) and self._known.isdisjoint(found):
             return batch, found
-        window = Repeats(self._cap)  # as it would be after each row, however batches are cut
-        window.remember(self._order)
+        window = self.copy()  # as it would be after each row, however batches are cut
         keep = [window.add(identity) for identity in found]
         rows = batch.rows.filter(pa.array(keep))
         kept = [identity for identity, is_kept in zip(found, keep, strict=True) if is_kept]
         return Batch(rows, batch.range, batch.rejects), kept
+
+    def refused(self, events: Batch, made: Batch) -> list[int]:
+        """Row numbers of events that :meth:`without` took for repeats of ones that then failed.
+
+        Args:
+            events: with their repeats.
+            made: what went through of those without.
+        """
+        through = set(identities(made.rows)) | self._known
+        seen: set[bytes] = set()
+        late = []
+        for row, identity in enumerate(identities(events.rows)):
+            if identity in seen:
+                late.append(row)
+            elif identity not in through:
+                seen.add(identity)
+        return late
+
+    def copy(self) -> "Repeats":
+        """The same window, to be changed on its own."""
+        window = Repeats(self._cap)
+        window.remember(self._order)
+        return window
+
+    def replace(self, window: "Repeats") -> None:
+        """Become another window, which is given up for it."""
+        self._order, self._known = window._order, window._known  # noqa: SLF001  # our own kind
 
     def remember(self, found: Collection[bytes]) -> None:
         """Note rows that went through, in offset order."""

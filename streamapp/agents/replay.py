@@ -1,0 +1,276 @@
+"""Dead letters sent to where they came from, and marked; or marked as purged.
+
+A letter is sent first and marked then: whoever is killed in between sends it again, and its event
+has the same id, so that it is stored once (``ids.once``).  The other order would lose it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from sys import maxsize
+from typing import NamedTuple
+
+import msgspec
+
+from streamapp.agents.letters import Found, Letters, no_progress
+from streamapp.core.errors import Refuse, Reject, StreamappError
+from streamapp.core.event import Event
+from streamapp.core.slice import Headers, Record
+from streamapp.topics.dead import (
+    LETTER,
+    MARK,
+    MARK_KEY,
+    REPLAYS,
+    RUNS_MAX,
+    Letter,
+    LetterAddress,
+    Mark,
+    Source,
+    runs,
+)
+from streamapp.topics.wire import CE_PREFIX, TIMESTAMP_MS, decode_record
+from streamapp.transport.clients import Outgoing, Producer
+
+#: An event that failed so often again is not sent once more unless that is asked for.
+REPLAYS_MAX = 3
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: A letter whose record had no time that a calendar has says 0, and some producers write -1.
+_TIMES_MS = range(1, TIMESTAMP_MS.stop)
+
+
+class Sent(NamedTuple):
+    """A letter, and where it went."""
+
+    letter: LetterAddress
+    to: Source
+
+
+class Failed(NamedTuple):
+    """A letter that could not be sent, and why."""
+
+    letter: LetterAddress
+    error: StreamappError
+
+
+def objection(
+    found: Found, letters: Letters, *, replays_max: int = REPLAYS_MAX, force: bool = False
+) -> Refuse | None:
+    """Why a letter should not be replayed, if there is a reason.
+
+    Args:
+        found: the letter.
+        letters: it is one of them.
+        replays_max: how often one event may be replayed.
+        force: whatever was replayed before.
+    """
+    letter = found.letter
+    if letter.source is None:
+        return Refuse(
+            "dlq.foreign",
+            f"letter {letter.address} does not say which topic it came from: someone else wrote it",
+            "look at it with `streamapp dlq show`, and send it with a producer of your own",
+        )
+    topic = letter.source.topic
+    if topic not in letters.specs or topic == letters.topic:
+        return Refuse(
+            "dlq.source",
+            f"letter {letter.address} came from topic {topic!r}, which the log has not"
+            if topic != letters.topic
+            else f"letter {letter.address} came from {topic!r}, the topic of dead letters itself",
+            "create that topic again, or purge the letter",
+        )
+    if found.replayed and not force:
+        last = found.replayed[0]
+        return Refuse(
+            "dlq.replayed",
+            f"letter {letter.address} was replayed already, to {last.to}",
+            "replay what became of it if that failed too, or insist with --force",
+        )
+    if found.times >= replays_max and not force:
+        return Refuse(
+            "dlq.loop",
+            f"the event of letter {letter.address} was replayed {found.times} times and failed "
+            "again",
+            f"mend its stage or the event first (`streamapp dlq edit {letter.address}`), then "
+            "insist with --force",
+        )
+    return None
+
+
+def identity(value: bytes | None, headers: Headers) -> tuple[str | None, str | None] | None:
+    """The id and source that an event says it has; None when it cannot be told."""
+    try:
+        event = event_of(value, headers)
+    except Reject:
+        try:
+            body = msgspec.json.decode(value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        said = body if isinstance(body, dict) else {}
+        known = {name: said.get(name) for name in ("id", "source")}
+        texts = {n: None if v is None else str(v) for n, v in known.items()}
+        attributes = {name: v.decode(errors="replace") for name, v in headers if v}
+        return (
+            attributes.get(f"{CE_PREFIX}id") or texts["id"],
+            attributes.get(f"{CE_PREFIX}source") or texts["source"],
+        )
+    return event.id, event.source
+
+
+def event_of(value: bytes | None, headers: Headers) -> Event:
+    """The event of a value, whatever its size.
+
+    Raises:
+        Reject: it is none.
+    """
+    return decode_record(Record(0, 0, None, value, headers), event_bytes_max=maxsize)
+
+
+def record_of(found: Found, letter: Letter, letters: Letters) -> Outgoing:
+    """What to send to the letter's source: its key, value and headers, and how often that was done.
+
+    An event without an id or a time had those of its first address; headers now say them, so that
+    it stays the same event wherever it lies.  It goes to the partition that it came from, where its
+    conversation is; if that is gone, by its key.
+
+    Raises:
+        Reject: it has no value.
+    """
+    source, address = letter.source, f"{letters.topic}:{letter.address}"
+    if source is None or letter.value is None:
+        raise Reject(
+            "dlq.no_value",
+            f"letter {letter.address} has no value: there is nothing to send",
+            "give it one with `streamapp dlq edit`, or purge it",
+        )
+    headers = [(n, v) for n, v in letter.headers if n not in {REPLAYS, LETTER}]
+    said = identity(letter.value, letter.headers)
+    if said is not None and not said[0]:
+        headers.append((f"{CE_PREFIX}id", "-".join(map(str, source)).encode()))
+    if letter.timestamp in _TIMES_MS and not _has_time(letter):
+        headers.append((f"{CE_PREFIX}time", _written(letter.timestamp).encode()))
+    headers += [(REPLAYS, b"%d" % (found.times + 1)), (LETTER, address.encode())]
+    there = source.partition < letters.partitions_of(source.topic)
+    return Outgoing(letter.value, letter.key, headers, source.partition if there else None)
+
+
+class Replays:
+    """Sends and marks letters.
+
+    Args:
+        letters: of one topic.
+        producer: for the same log, started.
+    """
+
+    def __init__(self, letters: Letters, producer: Producer) -> None:
+        self._letters = letters
+        self._producer = producer
+
+    async def replay(self, chosen: Sequence[Found]) -> AsyncIterator[Sent | Failed]:
+        """Send letters, oldest first, and mark them.
+
+        Raises:
+            Retry: the log does not answer; the same call again does what is left.
+        """
+        by_address = {one.letter.address: one for one in chosen}
+        for partition, addresses in groupby(sorted(by_address), lambda one: one.partition):
+            offsets = [address.offset for address in addresses]
+            async for some in self._letters.read(partition, offsets):
+                there = [(by_address[at], letter) for at, letter in some if letter is not None]
+                gone = [Failed(at, _gone(at)) for at, letter in some if letter is None]
+                for outcome in (*gone, *await self._send(there)):
+                    yield outcome
+
+    async def resend(self, found: Found, letter: Letter, value: bytes) -> Sent:
+        """Send a letter with another value, and mark it.
+
+        Raises:
+            Reject: it cannot be sent.
+            Retry: the log does not answer.
+        """
+        (outcome,) = await self._send([(found, replace(letter, value=value))], edited=True)
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome
+
+    async def purge(
+        self, addresses: Iterable[LetterAddress], done: Callable[[int], None] = no_progress
+    ) -> None:
+        """Mark letters as purged.
+
+        Raises:
+            Retry: the log does not answer; the same call again does what is left.
+        """
+        for partition, some in groupby(sorted(addresses), lambda one: one.partition):
+            found = runs([address.offset for address in some])
+            for at in range(0, len(found), RUNS_MAX):
+                part = found[at : at + RUNS_MAX]
+                await self._mark(partition, Mark("purged", part))
+                done(sum(next_ - first for first, next_ in part))
+
+    async def _send(
+        self, some: Sequence[tuple[Found, Letter]], *, edited: bool = False
+    ) -> list[Sent | Failed]:
+        """Send letters of one partition and mark what was sent."""
+        outcomes: list[Sent | Failed] = []
+        ready: dict[str, list[tuple[LetterAddress, Outgoing]]] = {}
+        for found, letter in some:
+            try:
+                record = record_of(found, letter, self._letters)
+            except Reject as error:
+                outcomes.append(Failed(letter.address, error))
+            else:
+                topic = letter.source.topic if letter.source else ""
+                ready.setdefault(topic, []).append((letter.address, record))
+        for topic, records in ready.items():
+            outcomes += await self._send_to(topic, records, edited)
+        return outcomes
+
+    async def _send_to(
+        self, topic: str, records: Sequence[tuple[LetterAddress, Outgoing]], edited: bool
+    ) -> list[Sent | Failed]:
+        try:
+            there = await self._producer.send(topic, [record for _, record in records])
+        except Reject as error:  # one is too large, and nothing was appended
+            if len(records) == 1:
+                return [Failed(records[0][0], error)]
+            outcomes: list[Sent | Failed] = []
+            for one in records:
+                outcomes += await self._send_to(topic, [one], edited)
+            return outcomes
+        mark = Mark(
+            "replayed",
+            runs([address.offset for address, _ in records]),
+            topic,
+            [(to.partition, to.offset) for to in there],
+            edited,
+        )
+        await self._mark(records[0][0].partition, mark)
+        return [Sent(at, Source(*to)) for (at, _), to in zip(records, there, strict=True)]
+
+    async def _mark(self, partition: int, mark: Mark) -> None:
+        record = Outgoing(
+            msgspec.json.encode(mark), MARK_KEY, [(MARK, mark.did.encode())], partition
+        )
+        await self._producer.send(self._letters.topic, [record])
+
+
+def _gone(address: LetterAddress) -> Refuse:
+    return Refuse(
+        "dlq.unknown",
+        f"letter {address} is not there any more: the topic's retention took it",
+        "table dead of the store may still have it",
+    )
+
+
+def _has_time(letter: Letter) -> bool:
+    try:
+        return event_of(letter.value, letter.headers).time_us is not None
+    except Reject:
+        return True  # as far as can be told
+
+
+def _written(at_ms: int) -> str:
+    """A time as CloudEvents write it (RFC 3339)."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")

@@ -1,0 +1,192 @@
+"""What the verbs of ``streamapp dlq`` share: the log they look at, and which letters are meant."""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import wraps
+from typing import Any, NamedTuple
+
+import click
+
+from streamapp.agents.letters import Found, Letters, Wanted
+from streamapp.agents.replay import Failed, Replays
+from streamapp.cli.letters import Listing, print_listing
+from streamapp.cli.options import Command, missing_log, settings_options
+from streamapp.cli.scanning import WhenParam, watched
+from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse
+from streamapp.topics.catalogue import DEAD
+from streamapp.topics.dead import Letter, LetterAddress
+
+#: Letters that one command replays or purges at most: their addresses are kept in memory.
+AT_ONCE_MAX = 100_000
+LISTED = 20
+#: Why nothing should be done with a letter; None when nothing is against it.
+Reason = Callable[[Found, Letters], Refuse | None]
+
+
+class Desk(NamedTuple):
+    """The letters of a log, and what sends them."""
+
+    letters: Letters
+    replays: Replays
+
+
+class Chosen(NamedTuple):
+    """Letters to do something with, ``left`` for another run, and ``skipped`` ones with reasons."""
+
+    found: list[Found]
+    left: int
+    skipped: list[Failed]
+
+
+def where(command: Command) -> Command:
+    """The log and the topic."""
+    topic = click.option(
+        "--dead-topic", "topic", default=DEAD, show_default=True, metavar="TOPIC",
+        help="The topic that has the dead letters.",
+    )  # fmt: skip
+    return topic(settings_options("broker")(command))
+
+
+def which(command: Command) -> Command:
+    """Which letters are meant; the command gets them as ``wanted``, None where nobody said so."""
+
+    @wraps(command)
+    def run(
+        stage: str | None, code: str | None, source_topic: str | None, since: int | None,
+        before: int | None, **arguments: Any,
+    ) -> Any:  # fmt: skip
+        wanted = Wanted(stage, code, source_topic, since, before)
+        return command(wanted=None if wanted == Wanted() else wanted, **arguments)
+
+    for option in (
+        click.option("--before", type=WhenParam(), help="What failed before: 7d, a date."),
+        click.option("--since", type=WhenParam(), help="What failed since: 2h, 7d, a date."),
+        click.option("--topic", "source_topic", help="What came from this topic."),
+        click.option("--code", help="What failed with this code; event.* for several."),
+        click.option("--stage", help="What failed in this stage."),
+    ):  # fmt: skip
+        run = option(run)
+    return run
+
+
+@asynccontextmanager
+async def opened(settings: Settings, topic: str) -> AsyncIterator[Desk]:
+    """The letters of a topic of the settings' log.
+
+    Raises:
+        Refuse: there is no such log, or no such topic.
+        Retry: the log does not answer.
+    """
+    from streamapp import compose
+
+    if (folder := missing_log(settings)) is not None:
+        raise Refuse(
+            "log.missing",
+            f"there is no log at {folder}",
+            "name another with --home or --broker, or make it: streamapp topics apply",
+        )
+    admin, reader = compose.admin(settings), compose.reader(settings)
+    producer = compose.producer(settings)
+    async with AsyncExitStack() as stack:
+        for client in (admin, reader, producer):
+            await client.start()
+            stack.push_async_callback(client.stop)
+        letters = Letters(reader, topic, await admin.topics())
+        yield Desk(letters, Replays(letters, producer))
+
+
+async def seen(letters: Letters, wanted: Wanted) -> AsyncIterator[Found]:
+    """The letters that are meant and were not purged, newest first, under a progress bar."""
+    bounds = await letters.bounds()
+    with watched("reading", sum(end - begin for begin, end in bounds.values())) as step:
+        async for found in letters.newest(bounds, step):
+            if not found.purged and wanted.takes(found.letter):
+                yield found
+
+
+async def one_letter(
+    settings: Settings,
+    topic: str,
+    address: str,
+    reason: Reason = lambda *_: None,
+) -> tuple[Found, Letter]:
+    """The letter at an address.
+
+    Raises:
+        Refuse: there is none, or there is a reason against it.
+    """
+    at = LetterAddress.parse(address)
+    async with opened(settings, topic) as desk:
+        found = (await desk.letters.at([at]))[at]
+        if (error := reason(found, desk.letters)) is not None:
+            raise error
+        return found, await desk.letters.whole(at)
+
+
+def choose(
+    settings: Settings,
+    topic: str,
+    addresses: Sequence[str],
+    wanted: Wanted | None,
+    everything: bool,
+    reason: Reason,
+) -> Chosen:
+    """The letters at addresses, or those that are meant.
+
+    Raises:
+        Refuse: an address has no letter, or there is a reason against one that was named.
+    """
+    ways = bool(addresses) + (wanted is not None or everything)
+    if ways != 1:
+        raise click.UsageError(
+            "name letters by their addresses, or choose them with --all, --stage, --code, --topic, "
+            "--since and --before" + (", not both" if ways else ""),
+            click.get_current_context(),
+        )
+    parsed = list(dict.fromkeys(map(LetterAddress.parse, addresses)))
+    return asyncio.run(_chosen(settings, topic, parsed, wanted or Wanted(), reason))
+
+
+async def _chosen(
+    settings: Settings,
+    topic: str,
+    addresses: Sequence[LetterAddress],
+    wanted: Wanted,
+    reason: Reason,
+) -> Chosen:
+    async with opened(settings, topic) as desk:
+        if addresses:
+            named = await desk.letters.at(addresses)
+            for found in named.values():
+                if (error := reason(found, desk.letters)) is not None:
+                    raise error
+            return Chosen([named[at] for at in sorted(named, reverse=True)], 0, [])
+        oldest: deque[Found] = deque(maxlen=AT_ONCE_MAX)
+        skipped: list[Failed] = []
+        count = 0
+        async for found in seen(desk.letters, wanted):
+            if (error := reason(found, desk.letters)) is not None:
+                skipped.append(Failed(found.letter.address, error))
+                continue
+            oldest.append(found)
+            count += 1
+        return Chosen(list(oldest), count - len(oldest), skipped)
+
+
+def confirm(question: str, chosen: Chosen, *, yes: bool, as_json: bool) -> None:
+    """Show the letters, and go on when somebody says yes."""
+    if not as_json:
+        print_listing(Listing.of(chosen.found, LISTED))
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refuse(
+            "dlq.confirm",
+            f"{question} nobody is here to answer",
+            "say --yes, or name fewer letters",
+        )
+    click.confirm(question, abort=True, err=True)

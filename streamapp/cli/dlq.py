@@ -1,0 +1,370 @@
+"""``streamapp dlq``: look at dead letters, send them again, mend them, be rid of them."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from streamapp.agents.letters import Found, Letters, Wanted
+from streamapp.agents.replay import (
+    REPLAYS_MAX,
+    Failed,
+    Sent,
+    event_of,
+    identity,
+    objection,
+)
+from streamapp.cli.desk import (
+    LISTED,
+    Chosen,
+    choose,
+    confirm,
+    one_letter,
+    opened,
+    seen,
+    where,
+    which,
+)
+from streamapp.cli.editing import Editing, parse_field, with_fields
+from streamapp.cli.framework import group
+from streamapp.cli.letters import (
+    Listing,
+    letters_text,
+    listing_as_dict,
+    page,
+    print_listing,
+    whole_as_dict,
+)
+from streamapp.cli.options import json_option
+from streamapp.cli.output import harmless, print_json
+from streamapp.cli.scanning import watched
+from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse, StreamappError
+from streamapp.topics.dead import Letter
+
+EXIT_FAILED = 65  # EX_DATAERR
+#: More letters than these are not replayed before somebody says yes.
+FEW = 3
+FAILURES_SHOWN = 10
+
+
+@group(examples=["streamapp dlq ls", "streamapp dlq replay --code 'stage.*'"])
+def dlq() -> None:
+    """Dead letters: events that failed for good, with where and why.
+
+    They are on topic events.dead with their original bytes, on any log, whether or not a store or
+    a worker runs.
+    """
+
+
+_addresses = click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
+_address = click.argument("address")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_all = click.option("--all", "everything", is_flag=True, help="All letters.")
+_force = click.option("--force", is_flag=True, help="Also what was replayed before, however often.")
+_replays_max = click.option(
+    "--replays-max", type=click.IntRange(min=1), default=REPLAYS_MAX, show_default=True,
+    metavar="N", help="How often one event may be replayed.",
+)  # fmt: skip
+
+
+@dlq.command(
+    examples=[
+        "streamapp dlq ls",
+        "streamapp dlq ls --code 'event.*' --since 2h",
+        "streamapp dlq ls --json --limit 1000 | jq -r .shown[].address",
+    ],
+)
+@which
+@click.option(
+    "--limit",
+    type=click.IntRange(0, 100_000),
+    default=LISTED,
+    show_default=True,
+    metavar="N",
+    help="Letters listed.",
+)
+@json_option
+@where
+def ls(settings: Settings, topic: str, wanted: Wanted | None, limit: int, as_json: bool) -> None:
+    """List dead letters, newest first, under counts by stage and code.
+
+    ADDRESS is what the other verbs take.  REPLAYS counts how often the event was sent again.
+    Letters that were purged are not shown.
+    """
+
+    async def look() -> Listing:
+        listing = Listing()
+        async with opened(settings, topic) as desk:
+            async for found in seen(desk.letters, wanted or Wanted()):
+                listing.add(found, limit)
+        return listing
+
+    listing = asyncio.run(look())
+    if as_json:
+        print_json(listing_as_dict(topic, listing))
+    elif listing.counts:
+        print_listing(listing)
+    else:
+        click.echo(f"no dead letters on {topic}" + (" that are meant" if wanted else ""))
+
+
+@dlq.command(
+    examples=["streamapp dlq show 0:17", "streamapp dlq show 0:17 --raw > original"],
+)
+@_address
+@click.option("--raw", is_flag=True, help="Write the original value's bytes and nothing else.")
+@json_option
+@where
+def show(settings: Settings, topic: str, address: str, raw: bool, as_json: bool) -> None:
+    """Show all there is of one letter.
+
+    That is its reason, source and headers, how often it was replayed, and the original value: JSON
+    indented, what is no text in hex.
+    """
+    found, letter = asyncio.run(one_letter(settings, topic, address))
+    if raw:
+        click.get_binary_stream("stdout").write(letter.value or b"")
+    elif as_json:
+        print_json(whole_as_dict(found, letter))
+    else:
+        click.echo(page(found, letter, topic))
+
+
+@dlq.command(
+    examples=[
+        "streamapp dlq replay 0:17 0:18",
+        "streamapp dlq replay --code stage.error --since 2h",
+        "streamapp dlq replay --all --yes",
+    ],
+)
+@_addresses
+@which
+@_all
+@_replays_max
+@_force
+@_yes
+@json_option
+@where
+def replay(
+    settings: Settings, topic: str, addresses: Sequence[str], wanted: Wanted | None,
+    everything: bool, replays_max: int, force: bool, yes: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Send letters to the topic they came from, once more.
+
+    Oldest first, each as the event that it is: key, value, headers and id stay the same.  So an
+    event is stored once however often it is sent within the store's dedup window, also when a
+    replay was killed and is run again.  A letter is replayed once, and an event at most
+    --replays-max times; --force insists.
+
+    What is replayed stays on its topic, marked.  The exit code is 65 when a letter was not sent.
+    """
+
+    def reason(found: Found, letters: Letters) -> Refuse | None:
+        return objection(found, letters, replays_max=replays_max, force=force)
+
+    chosen = choose(settings, topic, addresses, wanted, everything, reason)
+    if len(chosen.found) > FEW:
+        confirm(f"replay {letters_text(len(chosen.found))}?", chosen, yes=yes, as_json=as_json)
+
+    async def send() -> list[Sent | Failed]:
+        async with opened(settings, topic) as desk:
+            with watched("replaying", len(chosen.found)) as step:
+                outcomes = []
+                async for outcome in desk.replays.replay(chosen.found):
+                    outcomes.append(outcome)
+                    step(1)
+                return outcomes
+
+    outcomes = asyncio.run(send()) if chosen.found else []
+    sent = [one for one in outcomes if isinstance(one, Sent)]
+    failed = [one for one in outcomes if isinstance(one, Failed)]
+    if as_json:
+        print_json(
+            {
+                "replayed": [{"letter": str(at), "to": to._asdict()} for at, to in sent],
+                "failed": _failures(failed),
+                "skipped": _failures(chosen.skipped),
+                "left": chosen.left,
+            }
+        )
+    else:
+        _say_sent(sent, failed, chosen)
+    return EXIT_FAILED if failed else 0
+
+
+@dlq.command(
+    examples=[
+        "streamapp dlq edit 0:17",
+        "streamapp dlq edit 0:17 --set message='hello' --set duration_ms=250",
+        "streamapp dlq show 0:17 --raw | sed s/,}/}/ | streamapp dlq edit 0:17 --file -",
+    ],
+)
+@_address
+@click.option(
+    "--set", "fields", multiple=True, metavar="FIELD=VALUE",
+    help="Set a member of the JSON object instead (the value is JSON, or else text).",
+)  # fmt: skip
+@click.option(
+    "--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="Take the new value from a file instead, - for standard input.",
+)  # fmt: skip
+@_replays_max
+@_force
+@json_option
+@where
+def edit(
+    settings: Settings, topic: str, address: str, fields: Sequence[str], file: Path | None,
+    replays_max: int, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Mend a letter in your EDITOR and replay it with its id.
+
+    What is saved must be an event.  Nothing is sent when nothing was changed, or all was removed.
+    The letter keeps its original value.
+    """
+    if fields and file is not None:
+        raise click.UsageError("choose one of --set and --file", click.get_current_context())
+    changes = dict(map(parse_field, fields))
+
+    def reason(found: Found, letters: Letters) -> Refuse | None:
+        return objection(found, letters, replays_max=replays_max, force=force)
+
+    found, letter = asyncio.run(one_letter(settings, topic, address, reason))
+
+    def check(value: bytes) -> bytes:
+        return _checked(letter, value)
+
+    async def send(value: bytes) -> Sent:
+        async with opened(settings, topic) as desk:
+            return await desk.replays.resend(found, letter, value)
+
+    if changes or file is not None:
+        value = with_fields(letter.value, changes) if changes else _read(file)
+        sent = asyncio.run(send(check(value)))
+    else:
+        with Editing() as editing:
+            value = editing.run(letter.value or b"", _about(letter, topic), check)
+            try:
+                sent = asyncio.run(send(value))
+            except StreamappError as error:
+                kept = f"what you saved is in {editing.keep()}: give it with --file"
+                raise type(error)(error.code, error.message, kept) from None
+    if as_json:
+        print_json({"letter": str(sent.letter), "to": sent.to._asdict()})
+    else:
+        click.echo(f"{sent.letter} sent to {sent.to}, edited")
+
+
+@dlq.command(
+    examples=[
+        "streamapp dlq purge 0:17 0:18",
+        "streamapp dlq purge --before 30d",
+        "streamapp dlq purge --code event.json --yes",
+    ],
+)
+@_addresses
+@which
+@_all
+@_yes
+@json_option
+@where
+def purge(
+    settings: Settings, topic: str, addresses: Sequence[str], wanted: Wanted | None,
+    everything: bool, yes: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Mark letters as purged, so that nothing here shows them.
+
+    A log is append-only: purging appends a mark behind the letters, and the verbs of dlq pass over
+    what has one.  Their bytes are on the
+    topic until its retention removes them (retention_days in topics/events.dead.toml), other
+    readers of the topic still see them, and the store's table dead keeps its copy.
+
+    Exactly the letters that are listed when you are asked are purged, none that came meanwhile.
+    """
+    chosen = choose(settings, topic, addresses, wanted, everything, lambda *_: None)
+    if chosen.found:
+        question = f"purge {letters_text(len(chosen.found))}?"
+        confirm(question, chosen, yes=yes, as_json=as_json)
+
+    async def mark() -> None:
+        async with opened(settings, topic) as desk:
+            with watched("purging", len(chosen.found)) as step:
+                await desk.replays.purge([one.letter.address for one in chosen.found], step)
+
+    asyncio.run(mark())
+    if as_json:
+        purged = [str(one.letter.address) for one in chosen.found]
+        print_json({"purged": purged, "left": chosen.left})
+    else:
+        click.echo(f"purged {letters_text(len(chosen.found))}" + _more(chosen))
+
+
+def _checked(letter: Letter, value: bytes) -> bytes:
+    """The edited value.
+
+    Raises:
+        Reject: it is no event.
+        Refuse: it would be another event, which could be stored beside the one that it mends.
+    """
+    event = event_of(value, letter.headers)
+    said = identity(letter.value, letter.headers)
+    for name, before, after in zip(
+        ("id", "source"), said or (), (event.id, event.source), strict=False
+    ):
+        if before and before != after:
+            raise Refuse(
+                "dlq.identity",
+                f"the {name} of the event was {before[:80]!r} and is now {(after or '')[:80]!r}",
+                "leave id and source as they are: by them it is stored once",
+            )
+    if value == letter.value:
+        raise Refuse("dlq.unchanged", "nothing was changed: nothing was sent", "change something")
+    return value
+
+
+def _read(file: Path | None) -> bytes:
+    if file is None or str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Refuse("dlq.file", f"{file}: {error.strerror}", "check the path") from None
+
+
+def _about(letter: Letter, topic: str) -> list[str]:
+    where = f"from {letter.source}" if letter.source else ""
+    return [
+        f"Letter {letter.address} of {topic}, {where}: {letter.stage}, {letter.code}",
+        f"{letter.reason}",
+        "",
+        "Mend the event; these lines are not part of it.  Saved, it is sent with the same id.",
+        "Unchanged or empty, nothing is sent.",
+    ]
+
+
+def _failures(failed: Sequence[Failed]) -> list[dict[str, str]]:
+    return [
+        {"letter": str(at), "code": error.code, "message": error.message} for at, error in failed
+    ]
+
+
+def _say_sent(sent: Sequence[Sent], failed: Sequence[Failed], chosen: Chosen) -> None:
+    for letter, to in sent[:LISTED]:
+        click.echo(f"{letter} sent to {to}")
+    if len(sent) > LISTED:
+        click.echo(f"and {len(sent) - LISTED:,} more")
+    for what, some in (("not sent", failed), ("skipped", chosen.skipped)):
+        for _, error in some[:FAILURES_SHOWN]:
+            click.echo(f"{what}: {harmless(str(error.message))} [{error.code}]", err=True)
+        if len(some) > FAILURES_SHOWN:
+            click.echo(f"and {len(some) - FAILURES_SHOWN:,} more {what}", err=True)
+    click.echo(
+        f"replayed {letters_text(len(sent))}, {len(failed):,} failed, "
+        f"{len(chosen.skipped):,} skipped" + _more(chosen)
+    )
+
+
+def _more(chosen: Chosen) -> str:
+    return f"; {chosen.left:,} more: run it again" if chosen.left else ""

@@ -1,0 +1,190 @@
+"""``streamapp dlq replay``: the same event, once; counted, asked for, and killed in between."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from dead_letters import VALUE, Place, addresses, on_a_terminal, refused
+
+from streamapp.agents.replay import Replays
+from streamapp.topics.dead import CONNECT
+from streamapp.transport import Outgoing
+from streamapp.transport.local.log import path_of
+
+
+def test_a_replay_is_the_same_event_and_is_counted(run, place):
+    at = place.die(VALUE, headers=[("trace", b"7")])
+    result = run("dlq", "replay", at, *place.flags)
+    assert result.code == 0, result.err
+    assert f"0:0 sent to {place.raw}:1:1" in result.out
+    replayed = place.read(place.raw, 1)[1]
+    assert (replayed.key, replayed.value) == (b"conv", VALUE)
+    headers = dict(replayed.headers)
+    assert headers["trace"] == b"7"
+    assert headers["streamapp.replays"] == b"1"
+    assert headers["streamapp.letter"] == f"{place.dead}:0:0".encode()
+    assert not any(name.startswith(CONNECT) for name in headers)
+    assert "ce_id" not in headers
+    (letter,) = run("dlq", "ls", "--json", *place.flags).json["shown"]
+    assert letter["replays"] == 1
+    assert letter["replayed"][0]["to"] == {"topic": place.raw, "partition": 1, "offset": 1}
+    assert "once: to" in run("dlq", "show", at, *place.flags).out
+
+
+def test_the_same_letter_is_not_replayed_twice_by_accident(run, place):
+    at = place.die(VALUE)
+    assert run("dlq", "replay", at, *place.flags).code == 0
+    refused(run("dlq", "replay", at, *place.flags), 2, "replayed already", "--force")
+    again = run("dlq", "replay", "--all", "--json", *place.flags)
+    assert again.code == 0
+    assert again.json["replayed"] == []
+    assert again.json["skipped"][0]["code"] == "dlq.replayed"
+    assert len(place.read(place.raw, 1)) == 2
+    assert run("dlq", "replay", at, "--force", *place.flags).code == 0
+    assert dict(place.read(place.raw, 1)[2].headers)["streamapp.replays"] == b"2"
+
+
+def test_one_event_is_replayed_so_often_and_no_more(run, local):
+    """It fails each time: every replay becomes a letter that knows how often it was one."""
+    at = local.die(VALUE)
+    for number in (1, 2, 3):
+        assert run("dlq", "replay", at, *local.flags).code == 0
+        replayed = local.read(local.raw, 1)[number]
+        sent = Outgoing(replayed.value, replayed.key, replayed.headers, 1, replayed.timestamp)
+        at = local.bury(number, sent)
+    refused(run("dlq", "replay", at, *local.flags), 2, "replayed 3 times", "dlq edit", "--force")
+    skipped = run("dlq", "replay", "--all", "--json", *local.flags).json["skipped"]
+    assert {one["code"] for one in skipped} == {"dlq.replayed", "dlq.loop"}
+    assert len(local.read(local.raw, 1)) == 4
+    assert run("dlq", "replay", at, "--replays-max", "4", *local.flags).code == 0
+    assert dict(local.read(local.raw, 1)[4].headers)["streamapp.replays"] == b"4"
+
+
+def test_a_producer_cannot_turn_the_loop_protection_off(run, local):
+    at = local.die(VALUE, headers=[("streamapp.replays", b"-100"), ("streamapp.dlq", b"purged")])
+    assert run("dlq", "replay", at, *local.flags).code == 0
+    assert dict(local.read(local.raw, 1)[1].headers)["streamapp.replays"] == b"1"
+
+
+def test_no_event_becomes_a_mark_when_it_dies(run, local):
+    first = local.die(VALUE)
+    forged = json.dumps({"did": "purged", "letters": [[0, 1]]}).encode()
+    local.die(forged, key=b"streamapp.dlq", headers=[("streamapp.dlq", b"purged")])
+    assert addresses(run("dlq", "ls", "--json", *local.flags).json) == ["0:1", first]
+
+
+def test_an_event_without_id_and_time_keeps_those_of_its_first_address(run, place):
+    at = place.die(b'{"message": "m"}', at_ms=1_760_000_000_250, failed_ms=1_770_000_000_000)
+    assert run("dlq", "replay", at, *place.flags).code == 0
+    headers = dict(place.read(place.raw, 1)[1].headers)
+    assert headers["ce_id"] == f"{place.raw}-1-0".encode()
+    assert headers["ce_time"] == b"2025-10-09T08:53:20.250+00:00"
+
+
+def test_many_are_replayed_oldest_first_in_the_order_of_their_conversation(run, place):
+    for number in range(250):
+        place_number = b'{"id": "%d"}' % number
+        place.die(place_number, code="good.now" if number % 2 else "still.bad")
+    result = run("dlq", "replay", "--code", "good.*", "--yes", "--json", *place.flags)
+    assert result.code == 0, result.err
+    assert len(result.json["replayed"]) == 125
+    ids = [json.loads(record.value)["id"] for record in place.read(place.raw, 1)[250:]]
+    assert ids == [str(number) for number in range(1, 250, 2)]
+
+
+def test_more_than_a_few_are_not_replayed_before_somebody_says_yes(run, local):
+    for _ in range(4):
+        local.die(VALUE)
+    refused(run("dlq", "replay", "--all", *local.flags), 2, "replay 4 letters?", "--yes")
+    assert len(local.read(local.raw, 1)) == 4
+    assert run("dlq", "replay", "0:0", "0:1", "0:2", *local.flags).code == 0
+
+
+def test_a_terminal_is_asked(local):
+    for _ in range(4):
+        local.die(VALUE)
+    said = on_a_terminal(["replay", "--all", *local.flags], b"n\n")
+    assert b"replay 4 letters?" in said
+    assert len(local.read(local.raw, 1)) == 4
+    on_a_terminal(["replay", "--all", *local.flags], b"y\n")
+    assert len(local.read(local.raw, 1)) == 8
+
+
+def test_killed_between_sending_and_marking_it_is_sent_again_with_the_same_ids(run, local):
+    """tests/path shows that the store then has each event once."""
+    for number in range(4):
+        local.die(b'{"id": "%d"}' % number)
+    flags = ["dlq", "replay", "--all", "--yes", *local.flags]
+    program = (
+        "import os, signal; from streamapp.agents.replay import Replays\n"
+        "Replays._mark = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"from streamapp.cli.app import main; main({flags!r})"
+    )
+    killed = subprocess.run([sys.executable, "-P", "-c", program], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert hasattr(Replays, "_mark")
+    assert run(*flags).code == 0
+    ids = [json.loads(record.value)["id"] for record in local.read(local.raw, 1)]
+    assert ids == ["0", "1", "2", "3"] * 3
+    assert run(*flags, "--json").json["replayed"] == []
+
+
+def test_what_cannot_be_sent_does_not_keep_the_others(run, place):
+    place.die(VALUE)
+    place.die(None, code="event.empty")
+    place.die(b'{"id": "2"}')
+    result = run("dlq", "replay", "--all", "--yes", "--json", *place.flags)
+    assert result.code == 65
+    assert [one["letter"] for one in result.json["replayed"]] == ["0:0", "0:2"]
+    assert [one["code"] for one in result.json["failed"]] == ["dlq.no_value"]
+    text = run("dlq", "replay", "0:1", *place.flags)
+    assert text.code == 65
+    assert "not sent: letter 0:1 has no value" in text.err
+
+
+def test_one_that_its_headers_make_too_large_does_not_keep_the_others(run, tmp_path):
+    place = Place(f"local://{tmp_path}/log", raw_bytes_max=2000)
+    place.die(VALUE)
+    place.die(b'{"id": "2", "message": "%s"}' % (b"x" * 1960))
+    place.die(b'{"id": "3"}')
+    result = run("dlq", "replay", "--all", "--yes", "--json", *place.flags)
+    assert result.code == 65
+    assert [one["letter"] for one in result.json["replayed"]] == ["0:0", "0:2"]
+    assert [one["code"] for one in result.json["failed"]] == ["record.too_large"]
+
+
+def test_a_value_that_was_left_on_the_source_log_is_read_from_there(run, place):
+    from hashlib import sha256
+
+    digest = sha256(VALUE).hexdigest()
+    sent = Outgoing(VALUE, b"conv", (), 1, 1_760_000_000_000)
+    place.send(place.raw, sent)
+    left = f"large; its 9 bytes (sha256 {digest}) are left on the source log"
+    at = place.bury(0, sent._replace(value=None), reason=left)
+    assert run("dlq", "show", at, "--raw", *place.flags).out.encode() == VALUE
+    assert run("dlq", "replay", at, *place.flags).code == 0
+    assert place.read(place.raw, 1)[1].value == VALUE
+    wrong = left.replace(digest, "0" * 64)
+    at = place.bury(0, sent._replace(value=None), reason=wrong)
+    assert run("dlq", "replay", at, *place.flags).code == 65
+
+
+def test_a_letter_that_retention_took_meanwhile_does_not_keep_the_others(run, local, monkeypatch):
+    for number in range(3):
+        local.die(b'{"id": "%d"}' % number)
+    replay = Replays.replay
+
+    async def late(self, chosen):
+        with sqlite3.connect(path_of(Path(local.url.removeprefix("local://")), local.dead)) as db:
+            db.execute("DELETE FROM records WHERE position = 1")
+        async for outcome in replay(self, chosen):
+            yield outcome
+
+    monkeypatch.setattr(Replays, "replay", late)
+    result = run("dlq", "replay", "--all", "--yes", "--json", *local.flags)
+    assert result.code == 65
+    assert [one["letter"] for one in result.json["replayed"]] == ["0:0", "0:2"]
+    assert [one["letter"] for one in result.json["failed"]] == ["0:1"]

@@ -1,0 +1,63 @@
+"""Every command and statement of docs/store.md's section on dead letters works as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from dead_letters import Place
+
+from streamapp.sink import Store
+from streamapp.topics.catalogue import DEAD, RAW
+from streamapp.topics.dead import CONNECT, MARK
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "store.md").read_text()
+SECTION = PAGE[PAGE.index("## Dead letters") :].split("\n## ")[0]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+VALUE = b'{"id": "e", "message": "m"}'
+
+
+def blocks(kind):
+    return [text for found, text in FENCE.findall(SECTION) if found == kind]
+
+
+def test_the_commands_in_order(tmp_path):
+    """One after the other, as a reader of the page tries them."""
+    place = Place(f"local://{tmp_path}/home/log", raw=RAW, dead=DEAD)
+    for _ in range(3):
+        place.die(VALUE)
+    env = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "STREAMAPP_HOME": str(tmp_path / "home"),
+    }
+    said = {}
+    for line in "".join(blocks("console")).splitlines():
+        command = line.removeprefix("$ ")
+        told = subprocess.run(
+            command, shell=True, capture_output=True, text=True, check=False, timeout=60, env=env,
+            cwd=tmp_path, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert told.returncode == 0, (command, told.stderr)
+        said[command] = told.stdout
+    assert len(said) == 10
+    assert (tmp_path / "original.json").read_bytes() == VALUE
+    assert "0:0" in said["streamapp dlq ls"]
+    assert said["streamapp dlq replay 0:0"].startswith("0:0 sent to events.raw:1:3")
+    assert said["EDITOR=true streamapp dlq edit 0:2 || echo 'nothing was changed'"]
+    assert "purged 2 letters" in said["streamapp dlq purge --before 30d --yes"]
+    assert b'"hello"' in place.read(RAW, 1)[4].value
+    records = [dict(record.headers) for record in place.read(DEAD)]
+    assert [MARK in headers for headers in records] == [False] * 3 + [True] * 4
+    assert [f"{CONNECT}topic" in headers for headers in records] == [True] * 3 + [False] * 4
+
+
+def test_the_statement(tmp_path):
+    (statement,) = blocks("sql")
+    store = Store.open(str(tmp_path / "store.duckdb"), columns={})
+    try:
+        cursor = store.reader()
+        assert cursor.execute(statement).fetchall() == []
+    finally:
+        store.close()
