@@ -1,7 +1,9 @@
-"""Arrow Flight and Flight SQL on the store's own DuckDB, read only; and a client for it."""
+"""Arrow Flight and Flight SQL on the store's own DuckDB; and a client for it."""
 
-from streamapp.flight.client import query
+from streamapp.flight.actions import Action
+from streamapp.flight.certificate import Certificate
+from streamapp.flight.client import Client, query
 from streamapp.flight.server import FlightServer
 from streamapp.flight.statements import Limits
 
-__all__ = ["FlightServer", "Limits", "query"]
+__all__ = ["Action", "Certificate", "Client", "FlightServer", "Limits", "query"]

@@ -1,86 +1,214 @@
-"""A statement to a running store, its rows back; errors in our words."""
+"""A client of a running store: rows, admin actions; errors in our words."""
 
 import contextlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import pyarrow as pa
 from pyarrow import flight
 
-from streamapp.core.errors import Refuse, Retry, StreamappError
-from streamapp.flight import wire
+from streamapp.core.config import Settings, reachable
+from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
+from streamapp.flight import address, wire
+from streamapp.flight.actions import PREFIX
 
 #: What pyarrow puts round a server's message.
 _WRAPPING = re.compile(
     r"^Flight .*?, with message: |\. (Detail|gRPC client debug context|Client context): "
 )
+_KINDS = {"refuse": Refuse, "retry": Retry, "reject": Reject, "halt": Halt}
+#: Admin actions take as long as the store is large.
+_ACTION_S_MAX = 86_400.0
 
 
-def query(host: str, port: int, sql: str, token: str = "", *, timeout_s: float = 120.0) -> pa.Table:
-    """All rows of a statement.
+class Client:
+    """Calls to one store; each makes a connection of its own, so any thread may call.
 
     Args:
         host: where the store listens.
         port: its Flight port.
-        sql: one SELECT, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN.
         token: the store's bearer token; empty when it asks for none.
-        timeout_s: for the whole answer.
-
-    Raises:
-        Refuse: the statement is wrong or not allowed, or the token is.
-        Retry: nothing answers there, or not in time.
+        ca_file: PEM of the authorities to trust; the connection is TLS when it is given.
+        timeout_s: for a whole answer.
     """
-    with stream(host, port, sql, token, timeout_s=timeout_s) as reader:
-        return reader.read_all()
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        token: str = "",
+        *,
+        ca_file: Path | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._url = address.url(host, port, tls=ca_file is not None)
+        self._ca_file = ca_file
+        self._headers = [(b"authorization", wire.bearer(token))] if token else []
+        self._timeout_s = timeout_s
+
+    @classmethod
+    def of(cls, settings: Settings, *, admin: bool = False) -> Self:
+        """A client of the store that the settings describe.
+
+        Args:
+            settings: its address, tokens and TLS.
+            admin: for admin actions: with the admin token, if there is one.
+        """
+        tokens = [settings.token, settings.flight_read_token, settings.flight_admin_token]
+        return cls(
+            reachable(settings.flight_host),
+            settings.flight_port,
+            next(filter(None, reversed(tokens) if admin else tokens), ""),
+            ca_file=settings.flight_ca_file or settings.flight_cert_file,
+        )
+
+    def query(self, sql: str) -> pa.Table:
+        """All rows of a statement.
+
+        Raises:
+            Refuse: the statement is wrong or not allowed, or the token is.
+            Retry: nothing answers there, or not in time.
+        """
+        with self.stream(sql) as reader:
+            return reader.read_all()
+
+    @contextlib.contextmanager
+    def stream(self, sql: str) -> Iterator[pa.RecordBatchReader]:
+        """The rows of a statement as they come; leaving the block cancels the rest.
+
+        Raises:
+            Refuse: as ``query``; reading raises it too.
+            Retry: as ``query``.
+        """
+        with self._connected() as client, contextlib.ExitStack() as stack:
+            with as_ours(self.where):
+                answer = client.do_get(flight.Ticket(sql.encode()), self._options(self._timeout_s))
+                stack.callback(answer.cancel)
+                schema = answer.schema
+            yield pa.RecordBatchReader.from_batches(schema, _batches(answer, self.where))
+
+    def action(self, name: str, /, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Have the store do something; what it says as it goes, ``done`` in the last.
+
+        Args:
+            name: of the action, without ``streamapp.``.
+            arguments: what the action takes; anything JSON has.
+
+        Raises:
+            Refuse: the action is unknown, refuses, or takes another token.
+            Retry: nothing answers there, or the action says try again.
+        """
+        body = json.dumps(arguments).encode()
+        with self._connected() as client, as_ours(self.where):
+            results = client.do_action(
+                flight.Action(PREFIX + name, body), self._options(_ACTION_S_MAX)
+            )
+            for result in results:
+                yield json.loads(result.body.to_pybytes())
+
+    def follow(
+        self,
+        start: str | Mapping[str, int] = "now",
+        *,
+        where: str = "",
+        columns: Sequence[str] = (),
+    ) -> Generator[tuple[pa.RecordBatch, dict[str, int]], None, None]:
+        """New rows as they are stored, and after each batch where to go on; never ends by itself.
+
+        Args:
+            start: ``now``, ``beginning``, or where another call stood.
+            where: one condition, as after WHERE.
+            columns: names; all when empty.  The source address always comes first.
+
+        Raises:
+            Refuse: the condition, a column or the token is wrong.
+            Retry: nothing answers there, or it stopped: follow again from where this stood.
+        """
+        asked = {"from": start, "where": where, "columns": list(columns)}
+        ticket = flight.Ticket(json.dumps({"live": asked}).encode())
+        with self._connected() as client, as_ours(self.where):
+            answer = client.do_get(ticket, self._options(None))
+            try:
+                for chunk in answer:
+                    yield chunk.data, json.loads(chunk.app_metadata.to_pybytes())["next"]
+            finally:
+                answer.cancel()
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[flight.FlightClient]:
+        with contextlib.ExitStack() as stack:
+            with as_ours(self.where):
+                client = stack.enter_context(flight.connect(self._url, **self._trust()))
+            yield client
+
+    def _trust(self) -> Mapping[str, Any]:
+        if self._ca_file is None:
+            return {}
+        try:
+            return {"tls_root_certs": self._ca_file.read_bytes()}
+        except OSError as error:
+            raise Refuse(
+                "flight.certificate", f"{self._ca_file}: {error.strerror}", "check the path"
+            ) from None
+
+    def _options(self, timeout_s: float | None) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(timeout=timeout_s, headers=self._headers)
 
 
-@contextlib.contextmanager
+def query(host: str, port: int, sql: str, token: str = "", *, timeout_s: float = 120.0) -> pa.Table:
+    """All rows of a statement; see :class:`Client`."""
+    return Client(host, port, token, timeout_s=timeout_s).query(sql)
+
+
 def stream(
     host: str, port: int, sql: str, token: str = "", *, timeout_s: float = 120.0
-) -> Iterator[pa.RecordBatchReader]:
-    """The rows of a statement as they come; leaving the block cancels the rest.
-
-    Arguments and errors as those of :func:`query`; reading raises them too.
-    """
-    headers = [(b"authorization", wire.bearer(token))] if token else []
-    options = flight.FlightCallOptions(timeout=timeout_s, headers=headers)
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    with contextlib.ExitStack() as stack:
-        with _as_ours(where):
-            client = stack.enter_context(flight.connect(f"grpc://{where}"))
-            answer = client.do_get(flight.Ticket(sql.encode()), options)
-            stack.callback(answer.cancel)
-            schema = answer.schema
-        yield pa.RecordBatchReader.from_batches(schema, _batches(answer, where))
-
-
-def _batches(answer: flight.FlightStreamReader, where: str) -> Iterator[pa.RecordBatch]:
-    # Arrow's own to_reader() would lose the kind and the code of an error.
-    with _as_ours(where):
-        for chunk in answer:
-            yield chunk.data
+) -> contextlib.AbstractContextManager[pa.RecordBatchReader]:
+    """The rows of a statement as they come; see :class:`Client`."""
+    return Client(host, port, token, timeout_s=timeout_s).stream(sql)
 
 
 @contextlib.contextmanager
-def _as_ours(where: str) -> Iterator[None]:
+def as_ours(where: str) -> Iterator[None]:
+    """Flight's errors as ours."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         raise _ours(error, where) from None
 
 
+def _batches(answer: flight.FlightStreamReader, where: str) -> Iterator[pa.RecordBatch]:
+    # Arrow's own to_reader() would lose the kind and the code of an error.
+    with as_ours(where):
+        for chunk in answer:
+            yield chunk.data
+
+
 def _ours(error: Exception, where: str) -> StreamappError:
-    code = getattr(error, "extra_info", b"").decode(errors="replace")
-    message = _plain(str(error))
-    if isinstance(error, flight.FlightUnauthenticatedError):
+    about = _about(error)
+    code, fix = about.get("code", ""), about.get("fix", "")
+    message = _plain(str(error)).removesuffix(f" ({fix})")
+    if code == "flight.token":
         return Refuse("flight.token", f"{where}: {message}", "set STREAMAPP_TOKEN to the store's")
-    if code.startswith("sql.") and code != "sql.cancelled":
-        return Refuse(code, message)
-    if isinstance(error, flight.FlightUnavailableError) and not code:
+    if code:
+        said = message if code.startswith("sql.") else f"{where}: {message}"
+        return _KINDS.get(about.get("kind", ""), Retry)(code, said, fix)
+    if isinstance(error, flight.FlightUnavailableError):
         return Retry("flight.unreachable", f"nothing answers at {where}", "streamapp up")
     if isinstance(error, flight.FlightTimedOutError):
         return Retry("flight.timeout", f"{where} did not answer in time", "ask for less, or wait")
-    return Retry(code or "flight.failed", f"{where}: {message}")
+    return Retry("flight.failed", f"{where}: {message}")
+
+
+def _about(error: Exception) -> dict[str, str]:
+    try:
+        about = json.loads(getattr(error, "extra_info", b"") or b"{}")
+    except ValueError:  # another server's
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _plain(text: str) -> str:

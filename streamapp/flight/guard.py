@@ -25,8 +25,8 @@ _TABLE_FUNCTIONS = frozenset(
         "duckdb_columns", "duckdb_constraints", "duckdb_functions", "duckdb_keywords",
         "duckdb_schemas", "duckdb_tables", "duckdb_types", "duckdb_views", "generate_series",
         "json_each", "json_tree", "near", "pragma_show", "pragma_storage_info",
-        "pragma_table_info", "pragma_version", "range", "repeat", "repeat_row", "summary",
-        "unnest",
+        "pragma_table_info", "pragma_version", "range", "repeat", "repeat_row", "similar",
+        "summary", "unnest", "velocity",
     }
 )  # fmt: skip
 #: Functions that do something, or tell about the machine.
@@ -35,8 +35,8 @@ _SCALAR_FUNCTIONS_REFUSED = frozenset(
 )
 
 
-def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Let a statement pass, or say why not.
+def check(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
+    """Let a statement pass, or say why not; its parse tree.
 
     Raises:
         Refuse: ``sql.syntax`` with DuckDB's words, or ``sql.not_allowed``.
@@ -44,7 +44,8 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if len(sql.encode(errors="replace")) > SQL_BYTES_MAX:
         raise Refuse("sql.too_large", f"the statement is longer than {SQL_BYTES_MAX:,} bytes")
     explained = _EXPLAIN.match(sql)
-    for node in _walk(_parsed(connection, sql[explained.end() :] if explained else sql)):
+    tree = _parsed(connection, sql[explained.end() :] if explained else sql)
+    for node in walk(tree):
         kind = str(node.get("type"))
         if kind.endswith("_NODE") and kind not in _NODES:
             raise _not_allowed(f"{kind.removesuffix('_QUERY_NODE')} changes data")
@@ -57,6 +58,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
                 )
         elif name in _SCALAR_FUNCTIONS_REFUSED:
             raise _not_allowed(f"function {name} is not one that clients may call")
+    return tree
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
@@ -78,7 +80,8 @@ def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     return tree
 
 
-def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a parse tree."""
     waiting: list[Any] = [tree]
     while waiting:
         value = waiting.pop()

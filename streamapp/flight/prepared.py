@@ -3,7 +3,7 @@
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,26 @@ _PARAMETER_BYTES_MAX = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """``names`` are the parameters' names in order; "1", "2" for question marks."""
+    """``types`` has the parameters in order by name; "1", "2" for question marks."""
 
     sql: str
-    names: tuple[str, ...]
+    types: Mapping[str, pa.DataType]
     parameters: Parameters = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names in order."""
+        return tuple(self.types)
+
     def schema(self) -> pa.Schema:
-        """One field per parameter.  DuckDB takes any type for a parameter and casts what it can."""
-        return pa.schema([pa.field(name, pa.string()) for name in self.names])
+        """One field per parameter.  Others may be bound: DuckDB casts what it can."""
+        return pa.schema([pa.field(name, kind) for name, kind in self.types.items()])
+
+    def nulls(self) -> Parameters:
+        """A NULL for each parameter."""
+        if all(name.isdigit() for name in self.types):
+            return [None] * len(self.types)
+        return dict.fromkeys(self.types)
 
 
 class PreparedStatements:
@@ -36,12 +47,9 @@ class PreparedStatements:
         self._by_handle: OrderedDict[bytes, Prepared] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, sql: str, names: set[str]) -> tuple[bytes, Prepared]:
+    def add(self, sql: str, types: Mapping[str, pa.DataType]) -> tuple[bytes, Prepared]:
         """Keep a statement under a new handle."""
-        ordered = sorted(
-            names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)
-        )
-        handle, prepared = secrets.token_bytes(16), Prepared(sql, tuple(ordered))
+        handle, prepared = secrets.token_bytes(16), Prepared(sql, types)
         self._put(handle, prepared)
         return handle, prepared
 
@@ -83,9 +91,8 @@ class PreparedStatements:
                 f"the statement has {len(prepared.names)} parameters, {len(values or {})} came",
                 "bind one row with a column for each",
             )
-        self._put(
-            handle, Prepared(prepared.sql, prepared.names, _parameters(prepared, values, schema))
-        )
+        bound = _parameters(prepared, values, schema)
+        self._put(handle, Prepared(prepared.sql, prepared.types, bound))
 
     def drop(self, handle: bytes) -> None:
         """Forget a statement, if it is known."""

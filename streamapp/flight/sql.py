@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from streamapp.flight import wire
+from streamapp.flight import info, standard, wire
 
 CATALOGS = pa.schema([pa.field("catalog_name", pa.string(), nullable=False)])
 DB_SCHEMAS = pa.schema(
@@ -28,34 +28,6 @@ TABLES = pa.schema(
 )
 TABLES_WITH_SCHEMA = TABLES.append(pa.field("table_schema", pa.binary(), nullable=False))
 TABLE_TYPES = pa.schema([pa.field("table_type", pa.string(), nullable=False)])
-
-_INFO_FIELDS = (
-    pa.field("string_value", pa.string()),
-    pa.field("bool_value", pa.bool_()),
-    pa.field("bigint_value", pa.int64()),
-    pa.field("int32_bitmask", pa.int32()),
-    pa.field("string_list", pa.list_(pa.string())),
-    pa.field("int32_to_int32_list_map", pa.map_(pa.int32(), pa.list_(pa.int32()))),
-)
-_INFO_VALUE = pa.dense_union(_INFO_FIELDS)
-SQL_INFO = pa.schema(
-    [
-        pa.field("info_name", pa.uint32(), nullable=False),
-        pa.field("value", _INFO_VALUE, nullable=False),
-    ]
-)
-#: SqlInfo numbers to values: server name, version, Arrow version, read only, SQL yes, Substrait no,
-#: transactions none (0), and the character that quotes identifiers.
-_INFO: dict[int, str | bool | int] = {
-    0: "streamapp",
-    1: f"DuckDB {duckdb.__version__}",
-    2: pa.__version__,
-    3: True,
-    4: True,
-    5: False,
-    8: 0,
-    504: '"',
-}
 
 _SCHEMAS_SQL = """
     SELECT database_name AS catalog_name, schema_name AS db_schema_name FROM duckdb_schemas()
@@ -80,7 +52,8 @@ def schema_of(name: str, message: wire.Message) -> pa.Schema | None:
         "CommandGetCatalogs": CATALOGS,
         "CommandGetDbSchemas": DB_SCHEMAS,
         "CommandGetTableTypes": TABLE_TYPES,
-        "CommandGetSqlInfo": SQL_INFO,
+        "CommandGetSqlInfo": info.SCHEMA,
+        **standard.SCHEMAS,
     }.get(name)
 
 
@@ -90,12 +63,14 @@ def answer(name: str, message: wire.Message, cursor: Cursor) -> pa.Table:
     Raises:
         ValueError: the message is malformed.
     """
+    if name in standard.SCHEMAS:
+        return standard.answer(name, message)
     makers: dict[str, Callable[[wire.Message, Cursor], pa.Table]] = {
         "CommandGetCatalogs": _catalogs,
         "CommandGetDbSchemas": _db_schemas,
         "CommandGetTables": _tables,
         "CommandGetTableTypes": _table_types,
-        "CommandGetSqlInfo": _sql_info,
+        "CommandGetSqlInfo": info.answer,
     }
     return makers[name](message, cursor)
 
@@ -136,26 +111,6 @@ def _tables(message: wire.Message, cursor: Cursor) -> pa.Table:
 
 def _table_types(_message: wire.Message, _cursor: Cursor) -> pa.Table:
     return pa.table([["BASE TABLE", "VIEW"]], schema=TABLE_TYPES)
-
-
-def _sql_info(message: wire.Message, _cursor: Cursor) -> pa.Table:
-    asked = wire.numbers(message, 1) or list(_INFO)
-    known = [number for number in asked if number in _INFO]
-    children: list[list[Any]] = [[] for _ in _INFO_FIELDS]
-    kinds, offsets = [], []
-    for number in known:
-        value = _INFO[number]
-        kind = 1 if isinstance(value, bool) else 2 if isinstance(value, int) else 0
-        kinds.append(kind)
-        offsets.append(len(children[kind]))
-        children[kind].append(value)
-    values = pa.UnionArray.from_dense(
-        pa.array(kinds, pa.int8()),
-        pa.array(offsets, pa.int32()),
-        [pa.array(child, f.type) for child, f in zip(children, _INFO_FIELDS, strict=True)],
-        [field.name for field in _INFO_FIELDS],
-    )
-    return pa.table([pa.array(known, pa.uint32()), values], schema=SQL_INFO)
 
 
 def _query(cursor: Cursor, sql: str, parameters: Sequence[Any], schema: pa.Schema) -> pa.Table:

@@ -5,9 +5,11 @@ that could notice a deadline or a client that went away.
 """
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self
 
 import duckdb
@@ -26,7 +28,12 @@ _CLOSE_S_MAX = 5.0
 #: DuckDB's message is shown up to here; what follows repeats the statement.
 _MESSAGE_CHARS_MAX = 1000
 
+#: How DuckDB quotes a Refuse of the store's own functions.
+_FUNCTION_ERROR = re.compile(r"occurred while executing the UDF: Refuse: (.+)", re.DOTALL)
+
 Parameters = Sequence[Any] | Mapping[str, Any] | None
+Tables = Mapping[str, pa.Table]
+_NO_TABLES: Tables = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +76,12 @@ class Statement:
         self._rows = 0
         self.schema: pa.Schema = pa.schema([])
 
-    def start(self, sql: str, parameters: Parameters, *, execute: bool) -> None:
+    def start(
+        self, sql: str, parameters: Parameters, *, execute: bool, tables: Tables = _NO_TABLES
+    ) -> None:
         """Check and bind; and begin to execute unless only the schema is wanted.
+
+        ``tables`` are there for this statement beside the store's.
 
         Raises:
             Refuse: the statement is not allowed, or DuckDB refuses it, or it needs too much.
@@ -79,6 +90,8 @@ class Statement:
         with self._work:
             try:
                 guard.check(self._cursor, sql)
+                for name, table in tables.items():
+                    self._cursor.register(name, table)
                 self._cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
                 relation = self._cursor.sql(sql, params=parameters)
                 if execute:
@@ -217,7 +230,11 @@ class Statements:
             statement.close()
 
     def run(
-        self, sql: str, parameters: Parameters = None, is_cancelled: Callable[[], bool] = bool
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        is_cancelled: Callable[[], bool] = bool,
+        tables: Tables = _NO_TABLES,
     ) -> Answer:
         """Begin a statement; close what is returned, or let go of it.
 
@@ -227,7 +244,7 @@ class Statements:
         """
         statement = self._open(is_cancelled)
         try:
-            statement.start(sql, parameters, execute=True)
+            statement.start(sql, parameters, execute=True, tables=tables)
         except BaseException:
             statement.close()
             raise
@@ -293,6 +310,9 @@ class Statements:
 def refusal(error: Exception) -> StreamappError:
     """DuckDB's or Arrow's complaint in our words: no path, no stack, no more than it takes."""
     text = str(error).partition("\n\nStack Trace")[0][:_MESSAGE_CHARS_MAX].strip()
+    ours = _FUNCTION_ERROR.search(text)
+    if ours:
+        return Refuse("sql.invalid", ours[1])
     if "INTERRUPT" in text:
         return Retry("sql.cancelled", "the statement was interrupted", "try again")
     if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory"):

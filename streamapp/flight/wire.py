@@ -125,6 +125,12 @@ def numbers(message: Message, number: int) -> list[int]:
     return found
 
 
+def signed32(value: int) -> int:
+    """An int32 as its varint came."""
+    low = value & 0xFFFFFFFF
+    return low - (1 << 32) if low >= 1 << 31 else low
+
+
 def _packed(content: bytes) -> Iterator[int]:
     at = 0
     while at < len(content):

@@ -52,13 +52,18 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def serve(store):
-    """``serve(seconds_max=..., token=...)`` makes a server; all are stopped when the test ends."""
+    """``serve(seconds_max=..., token=..., options={...})`` makes a server; all are stopped when the test ends."""
     servers = []
 
-    def started(*, token="", **limits):
+    def started(*, token="", options=None, **limits):
         results = []
         server = FlightServer(
-            store.reader, port=0, token=token, limits=Limits(**limits), on_query=results.append
+            store.reader,
+            port=0,
+            token=token,
+            limits=Limits(**limits),
+            on_query=results.append,
+            **(options or {}),
         )
         servers.append(server)
         return SimpleNamespace(

@@ -48,7 +48,9 @@ def test_all_rows_in_messages_that_fit(served):
 def test_views_and_macros(served):
     assert served.query("SELECT id FROM latest LIMIT 2")["id"].to_pylist() == ["id-5999", "id-5998"]
     near = served.query("SELECT id, cosine FROM near('id-3000', 3)").to_pylist()
-    assert {row["id"]: row["cosine"] for row in near[:2]} == {"id-952": 1.0, "id-1976": 1.0}
+    others = {"id-952", "id-1976", "id-4024", "id-5048"}
+    assert {row["id"] for row in near} < others
+    assert [row["cosine"] for row in near] == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_a_runaway_query_is_stopped_at_the_limit(serve):
 
 def test_a_client_that_does_not_read_is_stopped_at_the_limit(serve, store):
     """Its snapshot is let go of, although its call stays open."""
-    server = serve(seconds_max=0.3)
+    server = serve(seconds_max=3)
     with server.client() as client:
         reader = client.do_get(flight.Ticket(BIG.encode()))
         reader.read_chunk()
@@ -255,7 +257,7 @@ def test_a_port_in_use_is_refused(served, store):
     with pytest.raises(Refuse, match=f"127.0.0.1:{served.port}: Address already in use"):
         FlightServer(store.reader, port=served.port)
     with pytest.raises(Refuse, match="Cannot assign requested address"):
-        FlightServer(store.reader, host="203.0.113.1", port=0)
+        FlightServer(store.reader, host="203.0.113.1", port=0, token="sesame")
 
 
 def test_ipv6(store):
