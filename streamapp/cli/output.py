@@ -26,6 +26,15 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
+def print_error(message: str, fix: str) -> None:
+    """What was wrong and the way out, on stderr."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(harmless(message), err=True)
+    if fix:
+        click.secho("fix: ", fg="green", bold=True, nl=False, err=True)
+        click.echo(harmless(fix), err=True)
+
+
 def console(*, stderr: bool = False) -> "Console":
     """A rich console: colour only on a terminal and without NO_COLOR."""
     from rich.console import Console

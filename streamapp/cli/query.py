@@ -13,7 +13,7 @@ from streamapp.cli.framework import command
 from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import console, harmless
 from streamapp.core.clock import monotonic_s
-from streamapp.core.config import Settings, reachable
+from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ BYTES_SHOWN = 40
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print csv; nested values as JSON.")
 @click.option("--arrow", "arrow_file", type=click.Path(path_type=Path), help="Write an Arrow file.")
-@settings_options("token", "flight_host", "flight_port")
+@settings_options("token", "flight_host", "flight_port", "flight_ca_file")
 def query(
     settings: Settings, sql: str, as_json: bool, as_csv: bool, arrow_file: Path | None
 ) -> None:
@@ -57,24 +57,24 @@ def query(
     if not text.strip():
         raise Refuse("query.empty", "there is no SQL", 'write: streamapp query "select ..."')
     started_s = monotonic_s()
-    with _ended_by_ctrl_c():
+    with ended_by_ctrl_c():
         table = fetch(settings, text)
     seconds = monotonic_s() - started_s
     if as_json:
-        _print_lines(table)
+        print_lines(table)
     elif as_csv:
         _print_csv(table)
     elif arrow_file is not None:
         _write_arrow(table, arrow_file)
     else:
-        _print_rows(table)
+        print_rows(table)
     screen = console(stderr=True)
     if screen.is_terminal:
         screen.print(f"{table.num_rows:,} rows in {seconds * 1000:,.1f} ms", style="dim")
 
 
 @contextmanager
-def _ended_by_ctrl_c() -> Iterator[None]:
+def ended_by_ctrl_c() -> Iterator[None]:
     """Python would hear of Ctrl-C when gRPC returns, so the system ends us; the store notices."""
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
@@ -88,17 +88,17 @@ def _ended_by_ctrl_c() -> Iterator[None]:
 
 def fetch(settings: Settings, sql: str) -> "pa.Table":
     """The rows of a statement, from the store's Flight server."""
-    from streamapp.flight import client
+    from streamapp.flight import Client
 
-    host = reachable(settings.flight_host)
-    return client.query(host, settings.flight_port, sql, settings.token)
+    return Client.of(settings).query(sql)
 
 
-def _print_lines(table: "pa.Table") -> None:
+def print_lines(table: "pa.Table") -> None:
+    """One JSON object a row."""
     import msgspec
 
     for batch in table.to_batches():
-        columns = [_values(name, batch.column(n)) for n, name in enumerate(table.column_names)]
+        columns = [values_of(name, batch.column(n)) for n, name in enumerate(table.column_names)]
         for row in zip(*columns, strict=True):
             click.echo(msgspec.json.encode(dict(zip(table.column_names, row, strict=True))))
 
@@ -108,7 +108,7 @@ def _print_csv(table: "pa.Table") -> None:
 
     for number, field in enumerate(table.schema):
         if types.is_nested(field.type) or types.is_binary(field.type) or _is_interval(field.type):
-            texts = _as_json(_values(field.name, table.column(number)))
+            texts = _as_json(values_of(field.name, table.column(number)))
             table = table.set_column(number, field.name, texts)
     csv.write_csv(table, click.get_binary_stream("stdout"))
 
@@ -128,10 +128,14 @@ def _is_interval(kind: "pa.DataType") -> bool:
     return bool(kind == pa.month_day_nano_interval())
 
 
-def _values(name: str, column: "pa.Array | pa.ChunkedArray") -> list[Any]:
+def values_of(name: str, column: "pa.Array | pa.ChunkedArray") -> list[Any]:
     """Python values; times that Python's have no room for (nanoseconds, year 290000) as text."""
     import pyarrow as pa
 
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(
+            pa.string()
+        )  # else pandas, where it is there, makes objects of its own
     try:
         values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):
@@ -156,7 +160,8 @@ def _write_arrow(table: "pa.Table", path: Path) -> None:
     click.echo(f"{path}: {table.num_rows:,} rows, {table.num_columns} columns", err=True)
 
 
-def _print_rows(table: "pa.Table") -> None:
+def print_rows(table: "pa.Table") -> None:
+    """A table on stdout."""
     from pyarrow import types
     from rich.table import Table
 
@@ -165,7 +170,7 @@ def _print_rows(table: "pa.Table") -> None:
         number = types.is_integer(field.type) or types.is_floating(field.type)
         shown.add_column(field.name, justify="right" if number else "left", overflow="fold")
     for batch in table.to_batches():
-        columns = [_values(name, batch.column(n)) for n, name in enumerate(table.column_names)]
+        columns = [values_of(name, batch.column(n)) for n, name in enumerate(table.column_names)]
         for row in zip(*columns, strict=True):
             shown.add_row(*map(cell, row))
     console().print(shown)

@@ -43,7 +43,9 @@ class Server(flight.FlightServerBase):
         if self.asked == "select endless":
             self.go_on.wait(30)
         if self.asked.startswith("selec "):
-            raise flight.FlightServerError("syntax error at or near selec", b"sql.syntax")
+            raise flight.FlightServerError(
+                "syntax error at or near selec", b'{"kind": "refuse", "code": "sql.syntax"}'
+            )
         return flight.RecordBatchStream(ROWS)
 
 
