@@ -1,11 +1,11 @@
 # Every target sets up what it needs in .venv; nothing else on the machine is changed but the
-# caches of models and of Apache Kafka's jars (~/.cache/streamapp; Maven's own for the latter).
+# caches of models and of the tests' jars, Kafka's and JDBC's (~/.cache/streamapp; Maven's own for the latter).
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHON ?= python3
 C      := $(wildcard streamapp/*/*.c streamapp/*/*.h include/*.h)
 
-.PHONY: setup demo up kafka test check bench bench-footprint bench-ring bench-transport soak clean help
+.PHONY: setup demo up kafka test check bench bench-footprint bench-ring bench-store bench-transport soak clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,7 +40,7 @@ check: $(VENV)/.dev  ## linters, types and floors
 	@$(BIN)/lint-imports --no-cache
 
 test: setup check  ## all tests; closes with what is not proven here
-	@$(BIN)/python -m pytest -m "not soak" --ignore tests/house/test_linters.py  # which is `check`
+	@$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --ignore tests/house/test_linters.py  # which is `check`
 
 soak: setup  ## the long forms of the fault tests
 	@$(BIN)/python -m pytest -m soak --timeout 7200
@@ -53,6 +53,9 @@ bench-transport: setup  ## our transports beside Faust, Quix Streams and aiokafk
 
 bench-ring: setup  ## the ring beside memcpy, shared_memory, iceoryx2 and zmq (about four minutes)
 	@$(BIN)/python bench/bench_ring.py
+
+bench-store: setup  ## the store beside DuckDB, SQLite, Parquet (eight minutes); SOAK=1: ten minutes at work
+	@$(BIN)/python bench/bench_store.py $(if $(SOAK),--soak)
 
 bench-footprint: setup  ## memory of the four processes, idle and loaded
 	@$(BIN)/python bench/bench_footprint.py

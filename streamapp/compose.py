@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from streamapp.agents.direct import DirectRing
     from streamapp.models import Registry
     from streamapp.ring import RingWriter
-    from streamapp.transport import Admin, Producer, Reader, Security
+    from streamapp.sink.contract import Sink
+    from streamapp.transport import Admin, Members, Producer, Reader, Security
     from streamapp.workflow import Plan
 
 
@@ -54,6 +55,13 @@ def reader(settings: Settings) -> "Reader":
     from streamapp.transport import open_reader
 
     return open_reader(settings.broker_url, security(settings))
+
+
+def members(settings: Settings) -> "Members":
+    """A maker of members of the log's consumer groups, to be started."""
+    from streamapp.transport import open_members
+
+    return open_members(settings.broker_url, security(settings))
 
 
 def admin(settings: Settings) -> "Admin":
@@ -150,6 +158,7 @@ async def check_topics(settings: Settings) -> None:
 async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
     """The gateway, until a signal."""
     from streamapp.gateway import serve
+    from streamapp.gateway.sources import project_sources
 
     await serve(
         settings,
@@ -157,6 +166,9 @@ async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | No
         catalogue(settings),
         Metrics(),
         admin=admin(settings),
+        reader=reader(settings),
+        members=members(settings),
+        webhooks=project_sources(),
         on_ready=on_ready,
     )
 
@@ -190,41 +202,67 @@ def enrich_app(settings: Settings) -> Any:
     return _with_agent(app, agent, "enrich", topics.RAW, settings, metrics, agent.open)
 
 
-def store_app(settings: Settings) -> Any:
-    """The store's Faust app: enriched records in, DuckDB rows and a Flight port out."""
-    from streamapp.agents.store import StoreAgent
-    from streamapp.flight import FlightServer, Limits
+def open_sink(settings: Settings) -> "Sink":
+    """The store that the settings name, opened to be written."""
     from streamapp.sink import Store
+    from streamapp.sink.parquet import ORDER, ParquetStore
+    from streamapp.sink.search import Search
+
+    stages = plan(settings)
+    duck, parquet = (
+        (Store, settings.store_path, "rowid"),
+        (ParquetStore, settings.parquet_root, ORDER),
+    )
+    kind, where, row = parquet if settings.store == "parquet" else duck
+    return kind.open(
+        where,
+        columns={field.name: field.type for field in stages.columns()},
+        dedup_window_s=settings.dedup_window_s,
+        dedup_window_events=settings.dedup_window_events,
+        search=Search(stages.text_embedder(), bytes_max=settings.search_bytes_max, row=row),
+    )
+
+
+def store_app(settings: Settings) -> Any:
+    """The store's Faust app: enriched records in, stored rows and a Flight port out."""
+    from streamapp.agents.app import on_shutdown
+    from streamapp.agents.outcome import persist
+    from streamapp.agents.store import StoreAgent
+    from streamapp.flight import FlightServer
+    from streamapp.gateway.batches import Batches
+    from streamapp.sink import upkeep
+    from streamapp.sink.contract import Sink
 
     app, metrics = _app("streamapp-store", settings, settings.store_port)
+    sender = producer(settings)
 
-    def open_store() -> Store:
-        return Store.open(
-            settings.store_path,
-            columns={field.name: field.type for field in plan(settings).columns()},
-            dedup_window_s=settings.dedup_window_s,
-            dedup_window_events=settings.dedup_window_events,
-        )
-
-    def serve(store: Store) -> Callable[[], None]:
-        return FlightServer(
+    def serve(store: Sink) -> Callable[[], None]:
+        return FlightServer.of(
+            settings,
             store.reader,
-            host=settings.flight_host,
-            port=settings.flight_port,
-            token=settings.token,
-            limits=Limits(rows_max=settings.query_rows_max, seconds_max=settings.query_s_max),
+            actions=upkeep.of_sink(store, settings.dedup_window_s, settings.dedup_window_events),
+            ingest=Batches.of(settings, sender, catalogue(settings), metrics),
+            live=store,
             on_query=lambda result: metrics.queries.labels(result).inc(),
         ).stop
 
+    in_parquet = settings.store == "parquet"
     agent = StoreAgent(
-        open_store,
+        lambda: open_sink(settings),
         serve,
         metrics,
         _generation(app),
-        flush_rows=settings.flush_rows,
-        flush_ms_max=settings.flush_ms_max,
+        flush_rows=settings.parquet_flush_rows if in_parquet else settings.flush_rows,
+        flush_ms_max=settings.parquet_flush_ms_max if in_parquet else settings.flush_ms_max,
     )
-    return _with_agent(app, agent, "store", topics.ENRICHED, settings, metrics, agent.open)
+
+    async def opening() -> None:
+        await persist("producer", sender.start, metrics)
+        await agent.open()
+
+    _with_agent(app, agent, "store", topics.ENRICHED, settings, metrics, opening)
+    on_shutdown(app, sender.stop)  # after the agent's, which ends what sends
+    return app
 
 
 def ring_writer(settings: Settings, stages: "Plan | None" = None) -> "RingWriter":

@@ -4,14 +4,35 @@ import re
 
 import pytest
 
-pytest_plugins = ["machine", "kafka_broker", "faust_apps", "wheels"]
+pytest_plugins = ["machine", "kafka_broker", "dead_letters", "s3_server", "faust_apps", "wheels"]
+
+
+#: Long forms that were left out.  Each process that runs tests deselects all of them.
+SOAKS = pytest.StashKey[int]()
+
+
+def pytest_deselected(items):
+    if items:
+        soaks = sum(item.get_closest_marker("soak") is not None for item in items)
+        items[0].config.stash[SOAKS] = soaks
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["soaks"] = session.config.stash.get(SOAKS, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """A process that ran some of the tests says what it left out (pytest-xdist)."""
+    found = getattr(node, "workeroutput", {}).get("soaks", 0)
+    node.config.stash[SOAKS] = max(found, node.config.stash.get(SOAKS, 0))
 
 
 def pytest_terminal_summary(terminalreporter):
     """Close with what was skipped or left to the long run, so that green never hides silence."""
     unproven = {_reason(report) for report in terminalreporter.stats.get("skipped", [])}
-    left = terminalreporter.stats.get("deselected", [])
-    soaks = sum(item.get_closest_marker("soak") is not None for item in left)
+    soaks = terminalreporter.config.stash.get(SOAKS, 0)
     if soaks:
         unproven.add(f"{soaks} long forms of fault tests: `make soak`")
     write = terminalreporter.write_line

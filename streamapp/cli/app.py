@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from streamapp.cli.framework import VerbGroup
-from streamapp.cli.output import harmless
+from streamapp.cli.output import print_error
 from streamapp.core.errors import StreamappError
 
 EXIT_INTERRUPTED = 130
@@ -36,13 +36,17 @@ SECTIONS = {
     "Events": {
         "send": Entry("send:send", "Send the rows of a file as events."),
         "query": Entry("query:query", "Ask the store in SQL."),
+        "tail": Entry("tail:tail", "Print rows as they are stored."),
+        "sql": Entry("sql:sql", "A prompt for SQL on the store."),
+        "parquet": Entry("parquet:parquet", "Look into the Parquet store."),
         "ring": Entry("ring:ring", "Look into this host's ring of frames."),
         "topics": Entry("topics:topics", "List the log's topics, or create them."),
+        "dlq": Entry("dlq:dlq", "Look at dead letters, mend them, send them again."),
     },
     "Processes": {
         "gateway": Entry("run:gateway", "Take events over HTTP."),
         "worker": Entry("run:worker", "Enrich events."),
-        "store": Entry("run:store", "Store enriched events and answer SQL."),
+        "store": Entry("store:store", "Store enriched events and answer SQL; verify, back up."),
         "terminal": Entry("run:terminal", "Mirror enriched events into this host's ring."),
     },
     "Parts": {
@@ -162,8 +166,4 @@ def _report(failure: _Failure, *, as_json: bool) -> None:
         del error["exit_code"]
         click.echo(json.dumps({"error": error}, ensure_ascii=False))
         return
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(harmless(failure.message), err=True)
-    if failure.fix:
-        click.secho("fix: ", fg="green", bold=True, nl=False, err=True)
-        click.echo(harmless(failure.fix), err=True)
+    print_error(failure.message, failure.fix)

@@ -62,6 +62,7 @@ def _shown(settings: Settings, name: str, *, secret: bool) -> Any:
     derived: dict[str, Callable[[], Any]] = {
         "broker": lambda: settings.broker_url,
         "db_path": lambda: settings.store_path,
+        "parquet_url": lambda: settings.parquet_root,
         "ring_path": lambda: settings.ring_file,
         "topics_dir": lambda: defaults("topics"),
         "models_dir": lambda: defaults("models"),

@@ -87,10 +87,10 @@ async def _run(settings: Settings, messages: list[dict[str, str]]) -> None:
 def _show(settings: Settings, sent: "list[Sent]") -> None:
     from streamapp.cli.measure import latencies
     from streamapp.cli.output import print_table
-    from streamapp.flight.client import query
+    from streamapp.flight import Client
 
     screen = console()
-    rows = query(settings.flight_host, settings.flight_port, SHOWN_SQL, token=settings.token)
+    rows = Client.of(settings).query(SHOWN_SQL)
     screen.print("\n[bold]rows by SQL over Arrow Flight[/]")
     screen.print(SHOWN_SQL, style="dim")
     print_table(
@@ -155,6 +155,7 @@ def temporary_home(settings: Settings, *, keep: bool) -> Iterator[Settings]:
         home=home,
         broker="",
         db_path="",
+        parquet_url="",
         ring_path=None,
         token=secrets.token_urlsafe(16),
         **ports,

@@ -115,11 +115,12 @@ def _guard(watch: Any, settings: Settings, seen: _Seen, stop: threading.Event) -
 
 
 def _watch_rows(settings: Settings, seen: _Seen, stop: threading.Event) -> None:
-    from streamapp.flight.client import query
+    from streamapp.flight import Client
 
+    client = Client.of(settings)
     sql = "select source_partition, source_offset from events"
     while not stop.wait(ROWS_POLL_S):
-        table = query(settings.flight_host, settings.flight_port, sql, token=settings.token)
+        table = client.query(sql)
         now_s = monotonic_s()
         for partition, offset in zip(*table.to_pydict().values(), strict=True):
             seen.at.setdefault((partition, offset), now_s)

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from streamapp.cli.framework import command
+from streamapp.cli.framework import command, group
 from streamapp.cli.options import settings_options
 from streamapp.core.config import Settings
 
@@ -62,19 +62,39 @@ def worker(settings: Settings) -> None:
     _become("worker", settings, settings.worker_port)
 
 
-@command(
+@group(
+    invoke_without_command=True,
     examples=[
         "streamapp store",
         "streamapp store --db-path /data/events.duckdb --flight-port 9400",
         "faust -A streamapp.store worker                      # the same",
+        "streamapp store verify",
     ],
 )
 @settings_options(
-    "db_path", "flight_host", "flight_port", "store_port", "token", "models_dir", *_COMMON
+    "store",
+    "db_path",
+    "parquet_url",
+    "flight_host",
+    "flight_port",
+    "flight_cert_file",
+    "flight_key_file",
+    "store_port",
+    "token",
+    "models_dir",
+    *_COMMON,
 )
 def store(settings: Settings) -> None:
-    """Store enriched events in DuckDB, exactly once, and answer SQL over Arrow Flight."""
-    _become("store", settings, settings.store_port)
+    """Store enriched events in DuckDB or Parquet, exactly once, and answer SQL over Arrow Flight.
+
+    The commands below check, copy and thin out what is stored, while it runs or not.
+    """
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        _become("store", settings, settings.store_port)
+    elif any(value is not None for value in context.params.values()):
+        verb = f"{context.command_path} {context.invoked_subcommand}"
+        raise click.UsageError(f"write the options behind the verb: {verb} --…", context)
 
 
 @command(

@@ -36,7 +36,9 @@ REFRESH_S = 1.0
 )
 @click.option("--no-tui", is_flag=True, help="Print the processes' lines instead of the summary.")
 @settings_options(
+    "store",
     "db_path",
+    "parquet_url",
     "token",
     "embedding_model",
     "tokenizer_model",

@@ -60,6 +60,14 @@ class Settings:
     db_path: str = _setting(
         "", "DuckDB file of the store, or :memory: (default: HOME/store.duckdb)"
     )
+    store: str = _setting(
+        "duckdb",
+        "what the store writes: duckdb, one file, or parquet",
+        one_of=("duckdb", "parquet"),
+    )
+    parquet_url: str = _setting(
+        "", "root of the Parquet store: a path or s3://bucket/path (default: HOME/parquet)"
+    )
     ring_path: Path | None = _setting(None, "shared-memory ring (default: under /dev/shm)")
     ring_frames: int = _setting(8192, "frames the ring holds; a power of two", least=2)
     token: str = _setting("", "bearer token asked of clients; empty: none asked", secret=True)
@@ -68,6 +76,13 @@ class Settings:
     gateway_port: int = _setting(9382, "REST port of the gateway")
     flight_host: str = _setting("127.0.0.1", "address the Flight server binds")
     flight_port: int = _setting(9383, "Arrow Flight port of the store")
+    flight_read_token: str = _setting("", "a token that only reads the store", secret=True)
+    flight_admin_token: str = _setting("", "a token for admin actions on the store", secret=True)
+    flight_cert_file: Path | None = _setting(None, "PEM of the Flight server's certificate: TLS")
+    flight_key_file: Path | None = _setting(None, "PEM of its key, without a password")
+    flight_ca_file: Path | None = _setting(
+        None, "PEM of the authorities its clients trust (default: flight_cert_file)"
+    )
     worker_port: int = _setting(9384, "web port of the worker (health, metrics)")
     store_port: int = _setting(9385, "web port of the store (health, metrics)")
     terminal_port: int = _setting(9386, "web port of the terminal agent (health, metrics)")
@@ -75,6 +90,11 @@ class Settings:
     body_bytes_max: int = _setting(16 << 20, "largest request body, after decompression", least=1)
     event_bytes_max: int = _setting(1 << 20, "largest event that is enriched", least=1)
     inflight_events_max: int = _setting(20_000, "events the gateway holds for the log", least=1)
+    confluent_batch_max: int = _setting(10, "entries of one Confluent v3 batch", least=1)
+    consumer_instances_max: int = _setting(100, "REST consumers one gateway keeps", least=1)
+    consumer_instance_timeout_s: int = _setting(
+        300, "seconds until a REST consumer that nobody uses is removed", least=1
+    )
     batch_events_max: int = _setting(512, "events enriched as one batch", least=1)
     batch_bytes_max: int = _setting(8 << 20, "bytes fetched as one batch", least=1024)
     batch_wait_ms_max: int = _setting(20, "longest a batch grows while another is in work")
@@ -88,8 +108,13 @@ class Settings:
     )
     flush_rows: int = _setting(2048, "rows the store writes as one transaction", least=1)
     flush_ms_max: int = _setting(20, "longest a row waits for its transaction")
+    parquet_flush_rows: int = _setting(65_536, "rows the Parquet store commits at once", least=1)
+    parquet_flush_ms_max: int = _setting(5000, "longest a row waits for such a commit")
     dedup_window_s: int = _setting(86_400, "how long a stored (source, id) is remembered")
     dedup_window_events: int = _setting(1_000_000, "how many stored (source, id) are remembered")
+    search_bytes_max: int = _setting(
+        512 << 20, "memory for the newest vectors, for similar() and near()", least=1
+    )
     query_rows_max: int = _setting(1_000_000, "rows one query may return", least=1)
     query_s_max: int = _setting(60, "seconds one query may take", least=1)
     drain_s: int = _setting(20, "seconds a stopping process may take to finish its work", least=1)
@@ -115,6 +140,11 @@ class Settings:
     def store_path(self) -> str:
         """The DuckDB file, or ``:memory:``."""
         return self.db_path or str(self.home / "store.duckdb")
+
+    @property
+    def parquet_root(self) -> str:
+        """The Parquet store's directory or URL."""
+        return self.parquet_url or str(self.home / "parquet")
 
     @property
     def ring_engine(self) -> Literal["c", "twin"]:

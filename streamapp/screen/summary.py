@@ -98,9 +98,10 @@ def render(
             *(details if wide else ()),
             child.error or works.get(child.name, ""),
         )
+    scheme = "grpc+tls" if settings.flight_cert_file else "grpc"
     where = Text(
         f"\n  REST  POST {http_url(settings.gateway_host, settings.gateway_port)}/ingest"
-        f"\n  SQL   grpc://{settings.flight_host}:{settings.flight_port}"
+        f"\n  SQL   {scheme}://{settings.flight_host}:{settings.flight_port}"
         f"\n  ring  {settings.ring_file}"
         "\n  numbers count since a process started; Ctrl-C stops everything cleanly",
         style="dim",

@@ -1,6 +1,6 @@
 """The store: enriched records into one DuckDB file, each source offset exactly once."""
 
-from streamapp.sink.intake import StoredRecord
+from streamapp.sink.intake import StoredRecord, keyed
 from streamapp.sink.store import Store, Written
 
-__all__ = ["Store", "StoredRecord", "Written"]
+__all__ = ["Store", "StoredRecord", "Written", "keyed"]

@@ -1,5 +1,6 @@
 """DuckDB opened the one way we use it, and its errors in our words."""
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -12,6 +13,9 @@ MEMORY = ":memory:"
 CATALOG = "db"
 #: DuckDB says this of a database it no longer serves, after a checkpoint that failed.
 _INVALIDATED = "has been invalidated"
+#: What it says of files that are none of its own, or not any more.
+_DAMAGED = ("not a valid DuckDB", "orrupt", "checksum", "Could not read enough bytes")
+_COMMAND_CHARS_MAX = 200
 
 
 def connect(path: str, *, memory_bytes_max: int, spill_bytes_max: int) -> duckdb.DuckDBPyConnection:
@@ -72,19 +76,45 @@ def unopened(path: str, error: duckdb.Error) -> Refuse:
     """Why the store could not be opened."""
     text = _first_line(error)
     if "Conflicting lock" in text or isinstance(error, duckdb.ResourceInUseException):
-        holder = text.partition("Conflicting lock is held in ")[2].partition(". See also")[0]
         return Refuse(
             "store.locked",
-            f"{path} is open in another process: {holder or 'this one'}",
+            f"{path} is open in another process: {_holder(text)}",
             "DuckDB has one owner; ask that one over Flight (streamapp query), or stop it",
         )
-    if "not a valid DuckDB" in text or "orrupt" in text or "checksum" in text:
+    if "storage version number" in text:
+        return Refuse(
+            "store.newer",
+            f"{path} was written by another DuckDB than this one, {duckdb.__version__}: {text}",
+            "use the version that wrote it, or move it away: events.enriched fills a new one",
+        )
+    if "replaying WAL" in text:
+        return Refuse(
+            "store.wal",
+            f"{path}.wal is damaged: {text}",
+            f"move {path}.wal away: the store goes on from its last checkpoint, and "
+            "events.enriched brings the rest again",
+        )
+    if any(mark in text for mark in _DAMAGED):
         return Refuse(
             "store.corrupt",
             f"{path} is not a DuckDB file, or is damaged: {text}",
             "move it away: events.enriched fills a new one",
         )
     return Refuse("store.path", f"cannot open {path}: {text}", "see STREAMAPP_DB_PATH")
+
+
+def _holder(text: str) -> str:
+    """Who has the lock, as DuckDB says it, with the command line where this host tells it."""
+    said = text.partition("Conflicting lock is held in ")[2].partition(". See also")[0]
+    pid = re.search(r"\(PID (\d+)\)", said)
+    if pid is None:
+        return said or "this one"
+    try:
+        command = Path(f"/proc/{pid[1]}/cmdline").read_bytes()
+    except OSError:
+        return said
+    words = command.decode(errors="replace").replace("\0", " ").strip()
+    return f"PID {pid[1]}, {words[:_COMMAND_CHARS_MAX]}" if words else said
 
 
 def unwritten(path: str, error: duckdb.Error) -> StreamappError:

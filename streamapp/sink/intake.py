@@ -5,9 +5,11 @@ built, then inserted, and only after the commit adopted by the store.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import blake2b
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamapp.core.batch import TIME, Rejected
+from streamapp.core.batch import EVENT_SCHEMA, TIME, Rejected
 from streamapp.core.errors import Halt
 from streamapp.core.ranges import Ledger, OffsetRange, RangeSet
 from streamapp.sink import schema
-from streamapp.sink.window import DedupWindow
+from streamapp.sink.window import DedupWindow, key_of
 from streamapp.topics.enriched import Cover, Enriched
 
 #: Dead letters whose reason only the database could find.
@@ -29,12 +31,31 @@ Unfit = Mapping[tuple[str, int, int], str]
 
 
 class StoredRecord(NamedTuple):
-    """A decoded enriched record, its enriched topic and partition, and the offset after it."""
+    """A decoded enriched record, its enriched topic and partition, and the offset after it.
+
+    ``keys`` are those of its rows in the dedup window: :func:`keyed` makes them, and nobody else.
+    """
 
     enriched: Enriched
     topic: str
     partition: int
     next: int
+    keys: Sequence[bytes] | None = None
+
+
+def keyed(record: StoredRecord) -> StoredRecord:
+    """The record with its keys: work for a thread that need not hold the writer up.
+
+    Raises:
+        Halt: its rows are no events.
+    """
+    _check_columns(record.enriched)
+    return record._replace(keys=_keys_of(record.enriched.rows))
+
+
+def _keys_of(rows: pa.RecordBatch) -> list[bytes]:
+    sources, ids = rows.column("source").to_pylist(), rows.column("id").to_pylist()
+    return [key_of(source, id_) for source, id_ in zip(sources, ids, strict=True)]
 
 
 class Covered(NamedTuple):
@@ -51,6 +72,14 @@ class Part(NamedTuple):
     range: OffsetRange
     lost: int
     rows: int
+
+
+class Origin(NamedTuple):
+    """The columns that are the same in all rows of a record."""
+
+    source_topic: str
+    source_partition: int
+    provenance: int
 
 
 @dataclass(slots=True)
@@ -100,25 +129,30 @@ class Reader:
         self._positions = positions
         self._unfit = unfit
         self._done: dict[tuple[str, int], RangeSet] = {}
+        self._taken: list[tuple[Origin, pa.RecordBatch]] = []
         self._intake = Intake()
 
     def read(self, records: Sequence[StoredRecord]) -> Intake:
         """The Intake of all records.
 
         Raises:
-            Halt: a record's rows are not in its range, or not in offset order.
+            Halt: a record's rows are no events, not in its range, or not in offset order.
         """
         for record in records:
-            self._read(record.enriched)
+            self._read(record)
             key = (record.topic, record.partition)
             known = max(self._positions.get(key, 0), self._intake.positions.get(key, 0))
             if record.next > known:
                 self._intake.positions[key] = record.next
+        self._intake.rows.extend(self._aligned())
         self._intake.ids = self._draft.added
         return self._intake
 
-    def _read(self, enriched: Enriched) -> None:
-        cover, intake = enriched.cover, self._intake
+    def _read(self, record: StoredRecord) -> None:
+        enriched, intake = record.enriched, self._intake
+        cover = enriched.cover
+        if record.keys is None:
+            _check_columns(enriched)
         done = self._done_of(cover)
         offsets = _checked_offsets(enriched)
         old = done.mask(offsets)
@@ -128,7 +162,7 @@ class Reader:
             intake.covered.append(
                 Covered(cover.topic, cover.partition, columns.filter(pa.array(old)))
             )
-        keep = self._kept(enriched, offsets, ~old)
+        keep = self._kept(record, offsets, ~old)
         if keep.any():
             self._take_rows(enriched, keep)
         for reject in enriched.rejects:
@@ -151,33 +185,50 @@ class Reader:
         return self._done[key]
 
     def _kept(
-        self, enriched: Enriched, offsets: npt.NDArray[np.int64], new: npt.NDArray[np.bool_]
+        self, record: StoredRecord, offsets: npt.NDArray[np.int64], new: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.bool_]:
         """Which rows to insert: new ones, without duplicates by id and without unfit ones."""
-        cover, rows, keep = enriched.cover, enriched.rows, new.copy()
-        sources = rows.column("source").to_pylist()
-        ids = rows.column("id").to_pylist()
-        times_us = rows.column("ingest_time").cast(pa.int64()).to_numpy()
-        for index in np.flatnonzero(new).tolist():
-            address = (cover.topic, cover.partition, int(offsets[index]))
-            if address in self._unfit:
-                keep[index] = False
-                reject = _unfit_event(rows, index, self._unfit[address])
-                self._intake.dead.append((cover, reject))
-            elif not self._draft.take(sources[index], ids[index], int(times_us[index])):
-                keep[index] = False
-                self._intake.duplicates_by_id += 1
+        keep, rows = new.copy(), record.enriched.rows
+        if self._unfit:
+            self._drop_unfit(record.enriched, offsets, keep)
+        if not (self._draft.enabled and keep.any()):
+            return keep
+        keys = _keys_of(rows) if record.keys is None else record.keys
+        times_us = rows.column("ingest_time").view(pa.int64()).to_numpy()
+        kept = np.flatnonzero(keep)
+        if len(kept) < len(keep):
+            keys, times_us = [keys[index] for index in kept.tolist()], times_us[kept]
+        repeated = self._draft.take_all(keys, times_us.tolist())
+        keep[kept[repeated]] = False
+        self._intake.duplicates_by_id += len(repeated)
         return keep
+
+    def _drop_unfit(
+        self, enriched: Enriched, offsets: npt.NDArray[np.int64], keep: npt.NDArray[np.bool_]
+    ) -> None:
+        cover = enriched.cover
+        for index in np.flatnonzero(keep).tolist():
+            reason = self._unfit.get((cover.topic, cover.partition, int(offsets[index])))
+            if reason is not None:
+                keep[index] = False
+                self._intake.dead.append((cover, _unfit_event(enriched.rows, index, reason)))
 
     def _take_rows(self, enriched: Enriched, keep: npt.NDArray[np.bool_]) -> None:
         rows = enriched.rows if keep.all() else enriched.rows.filter(pa.array(keep))
         identity = provenance_id(enriched.provenance)
         self._intake.provenance[identity] = enriched.provenance
-        constants = {
-            "source_topic": enriched.cover.topic,
-            "source_partition": enriched.cover.partition,
-            "provenance": identity,
-        }
+        origin = Origin(enriched.cover.topic, enriched.cover.partition, identity)
+        self._taken.append((origin, rows))
+
+    def _aligned(self) -> Iterator[pa.RecordBatch]:
+        """All rows taken, in order; neighbours of one origin and schema are one batch."""
+        for (origin, _), pieces in groupby(self._taken, lambda taken: (taken[0], taken[1].schema)):
+            rows = [piece for _, piece in pieces]
+            yield self._align(origin, rows[0] if len(rows) == 1 else pa.concat_batches(rows))
+
+    def _align(self, origin: Origin, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows with the columns of table ``events``."""
+        constants = origin._asdict()
         given = {name.lower(): index for index, name in enumerate(rows.schema.names)}
         for name in given.keys() - self._names:
             self._intake.left_out[name] += rows.num_rows
@@ -190,7 +241,7 @@ class Reader:
                 arrays.append(self._cast(rows.column(given[target.name.lower()]), target))
             else:
                 arrays.append(pa.nulls(rows.num_rows, target.type))
-        self._intake.rows.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _cast(self, column: pa.Array, target: pa.Field) -> pa.Array:
         """The column as the table has it; counted NULLs when an older stage wrote another type."""
@@ -229,22 +280,14 @@ def dead_table(intake: Intake, now_us: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema.DEAD)
 
 
-def ledger_table(intake: Intake, now_us: int) -> pa.Table:
+def ledger_rows(intake: Intake, now: datetime) -> list[tuple[str | int | datetime, ...]]:
     """The newly covered ranges, neighbours as one, as rows of table ``ledger``."""
-    rows = [
-        {**part.range._asdict(), "lost": part.lost, "rows": part.rows, "stored_at": now_us}
-        for part in _joined(intake.parts)
-    ]
-    return pa.Table.from_pylist(rows, schema=schema.LEDGER)
+    return [(*part.range, part.lost, part.rows, now) for part in joined(intake.parts)]
 
 
-def position_table(intake: Intake, now_us: int) -> pa.Table:
+def position_rows(intake: Intake, now: datetime) -> list[tuple[str | int | datetime, ...]]:
     """The positions that moved, as rows of table ``position``."""
-    rows = [
-        {"topic": topic, "partition": partition, "next": next_, "stored_at": now_us}
-        for (topic, partition), next_ in intake.positions.items()
-    ]
-    return pa.Table.from_pylist(rows, schema=schema.POSITION)
+    return [(*key, next_, now) for key, next_ in intake.positions.items()]
 
 
 def provenance_table(new: Mapping[int, str], now_us: int) -> pa.Table:
@@ -253,18 +296,33 @@ def provenance_table(new: Mapping[int, str], now_us: int) -> pa.Table:
     return pa.table(arrays, schema=schema.PROVENANCE)
 
 
-def _joined(parts: Sequence[Part]) -> list[Part]:
-    joined: list[Part] = []
+def joined(parts: Sequence[Part]) -> list[Part]:
+    """Ranges that touch as one."""
+    whole: list[Part] = []
     for part in sorted(parts):
         topic, partition, first, next_ = part.range
-        if joined and joined[-1].range[:2] == (topic, partition):
-            before = joined[-1]
+        if whole and whole[-1].range[:2] == (topic, partition):
+            before = whole[-1]
             if before.range.next == first:
                 range_ = OffsetRange(topic, partition, before.range.first, next_)
-                joined[-1] = Part(range_, before.lost + part.lost, before.rows + part.rows)
+                whole[-1] = Part(range_, before.lost + part.lost, before.rows + part.rows)
                 continue
-        joined.append(part)
-    return joined
+        whole.append(part)
+    return whole
+
+
+def _check_columns(enriched: Enriched) -> None:
+    given = dict(zip(enriched.rows.schema.names, enriched.rows.schema.types, strict=True))
+    for field_ in EVENT_SCHEMA:
+        kind = given.get(field_.name)
+        if kind != field_.type:
+            found = "none" if kind is None else f"one of {kind}"
+            raise Halt(
+                "store.record",
+                f"the enriched record of {enriched.cover.range} should have a column "
+                f"{field_.name!r} of {field_.type} and has {found}",
+                "it was written by something else than streamapp, or by another version",
+            )
 
 
 def _checked_offsets(enriched: Enriched) -> npt.NDArray[np.int64]:

@@ -1,6 +1,8 @@
 """What the tables remember: ledger, positions, provenance and ids, read back when a store opens."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -45,8 +47,53 @@ def compact(connection: duckdb.DuckDBPyConnection) -> None:
                 insert(connection, table, kept)
         connection.commit()
     except BaseException:
-        connection.rollback()
+        with contextlib.suppress(duckdb.Error):  # a failed COMMIT has ended it already
+            connection.rollback()
         raise
+
+
+class Incoming:
+    """Appends Arrow rows to one table by column name, again and again.
+
+    What it has ready, a view of the rows and a parsed statement, takes longer to make than a row
+    takes to insert.
+
+    Args:
+        connection: its only user.
+        table: one of ours.
+        schema: of all rows.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema
+    ) -> None:
+        self._connection = connection
+        self._nothing = schema.empty_table()
+        self._rows = _Rows(self._nothing)
+        connection.register(f"incoming_{table}", self._rows)
+        query = f"INSERT INTO {table} BY NAME FROM incoming_{table}"
+        (self._statement,) = connection.extract_statements(query)
+
+    def insert(self, rows: pa.Table) -> None:
+        """Append the rows, in the running transaction."""
+        self._rows.table = rows
+        try:
+            self._connection.execute(self._statement).fetchall()
+        finally:
+            self._rows.table = self._nothing
+
+
+class _Rows:
+    """What DuckDB asks for rows each time that it runs a query over them."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __arrow_c_schema__(self) -> object:
+        return self.table.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
 
 
 def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
@@ -54,6 +101,29 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) ->
     if rows.num_rows == 0:
         return
     _execute_with(connection, rows, f"INSERT INTO {table} BY NAME FROM incoming")
+
+
+class Appending:
+    """Appends few rows to one table: half the work of an INSERT.
+
+    Args:
+        connection: its only user.
+        table: one of ours, which must not change its columns from now on.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+        self._appender = connection.appender(table)
+
+    def insert(self, rows: Sequence[Sequence[str | int | datetime]]) -> None:
+        """Append the rows, in the running transaction."""
+        if not rows:
+            return
+        try:
+            self._appender.append_rows(rows)
+            self._appender.flush()
+        except BaseException:
+            self._appender.clear()  # else the next transaction would have them too
+            raise
 
 
 def _execute_with(

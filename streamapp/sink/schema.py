@@ -5,13 +5,17 @@ that commits while a reader is open keeps DuckDB 2.0 from checkpointing, and its
 without bound; transactions that only insert into tables without indexes do not.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 
 import duckdb
 import pyarrow as pa
 
+from streamapp.core import clock
 from streamapp.core.batch import EVENT_SCHEMA, TIME
 from streamapp.core.errors import Refuse
+from streamapp.sink import views
 
 #: Raised when a table's meaning changes; a store of another format is refused.
 FORMAT = "1"
@@ -68,6 +72,28 @@ PROVENANCE = pa.schema(
         pa.field("first_seen", TIME, nullable=False),
     ]
 )
+#: Source ranges whose rows were dropped on purpose.  The ledger still covers them.
+RETAINED = pa.schema(
+    [
+        pa.field("topic", pa.string(), nullable=False),
+        pa.field("partition", pa.int32(), nullable=False),
+        pa.field("first", pa.int64(), nullable=False),
+        pa.field("next", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("dead", pa.int64(), nullable=False),
+        pa.field("before", TIME, nullable=False),  # all of them came in earlier
+        pa.field("retained_at", TIME, nullable=False),
+    ]
+)
+#: Columns that ``events`` got, when, and from which version of streamapp.
+MIGRATIONS = pa.schema(
+    [
+        pa.field("at", TIME, nullable=False),
+        pa.field("column", pa.string(), nullable=False),
+        pa.field("type", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+    ]
+)
 META = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -75,18 +101,8 @@ META = pa.schema(
     ]
 )
 
-#: The newest events, and the earlier events most like one event (cosine; vectors are unit length).
-_LATEST = """CREATE OR REPLACE VIEW latest AS
-    SELECT * FROM events
-    ORDER BY ingest_time DESC, source_topic, source_partition, source_offset DESC LIMIT 100"""
-_NEAR = """CREATE OR REPLACE MACRO near(event_id, k) AS TABLE
-    SELECT past.id, past.time, past.conversation, past.text,
-           array_inner_product(past.embedding, this.embedding) AS cosine
-    FROM events AS past,
-         (SELECT time, source_offset, embedding FROM events WHERE id = event_id LIMIT 1) AS this
-    WHERE (past.time, past.source_offset) < (this.time, this.source_offset)
-      AND past.embedding IS NOT NULL
-    ORDER BY cosine DESC LIMIT k"""
+#: Tables that stores of this format got later; one that lacks them gets them when it opens.
+_LATER = {"retained": RETAINED, "migrations": MIGRATIONS}
 
 
 def prepare(
@@ -105,20 +121,23 @@ def prepare(
         Refuse: the file is not a store, is of another format, or a column cannot be what it is
         asked to be.
     """
-    _check_names(columns)
+    check_names(columns)
     wanted = {name: _type_in_duckdb(connection, name, kind) for name, kind in columns.items()}
     connection.begin()
     try:
-        _check_format(connection, path)
+        check_format(connection, path)
         stored = _stored_types(connection)
         if not stored:
             _create(connection)
             stored = _stored_types(connection)
+        there = _tables(connection)
+        _create_tables(connection, {name: _LATER[name] for name in _LATER if name not in there})
         _widen(connection, path, stored, wanted)
-        _create_views(connection, "embedding" in {*stored, *wanted})
+        views.create(connection, _stored_types(connection))
         connection.commit()
     except BaseException:
-        connection.rollback()
+        with contextlib.suppress(duckdb.Error):  # a failed COMMIT has ended it already
+            connection.rollback()
         raise
     connection.execute("CHECKPOINT").fetchall()  # no DDL is left in the WAL for a crash to replay
     return _row_schema(connection, columns)
@@ -129,8 +148,9 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _check_names(columns: Mapping[str, pa.DataType]) -> None:
-    taken = {field.name for field in CORE_FIELDS}
+def check_names(columns: Mapping[str, pa.DataType], core: Iterable[pa.Field] = CORE_FIELDS) -> None:
+    """Refuse stages' columns that are called like one of the core's, or like each other."""
+    taken = {field.name for field in core}
     for name in columns:
         if name.lower() in taken:  # DuckDB's names do not tell cases apart
             raise Refuse(
@@ -141,13 +161,9 @@ def _check_names(columns: Mapping[str, pa.DataType]) -> None:
         taken.add(name.lower())
 
 
-def _check_format(connection: duckdb.DuckDBPyConnection, path: str) -> None:
-    tables = {
-        str(name)
-        for (name,) in connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
-        ).fetchall()
-    }
+def check_format(connection: duckdb.DuckDBPyConnection, path: str) -> None:
+    """Refuse a file that is of someone else, or a store of another format; an empty one is fine."""
+    tables = _tables(connection)
     if not tables:
         return
     if "meta" not in tables:
@@ -166,6 +182,15 @@ def _check_format(connection: duckdb.DuckDBPyConnection, path: str) -> None:
         )
 
 
+def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    return {
+        str(name)
+        for (name,) in connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
+        ).fetchall()
+    }
+
+
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     tables = {
         "events": pa.schema(CORE_FIELDS),
@@ -175,9 +200,14 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
         "provenance": PROVENANCE,
         "meta": META,
     }
-    for table, schema in tables.items():
-        connection.execute(f"CREATE TABLE {table} ({_definitions(connection, table, schema)})")
+    _create_tables(connection, tables)
     connection.execute("INSERT INTO meta VALUES ('format', ?)", [FORMAT]).fetchall()
+
+
+def _create_tables(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Schema]) -> None:
+    for table, schema in tables.items():
+        definitions = _definitions(connection, table, schema)
+        connection.execute(f"CREATE TABLE {table} ({definitions})").fetchall()
 
 
 def _definitions(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> str:
@@ -204,6 +234,10 @@ def _widen(
         before = stored.get(name.lower())
         if before is None:
             connection.execute(f"ALTER TABLE events ADD COLUMN {quoted(name)} {kind}").fetchall()
+            connection.execute(
+                "INSERT INTO migrations VALUES (make_timestamptz(?), ?, ?, ?)",
+                [clock.now_us(), name, kind, version("streamapp")],
+            ).fetchall()
         elif before != kind:
             raise Refuse(
                 "store.column_type",
@@ -211,12 +245,6 @@ def _widen(
                 "give the stage's column another name, or move the file away: "
                 "events.enriched fills a new one",
             )
-
-
-def _create_views(connection: duckdb.DuckDBPyConnection, embedded: bool) -> None:
-    connection.execute(_LATEST).fetchall()
-    if embedded:
-        connection.execute(_NEAR).fetchall()
 
 
 def _stored_types(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:

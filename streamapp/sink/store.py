@@ -3,22 +3,27 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from streamapp.core import clock
 from streamapp.core.errors import Halt, Refuse, Retry
-from streamapp.core.ranges import Ledger
+from streamapp.core.ranges import Ledger, OffsetRange
 from streamapp.sink import duck, intake, recall, schema
 from streamapp.sink.intake import Covered, Intake, StoredRecord, Unfit
+from streamapp.sink.search import Search
+from streamapp.sink.subscribers import Subscribers
 from streamapp.sink.window import DedupWindow, key_of
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,8 @@ class Written:
 
     ``left_out`` counts, per column, the rows whose values had no place: a column that the store did
     not have when it opened (it gets it at the next start), or one of another type.  The enriched
-    topic still has those values.  ``holes`` is the number of source ranges not filled yet.
+    topic still has those values.  ``holes`` is the number of source ranges not filled yet;
+    ``ranges`` are the source ranges that are covered by this write.
     """
 
     rows: int = 0
@@ -37,6 +43,7 @@ class Written:
     lost: int = 0
     holes: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
+    ranges: tuple[OffsetRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +55,7 @@ class Options:
     dedup_window_events: int
     memory_bytes_max: int
     spill_bytes_max: int
+    search: Search
 
 
 class Store:
@@ -63,6 +71,7 @@ class Store:
         self._options = options
         self._lock = threading.Lock()
         self._root: duckdb.DuckDBPyConnection | None = None
+        self._subscribers = Subscribers[pa.Table, Written]()
         self._connect()
 
     @classmethod
@@ -75,6 +84,7 @@ class Store:
         dedup_window_events: int = 1_000_000,
         memory_bytes_max: int = 2 << 30,
         spill_bytes_max: int = 8 << 30,
+        search: Search | None = None,
     ) -> Self:
         """Open or make the store.
 
@@ -85,6 +95,7 @@ class Store:
             dedup_window_events: how many are remembered; 0 for either turns ``ids.once`` off.
             memory_bytes_max: DuckDB's memory limit (Arrow's buffers are not in it).
             spill_bytes_max: what queries may spill to ``PATH.tmp``.
+            search: what ``similar`` and ``near`` ask; without it no text can be searched.
 
         Raises:
             Refuse: the file is locked, damaged, someone else's, of another format, or a column
@@ -98,6 +109,7 @@ class Store:
                 dedup_window_events=dedup_window_events,
                 memory_bytes_max=memory_bytes_max,
                 spill_bytes_max=spill_bytes_max,
+                search=search or Search(),
             ),
         )
 
@@ -129,36 +141,49 @@ class Store:
             Halt: a source offset comes with another event than the one stored there (the source
             topic was made anew), or a record contradicts itself.  Nothing of it is stored.
         """
-        with self._lock:
-            if self._stale:
-                self._recover()
-            if self._root is None:
-                raise Retry("store.closed", f"{self.path} is closed", "open it again")
+        with self._writing():
             try:
-                try:
-                    return self._write(records, {})
-                except duckdb.ConversionException:
-                    rows = self._read(records, {}).rows
-                    unfit = recall.bad_json(self._writer, self._table(rows))
-                    if not unfit:
-                        raise
-                    return self._write(records, unfit)
-            except duckdb.Error as error:
-                raise duck.unwritten(self.path, error) from None
+                return self._write(records, {})
+            except duckdb.ConversionException:
+                rows = self._table(self._read(records, {}).rows)
+                unfit = recall.bad_json(self._writer, rows)
+                if not unfit:
+                    raise
+                return self._write(records, unfit)
+
+    def exclusively(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Run ``work`` in one transaction of the writer, between two ``write``; what it returned.
+
+        It must leave ``ledger``, ``position`` and ``provenance`` as they are.
+
+        Raises:
+            Retry, Halt: as ``write``; and whatever ``work`` raises, after a rollback.
+        """
+        with self._writing():
+            return self._transact(lambda: work(self._writer))
+
+    def checkpoint(self) -> bool:
+        """Bring the WAL into the file; False when DuckDB cannot just now, which harms nothing."""
+        with self._writing():
+            return self._checkpoint()
+
+    def subscribe(self, callback: Callable[[pa.Table, Written], None]) -> Callable[[], None]:
+        """Be told after each commit, in commit order; returns how to end that.
+
+        ``callback(rows, written)`` gets the rows as table ``events`` has them now.  It runs in the
+        writer's thread, which waits for it: take what is needed and return, write nothing.  One
+        that raises is logged and dropped.  A commit that was durable though it failed (the disk was
+        full just then) is found by the next ``write`` and told to nobody: who must miss nothing
+        compares with table ``ledger``.
+        """
+        return self._subscribers.add(callback)
 
     def close(self) -> None:
         """Checkpoint and let go of the file (readers still open keep it until they close)."""
         with self._lock:
             if self._root is None:
                 return
-            try:
-                self._writer.execute("CHECKPOINT").fetchall()
-            except duckdb.Error as error:
-                _log.warning(
-                    "%s: no checkpoint at close, the next start replays the WAL: %s",
-                    self.path,
-                    str(error).partition("\n")[0],
-                )
+            self._checkpoint()
             self._disconnect()
 
     def __enter__(self) -> Self:
@@ -172,6 +197,28 @@ class Store:
     ) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the writer, which knows what is stored; DuckDB's errors come out as ours."""
+        with self._lock:
+            if self._stale:
+                self._recover()
+            if self._root is None:
+                raise Retry("store.closed", f"{self.path} is closed", "open it again")
+            try:
+                yield
+            except duckdb.Error as error:
+                raise duck.unwritten(self.path, error) from None
+
+    def _checkpoint(self) -> bool:
+        try:
+            self._writer.execute("CHECKPOINT").fetchall()
+        except duckdb.Error as error:
+            first_line = str(error).partition("\n")[0]
+            _log.warning("%s: no checkpoint, the WAL stays: %s", self.path, first_line)
+            return False
+        return True
+
     def _connect(self) -> None:
         options = self._options
         root = duck.connect(
@@ -180,9 +227,13 @@ class Store:
             spill_bytes_max=options.spill_bytes_max,
         )
         try:
+            options.search.install(root)
             self._writer = duck.cursor(root)
             self._row_schema = schema.prepare(self._writer, self.path, options.columns)
+            self._incoming = recall.Incoming(self._writer, "events", self._row_schema)
             recall.compact(self._writer)
+            self._ledger_rows = recall.Appending(self._writer, "ledger")
+            self._position_rows = recall.Appending(self._writer, "position")
             self._load()
         except duckdb.Error as error:
             root.close()
@@ -194,6 +245,7 @@ class Store:
 
     def _disconnect(self) -> None:
         root, self._root = self._root, None
+        self._options.search.close()
         self._writer.close()
         if root is not None:
             root.close()
@@ -228,9 +280,16 @@ class Store:
 
     def _write(self, records: Sequence[StoredRecord], unfit: Unfit) -> Written:
         taken = self._read(records, unfit)
-        if taken.parts or taken.positions or taken.covered:
-            self._transact(taken)
-            self._adopt(taken)
+        if not (taken.parts or taken.positions or taken.covered):
+            return self._written(taken)
+        rows = self._table(taken.rows)
+        self._transact(lambda: self._insert(taken, rows))
+        self._adopt(taken)
+        written = self._written(taken)
+        self._subscribers.tell(rows, written)
+        return written
+
+    def _written(self, taken: Intake) -> Written:
         return Written(
             rows=taken.row_count,
             duplicates_by_range=taken.duplicates_by_range,
@@ -239,17 +298,17 @@ class Store:
             lost=sum(part.lost for part in taken.parts),
             holes=len(self._ledger.holes()),
             left_out=dict(taken.left_out),
+            ranges=tuple(part.range for part in taken.parts),
         )
 
     def _read(self, records: Sequence[StoredRecord], unfit: Unfit) -> Intake:
         reader = intake.Reader(self._row_schema, self._ledger, self._window, self._positions, unfit)
         return reader.read(records)
 
-    def _transact(self, taken: Intake) -> None:
+    def _transact(self, work: Callable[[], T]) -> T:
         self._writer.begin()
         try:
-            self._insert(taken)
-            self._check(taken.covered)
+            done = work()
             self._stale = True  # from here on only the tables know
             self._writer.commit()
             self._stale = False
@@ -258,18 +317,26 @@ class Store:
                 self._writer.rollback()
             self._stale = self._stale or not isinstance(error, duckdb.ConversionException)
             raise
+        return done
 
-    def _insert(self, taken: Intake) -> None:
-        now_us = clock.now_us()
+    def _insert(self, taken: Intake, rows: pa.Table) -> None:
+        """Each statement costs as much as some hundred rows: none for a table that gets none."""
+        now_us, writer = clock.now_us(), self._writer
         new = {key: text for key, text in taken.provenance.items() if key not in self._provenance}
-        recall.insert(self._writer, "provenance", intake.provenance_table(new, now_us))
-        recall.insert(self._writer, "events", self._table(taken.rows))
-        recall.insert(self._writer, "dead", intake.dead_table(taken, now_us))
-        recall.insert(self._writer, "ledger", intake.ledger_table(taken, now_us))
-        recall.insert(self._writer, "position", intake.position_table(taken, now_us))
+        if new:
+            recall.insert(writer, "provenance", intake.provenance_table(new, now_us))
+        if rows.num_rows:
+            self._incoming.insert(rows)
+        if taken.dead:
+            recall.insert(writer, "dead", intake.dead_table(taken, now_us))
+        now = _EPOCH + timedelta(microseconds=now_us)
+        self._ledger_rows.insert(intake.ledger_rows(taken, now))
+        self._position_rows.insert(intake.position_rows(taken, now))
+        self._check(taken.covered)
 
     def _table(self, rows: Sequence[pa.RecordBatch]) -> pa.Table:
-        return pa.Table.from_batches(rows, self._row_schema)
+        """In one piece: DuckDB takes half as long again for pieces that are no whole vectors."""
+        return pa.Table.from_batches(rows, self._row_schema).combine_chunks()
 
     def _check(self, covered: Sequence[Covered]) -> None:
         """Halt when a covered row is not the one that is stored at its address."""
@@ -294,4 +361,4 @@ class Store:
             self._ledger.add(part.range)
         self._positions.update(taken.positions)
         self._provenance.update(taken.provenance)
-        self._window.apply(taken.ids.items())
+        self._window.adopt(taken.ids)

@@ -5,7 +5,7 @@ newest one stored.  Both limits are taken from the rows and never from a wall cl
 that a restart reads back from the table says the same as the one that was in memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
 
@@ -41,10 +41,24 @@ class DedupWindow:
 
     def apply(self, entries: Iterable[tuple[bytes, int]]) -> None:
         """Remember (key, ingest time in Unix us) pairs, oldest first, and forget what fell out."""
+        seen, newest_us = self._seen, self._newest_us
         for key, at_us in entries:
-            self._seen.pop(key, None)  # a dict keeps insertion order: move it to the end
-            self._seen[key] = at_us
-            self._newest_us = max(self._newest_us, at_us)
+            seen.pop(key, None)  # a dict keeps insertion order: move it to the end
+            seen[key] = at_us
+            newest_us = max(newest_us, at_us)
+        self._newest_us = newest_us
+        self._forget()
+
+    def adopt(self, added: Mapping[bytes, int]) -> None:
+        """As ``apply`` of what a draft added, which is nearly always new."""
+        if not self._seen.keys().isdisjoint(added):
+            self.apply(added.items())
+        elif added:
+            self._seen.update(added)
+            self._newest_us = max(self._newest_us, *added.values())
+            self._forget()
+
+    def _forget(self) -> None:
         horizon_us = self._newest_us - self._span_us
         for key in list(self._expired(horizon_us)):
             del self._seen[key]
@@ -70,12 +84,34 @@ class Draft:
         self._newest_us = window._newest_us  # noqa: SLF001  # one class in two halves
         self.added: dict[bytes, int] = {}
 
+    @property
+    def enabled(self) -> bool:
+        """As the window's."""
+        return self._window.enabled
+
     def take(self, source: str, id_: str, at_us: int) -> bool:
         """True, and remembered, when (source, id) is not in the window; False for a duplicate."""
+        return not self.take_all([key_of(source, id_)], [at_us])
+
+    def take_all(self, keys: Sequence[bytes], times_us: Sequence[int]) -> list[int]:
+        """Remember events in their order; the indexes of those that are duplicates and are not."""
+        if not (self.enabled and keys):
+            return []
+        seen = self._window._seen  # noqa: SLF001
+        # Nearly always: all are new, which sets tell faster than a loop.
+        if (
+            len(set(keys)) == len(keys)
+            and seen.keys().isdisjoint(keys)
+            and self.added.keys().isdisjoint(keys)
+        ):
+            self.added.update(zip(keys, times_us, strict=True))
+            self._newest_us = max(self._newest_us, *times_us)
+            return []
+        events = enumerate(zip(keys, times_us, strict=True))
+        return [index for index, (key, at_us) in events if not self._take(key, at_us)]
+
+    def _take(self, key: bytes, at_us: int) -> bool:
         window = self._window
-        if not window.enabled:
-            return True
-        key = key_of(source, id_)
         newest_us = max(self._newest_us, at_us)
         then_us = self.added.get(key, window._seen.get(key))  # noqa: SLF001
         if then_us is not None and then_us >= newest_us - window._span_us:  # noqa: SLF001

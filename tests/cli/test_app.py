@@ -85,6 +85,8 @@ def resolve(words):
     """The command that these words call, and what is left of them."""
     command = streamapp
     while isinstance(command, click.Group):
+        if command.invoke_without_command and (not words or words[0].startswith("-")):
+            break
         command = command.get_command(click.Context(command), words[0])
         assert command is not None, words
         words = words[1:]

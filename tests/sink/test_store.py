@@ -1,5 +1,7 @@
 """Promises of the store: each source offset once, whatever comes, how often, in any order."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamapp.core.errors import Halt, Retry
 from streamapp.core.ranges import OffsetRange
-from streamapp.sink import Store
+from streamapp.sink import Store, keyed
 from streamapp.sink.intake import provenance_id
 from streamapp.sink.schema import CORE_FIELDS
 
@@ -219,11 +221,49 @@ def test_an_open_reader_keeps_its_snapshot_and_stops_nobody(make, open_store, pa
     assert make.rows(store, "SELECT count(*) FROM events") == [(5000,)]
 
 
+def test_work_between_two_writes_is_one_transaction(make, open_store):
+    store = open_store()
+    store.write([make.record(0, 4)])
+
+    def drop(writer, then):
+        writer.execute("DELETE FROM events WHERE source_offset < 2").fetchall()
+        if then:
+            raise ValueError(then)
+        return "done"
+
+    with pytest.raises(ValueError, match="no"):
+        store.exclusively(lambda writer: drop(writer, "no"))
+    assert make.rows(store, "SELECT count(*) FROM events") == [(4,)]
+    assert store.exclusively(lambda writer: drop(writer, "")) == "done"
+    assert make.rows(store, "SELECT count(*) FROM events") == [(2,)]
+    assert store.write([make.record(0, 5)]).duplicates_by_range == 4
+    store.close()
+    with pytest.raises(Retry, match="closed"):
+        store.exclusively(lambda writer: drop(writer, ""))
+
+
+def test_a_checkpoint_on_demand_empties_the_wal(make, open_store, path):
+    store, wal = open_store(path), Path(f"{path}.wal")
+    store.write([make.record(0, 4)])
+    assert wal.stat().st_size > 0
+    assert store.checkpoint()
+    assert not wal.exists() or wal.stat().st_size == 0
+
+
+def test_keys_made_before_are_those_made_here(make, open_store):
+    store, events = open_store(), [make.event(0), make.event(1, name="id-0"), make.event(2)]
+    assert store.write([keyed(make.record(0, 3, events))]).duplicates_by_id == 1
+    late = make.record(0, 5, [*events, make.event(3), make.event(4, name="id-2")])
+    written = store.write([keyed(late)])
+    assert (written.rows, written.duplicates_by_range, written.duplicates_by_id) == (1, 3, 1)
+
+
 _cuts = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(1, 12)), min_size=1, max_size=12
 )
 
 
+@pytest.mark.timeout(600)  # it opens hundreds of stores, which a busy machine takes minutes for
 @settings(max_examples=40, deadline=None)
 @given(cuts=_cuts, groups=st.integers(1, 4), reopen_after=st.integers(0, 12))
 def test_any_order_and_overlap_gives_each_offset_once(
@@ -246,7 +286,7 @@ def test_any_order_and_overlap_gives_each_offset_once(
     ]
     store = Store.open(path, columns=make.COLUMNS)
     for start in range(0, len(records), groups):
-        if start >= reopen_after:
+        if reopen_after <= start < reopen_after + 3 * groups:
             store.close()
             store = Store.open(path, columns=make.COLUMNS)
         store.write(records[start : start + groups])

@@ -61,3 +61,24 @@ def test_a_window_read_back_answers_as_the_one_in_memory(events, cut, span_s):
         (key_of("s", name), at_s * S) for name, at_s in before if at_s >= newest_s - span_s
     )
     assert before + stored(rebuilt, events[cut:]) == whole
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 40)), max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 40),
+    st.integers(1, 6),
+)
+def test_many_at_once_are_decided_as_one_by_one(events, size, span_s, events_max):
+    one_by_one, at_once = DedupWindow(span_s, events_max), DedupWindow(span_s, events_max)
+    for start in range(0, len(events), size):
+        some = events[start : start + size]
+        draft = one_by_one.draft()
+        expected = [n for n, (name, at) in enumerate(some) if not draft.take("s", name, at * S)]
+        one_by_one.apply(draft.added.items())
+        together = at_once.draft()
+        keys, times = [key_of("s", name) for name, _ in some], [at * S for _, at in some]
+        assert together.take_all(keys, times) == expected
+        at_once.adopt(together.added)
+        assert at_once._seen == one_by_one._seen
+        assert list(at_once._seen) == list(one_by_one._seen)

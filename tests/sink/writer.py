@@ -1,6 +1,7 @@
 """A store's writer, to be killed: stores records of four partitions and says what is durable.
 
-Usage: writer.py PATH ROWS.  Prints ``stored PARTITION NEXT`` after each transaction.
+Usage: writer.py PATH ROWS [serve].  Prints ``stored PARTITION NEXT`` after each transaction; with
+``serve`` it answers queries over Flight, and prints ``port PORT`` first.
 """
 
 import itertools
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamapp.core.batch import EVENT_SCHEMA, Rejected, vector_column
+from streamapp.flight import FlightServer
 from streamapp.sink import Store, StoredRecord
 from streamapp.topics.enriched import Cover, Enriched
 
@@ -54,14 +56,21 @@ def main():
     path, count = sys.argv[1], int(sys.argv[2])
     columns = {"embedding": pa.list_(pa.float32(), DIM)}
     store = Store.open(path, columns=columns, dedup_window_events=5000)
+    if sys.argv[3:] == ["serve"]:
+        server = FlightServer(store.reader, port=0)
+        say(f"port {server.port}")
     ends = {partition: at for (_, partition), at in store.positions().items()}
     for partition in itertools.cycle(range(4)):
         # Begin a little early, as a replay would.
         first = max(0, ends.get(partition, 0) - 7)
         store.write([record(partition, first, count)])
         ends[partition] = first + count
-        sys.stdout.write(f"stored {partition} {first + count}\n")
-        sys.stdout.flush()
+        say(f"stored {partition} {first + count}")
+
+
+def say(line):
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

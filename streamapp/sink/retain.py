@@ -1,0 +1,252 @@
+"""Old rows dropped, and never stored again: the ledger goes on covering them.
+
+What goes is whole runs of source offsets, the oldest first, in short transactions of the writer:
+each deletes some ranges and writes them into table ``retained`` at once, so that a kill between or
+within them leaves rows and ledger agreeing.  A DELETE from a table without indexes does not keep
+DuckDB from checkpointing, whoever reads (an UPDATE does); the space becomes free when the last
+reader that may still see the rows is done, and the next rows go there.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from streamapp.core import clock
+from streamapp.core.errors import Halt, Refuse
+from streamapp.core.ranges import OffsetRange
+from streamapp.sink import recall, schema
+from streamapp.sink.archive import archive
+from streamapp.sink.store import Store
+from streamapp.sink.verify import Window
+
+#: Rows that a transaction deletes, and so how long the writer waits for it.
+STEP_ROWS = 16_384
+#: Ranges that a transaction deletes: where events came out of order, there are many small ones.
+_STEP_RANGES = 64
+
+#: Runs of old addresses without a younger one between them, in pieces.  A run stays within one
+#: range of the ledger: a hole that is filled later is not part of it.
+_RUNS = """
+    WITH addresses AS (
+        SELECT source_topic, source_partition, source_offset, ingest_time AS came, 0 AS dead
+        FROM events
+        UNION ALL
+        SELECT source_topic, source_partition, source_offset, "timestamp", 1 FROM dead),
+    marked AS (
+        SELECT a.*, l."first" AS island, a.came < $before AS old,
+               count(*) FILTER (a.came >= $before) OVER (
+                   PARTITION BY source_topic, source_partition, island ORDER BY source_offset
+               ) AS run
+        FROM addresses AS a ASOF JOIN ledger AS l ON a.source_topic = l.topic
+            AND a.source_partition = l."partition" AND a.source_offset >= l."first"
+        WHERE a.source_offset < l."next"),
+    numbered AS (
+        SELECT *, (row_number() OVER (
+            PARTITION BY source_topic, source_partition, island, run ORDER BY source_offset
+        ) - 1) // $step AS piece FROM marked WHERE old)
+    SELECT source_topic, source_partition, min(source_offset), max(source_offset) + 1,
+           count(*) - sum(dead)::BIGINT, sum(dead)::BIGINT
+    FROM numbered GROUP BY source_topic, source_partition, island, run, piece
+    ORDER BY min(came), source_topic, source_partition, min(source_offset)"""
+#: Rows that came in earlier are not in the dedup window that a restart would read back.
+_WINDOW_START = """
+    SELECT greatest(max(ingest_time) - to_seconds($span_s), (
+        SELECT min(ingest_time) FROM (SELECT ingest_time FROM events ORDER BY rowid DESC
+                                      LIMIT $events_max))) FROM events"""
+_DELETE_EVENTS = """DELETE FROM events WHERE source_topic = ? AND source_partition = ?
+    AND source_offset >= ? AND source_offset < ?"""
+_DELETE_DEAD = _DELETE_EVENTS.replace("events", "dead")
+
+
+class Run(NamedTuple):
+    """A range to drop, with what is in it."""
+
+    range: OffsetRange
+    rows: int
+    dead: int
+
+
+class Bound(NamedTuple):
+    """What came in before ``before`` goes; ``asked`` was later, within the dedup window."""
+
+    before: datetime
+    asked: datetime
+
+
+def bound(
+    store: Store,
+    window: Window,
+    *,
+    days: int | None = None,
+    before: datetime | None = None,
+    keep_rows: int | None = None,
+) -> Bound | None:
+    """Where to cut, from one of the three; None when there is nothing to drop.
+
+    Rows that the dedup window needs stay: a restart reads their ids back from the table.
+    """
+    cursor = store.reader()
+    try:
+        if days is not None:
+            before = _days_ago(days)
+        elif keep_rows is not None:
+            before = _kept_from(cursor, keep_rows)
+        if before is None:
+            return None
+        if not all(window):
+            return Bound(before, before)
+        names = {"span_s": window.dedup_window_s, "events_max": window.dedup_window_events}
+        ((start,),) = cursor.execute(_WINDOW_START, names).fetchall()
+        return Bound(before if start is None else min(start, before), before)
+    finally:
+        cursor.close()
+
+
+def retain(
+    store: Store,
+    cut: Bound | None,
+    *,
+    archive_to: Path | None = None,
+    step_rows: int = STEP_ROWS,
+) -> Iterator[Mapping[str, Any]]:
+    """Drop every event and dead letter that came in before ``cut``.
+
+    Args:
+        store: open, with or without a writer at work.
+        cut: see :func:`bound`; None drops nothing.
+        archive_to: write them there first; nothing is dropped before all of it is on the disk.
+        step_rows: rows of a transaction.
+
+    Yields:
+        What :func:`archive` says, then ``{"at", "of"}`` in rows dropped, then the result.
+    """
+    # What is dropped is settled before the archive: what comes in meanwhile is in other ranges.
+    runs = _runs(store, cut, step_rows) if cut else []
+    archived: Mapping[str, Any] = {}
+    if archive_to is not None:
+        for said in archive(store.reader, archive_to, before=_day_after(cut)):
+            archived = said
+            if not said.get("done"):
+                yield said
+    total, dropped = sum(run.rows + run.dead for run in runs), 0
+    for step in _steps(runs, step_rows):
+        yield {"at": dropped, "of": total}
+        _drop(store, step, cut)
+        dropped += sum(run.rows + run.dead for run in step)
+    if runs:
+        store.checkpoint()
+    yield {"done": True, **_result(store, runs, cut), **_only(archived, "folder", "files")}
+
+
+def _days_ago(days: int) -> datetime:
+    try:
+        return datetime.fromtimestamp(clock.now_us() / 1e6, UTC) - timedelta(days=days)
+    except OverflowError:
+        fix = "no event is that old: there is nothing to drop"
+        raise Refuse("store.before", f"{days:,} days are before the first year", fix) from None
+
+
+def _kept_from(cursor: duckdb.DuckDBPyConnection, rows: int) -> datetime | None:
+    """When the oldest of the newest ``rows`` came in."""
+    query = "SELECT ingest_time FROM events ORDER BY ingest_time DESC LIMIT 1 OFFSET ?"
+    if rows == 0:
+        found = cursor.execute("SELECT max(ingest_time) + to_microseconds(1) FROM events")
+    else:
+        found = cursor.execute(query, [rows - 1])
+    return next((row[0] for row in found.fetchall()), None)
+
+
+def _runs(store: Store, cut: Bound, step_rows: int) -> list[Run]:
+    cursor = store.reader()
+    try:
+        rows = cursor.execute(_RUNS, {"before": cut.before, "step": step_rows}).fetchall()
+    finally:
+        cursor.close()
+    return [Run(OffsetRange(*row[:4]), row[4], row[5]) for row in rows]
+
+
+def _steps(runs: Sequence[Run], step_rows: int) -> Iterator[list[Run]]:
+    step: list[Run] = []
+    for run in runs:
+        size = sum(one.rows + one.dead for one in step) + run.rows + run.dead
+        if step and (size > step_rows or len(step) == _STEP_RANGES):
+            yield step
+            step = []
+        step.append(run)
+    if step:
+        yield step
+
+
+def _drop(store: Store, step: Sequence[Run], cut: Bound | None) -> None:
+    """One transaction: rows gone and said to be gone."""
+    assert cut is not None  # noqa: S101  # there are runs
+    now = datetime.fromtimestamp(clock.now_us() / 1e6, UTC)
+    said = [
+        {**run.range._asdict(), "rows": run.rows, "dead": run.dead}
+        | {"before": cut.before, "retained_at": now}
+        for run in step
+    ]
+    table = pa.Table.from_pylist(said, schema=schema.RETAINED)
+
+    def work(writer: duckdb.DuckDBPyConnection) -> None:
+        for run in step:
+            for delete, expected in ((_DELETE_EVENTS, run.rows), (_DELETE_DEAD, run.dead)):
+                ((deleted,),) = writer.execute(delete, list(run.range)).fetchall()
+                if deleted != expected:
+                    raise Halt(
+                        "store.retain",
+                        f"{run.range} has {deleted:,} rows and had {expected:,}",
+                        "nothing of it was dropped; run `streamapp store verify`",
+                    )
+        recall.insert(writer, "retained", table)
+
+    store.exclusively(work)
+
+
+def _day_after(cut: Bound | None) -> date | None:
+    """Files hold whole days of what the ledger covers, so the day of the cut is written too."""
+    if cut is None:
+        return None
+    newest = cut.before.astimezone(UTC) - timedelta(microseconds=1)
+    return newest.date() + timedelta(days=1)
+
+
+def _result(store: Store, runs: Sequence[Run], cut: Bound | None) -> dict[str, Any]:
+    if cut is None:
+        return {"rows": 0, "dead": 0, "before": None, "kept_for_dedup": 0}
+    cursor = store.reader()
+    try:
+        ((kept,),) = cursor.execute(
+            "SELECT count(*) FROM events WHERE ingest_time < ?", [cut.asked]
+        ).fetchall()
+    finally:
+        cursor.close()
+    return {
+        "rows": sum(run.rows for run in runs),
+        "dead": sum(run.dead for run in runs),
+        "before": cut.before.astimezone(UTC).isoformat(),
+        "kept_for_dedup": kept,
+    }
+
+
+def _only(step: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: step[name] for name in names if name in step}
+
+
+def parse_before(text: str) -> datetime:
+    """``2026-11-22``, or a time with its zone (UTC when it names none).
+
+    Raises:
+        Refuse: it is neither.
+    """
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refuse(
+            "store.before", f"{text!r} is no date", "write 2026-11-22, or 2026-11-22T13:00:00Z"
+        ) from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

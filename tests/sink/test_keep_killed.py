@@ -1,0 +1,87 @@
+"""Backup, archive, retain and rebuild, killed before every file operation and at random lines.
+
+After each kill what is there is whole (kills.py looks), and the last attempt, which nobody kills,
+brings what was asked for.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kept import archived, hourly, is_sound
+from store_host import plain
+
+from streamapp.core.slice import Record
+from streamapp.sink import Store
+from streamapp.topics.enriched import encode
+
+PROGRAM = Path(__file__).with_name("kills.py")
+WHAT = ("backup", "archive", "retain", "rebuild")
+
+
+@pytest.fixture
+def folder(make, tmp_path):
+    """A store of three days, and the records that it is made of."""
+    stored = [hourly(make, first, first + 10) for first in range(0, 60, 10)]
+    with Store.open(str(tmp_path / "s.duckdb"), columns=make.COLUMNS) as store:
+        for at, record in enumerate(stored, 1):
+            store.write([record._replace(next=at)])
+    records = []
+    for record in stored:
+        value, headers = encode(record.enriched)
+        records.append(Record(len(records), 1000 * len(records), None, value, headers))
+    (tmp_path / "records").write_bytes(pickle.dumps((records, make.COLUMNS)))
+    return tmp_path
+
+
+def killed(what, folder, times=0):
+    """How often it was killed; ``times`` 0: before each file operation."""
+    tests = str(PROGRAM.parents[1])
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), what, str(folder), str(times)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(PROGRAM.parents[2])])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def brought(what, folder):
+    """What the attempt that nobody killed has to leave."""
+    left = {one.name for one in folder.iterdir()} - {"s.duckdb", "records"}
+    if what == "backup":
+        assert left == {"copy"}
+        assert is_sound(folder / "copy")
+    elif what == "rebuild":
+        assert left == {"s.duckdb.before-rebuild"}
+        assert plain(folder / "s.duckdb", 'SELECT max("next") FROM position') == [(6,)]
+    else:
+        assert left == {"archive"}
+        parts = [one for one in (folder / "archive").rglob("*") if one.name.startswith(".")]
+        assert parts == []
+        assert len(archived(folder / "archive")) == (24 if what == "retain" else 60)
+    count = plain(folder / "s.duckdb", "SELECT count(*) FROM events")
+    assert count == [(36 if what == "retain" else 60,)]
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_killed_before_each_file_operation(folder, what):
+    assert killed(what, folder) >= 5
+    brought(what, folder)
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_killed_at_random_lines(folder, what):
+    assert killed(what, folder, 4) == 4
+    brought(what, folder)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("what", WHAT)
+def test_killed_at_two_hundred_lines(folder, what):
+    assert killed(what, folder, 200) == 200
+    brought(what, folder)
