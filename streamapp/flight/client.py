@@ -84,9 +84,13 @@ class Client:
             Refuse: as ``query``; reading raises it too.
             Retry: as ``query``.
         """
+        try:
+            ticket = flight.Ticket(sql.encode())
+        except UnicodeEncodeError:
+            raise Refuse("sql.text", "the statement is not UTF-8", "write it as UTF-8") from None
         with self._connected() as client, contextlib.ExitStack() as stack:
             with as_ours(self.where):
-                answer = client.do_get(flight.Ticket(sql.encode()), self._options(self._timeout_s))
+                answer = client.do_get(ticket, self._options(self._timeout_s))
                 stack.callback(answer.cancel)
                 schema = answer.schema
             yield pa.RecordBatchReader.from_batches(schema, _batches(answer, self.where))

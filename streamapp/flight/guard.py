@@ -22,13 +22,16 @@ _NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "
 #: Table functions that read nothing but the store and their arguments.
 _TABLE_FUNCTIONS = frozenset(
     {
-        "duckdb_columns", "duckdb_constraints", "duckdb_functions", "duckdb_keywords",
-        "duckdb_schemas", "duckdb_tables", "duckdb_types", "duckdb_views", "generate_series",
-        "json_each", "json_tree", "near", "pragma_show", "pragma_storage_info",
+        "duckdb_columns", "duckdb_constraints", "duckdb_functions", "duckdb_indexes",
+        "duckdb_keywords", "duckdb_schemas", "duckdb_tables", "duckdb_types", "duckdb_views",
+        "generate_series", "json_each", "json_tree", "near", "pragma_show", "pragma_storage_info",
         "pragma_table_info", "pragma_version", "range", "repeat", "repeat_row", "similar",
         "summary", "unnest", "velocity",
     }
 )  # fmt: skip
+#: DuckDB's own views, which are named as the functions behind them; those of these families tell
+#: about the machine where the functions do.
+_OWN_VIEWS = ("duckdb_", "pragma_", "pg_settings")
 #: Functions that do something, or tell about the machine.
 _SCALAR_FUNCTIONS_REFUSED = frozenset(
     {"write_log", "nextval", "setseed", "current_setting", "getenv"}
@@ -56,6 +59,10 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
                 raise _not_allowed(
                     f"table function {name} is not one of those that clients may call"
                 )
+        elif kind == "BASE_TABLE":
+            view = str(node.get("table_name", "")).lower()
+            if view.startswith(_OWN_VIEWS) and view not in _TABLE_FUNCTIONS:
+                raise _not_allowed(f"view {view} is not one of those that clients may read")
         elif name in _SCALAR_FUNCTIONS_REFUSED:
             raise _not_allowed(f"function {name} is not one that clients may call")
     return tree

@@ -119,6 +119,12 @@ def test_no_sql(ask):
     assert "there is no SQL" in ask("  ").err
 
 
+def test_sql_that_is_no_text(ask):
+    done = ask("select '\udcff'")
+    assert done.code == 2
+    assert "the statement is not UTF-8" in done.err
+
+
 def test_the_store_s_own_words(ask):
     result = ask("selec 1")
     assert result.code == 2
