@@ -54,13 +54,14 @@ class Editing:
             Refuse: nothing was changed, all was removed, the editor failed, or what was saved is no
                 event (on a terminal the user is asked to go on first).
         """
-        head = "".join(f"# {line}\n" for line in about)
+        lines = [line for text in about for line in text.split("\n")]
+        head = "".join(f"# {line}\n" for line in lines)
         before = _editable(value)
         self.path.touch(mode=0o600)
         self.path.write_text(f"{head}{before}\n")
         while True:
             self._edit()
-            after = self._saved(len(about))
+            after = self._saved(len(lines))
             if not after:
                 raise _nothing("the value was emptied")
             if _shortest(after) == _shortest(before.strip()):
@@ -83,7 +84,7 @@ class Editing:
     def _saved(self, lines_max: int) -> str:
         """What is under our lines, of which the user may have left fewer."""
         try:
-            lines = self.path.read_text().splitlines()
+            lines = self.path.read_text().split("\n")  # JSON may hold what else ends a line
         except FileNotFoundError:
             return ""
         except UnicodeDecodeError as error:

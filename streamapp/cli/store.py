@@ -170,6 +170,8 @@ def rebuild(settings: Settings, accept_gap: bool, replace: bool, as_json: bool) 
         click.echo(f"{report['store']} is new{kept}")
         for range_ in report["gone"]:
             click.echo(f"lost: {range_}")
+        if report["kept"] and report["old"]:  # what was retained is known only from there
+            click.echo(f"the old one told nothing ({report['old']}): what was dropped is back")
     return _reported(report, settings, as_json=as_json)
 
 

@@ -15,6 +15,7 @@ length; Parquet itself knows only lists, and DuckDB casts them in the views of `
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -40,6 +41,8 @@ _TIMES = {"events": "ingest_time", "dead": "timestamp"}
 _DAY = timedelta(days=1)
 _DAY_KEY = "ingest_day"
 _TOPIC_KEY = "source_topic"
+#: Of a file: partition, first offset and the one after the last.
+_NAME = re.compile(r"(\d+)-(\d{20})-(\d{20})", re.ASCII)
 
 
 class Folder(NamedTuple):
@@ -163,12 +166,34 @@ def _missing(
 
 
 def _archived(folder: Folder, root: Path) -> RangeSet:
-    names = (path.stem.split("-") for path in folder.under(root).glob("*.parquet"))
-    return RangeSet(
-        (int(first), int(next_))
-        for partition, first, next_ in names
-        if int(partition) == folder.partition
-    )
+    """What the files of a folder answer for.
+
+    Raises:
+        Refuse: one is none of ours.
+        Halt: one cannot be read, and would pass for rows that nobody has.
+    """
+    found = RangeSet()
+    for path in sorted(folder.under(root).glob("*.parquet")):
+        named = _NAME.fullmatch(path.stem)
+        if named is None:
+            fix = "move it away: readers would take it for archived rows"
+            raise Refuse("archive.foreign", f"{path} is no file of this archive", fix)
+        partition, first, next_ = map(int, named.groups())
+        if partition == folder.partition:
+            _check_file(path)
+            found.add(first, next_)
+    return found
+
+
+def _check_file(path: Path) -> None:
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise Halt(
+            "archive.damaged",
+            f"{path} cannot be read: {str(error).partition(chr(10))[0]}",
+            "remove it: its rows are written again as far as the store still has them",
+        ) from None
 
 
 def _pieces(

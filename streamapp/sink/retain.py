@@ -245,8 +245,8 @@ def parse_before(text: str) -> datetime:
     """
     try:
         parsed = datetime.fromisoformat(text)
-    except ValueError:
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: before the first year, once it is in UTC
         raise Refuse(
             "store.before", f"{text!r} is no date", "write 2026-11-22, or 2026-11-22T13:00:00Z"
         ) from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

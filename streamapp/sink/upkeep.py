@@ -7,7 +7,7 @@ open (:func:`of_file`).
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Upkeep:
         given = _Arguments(arguments, self._path)
         folder, before = given.path("folder"), given.time("before")
         with self._alone():
-            day = before.astimezone(UTC).date() if before else None
+            day = before.date() if before else None
             yield from archive(self._read, folder, before=day)
 
     def retain(self, arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -140,6 +140,12 @@ class TestRebuild:
         stopped.start("store")
         stopped.wait_stored(3970)
 
+    def test_of_one_that_cannot_be_read_it_says_that_nothing_was_known(self, stopped):
+        stopped.db.write_bytes(b"no database" * 1000)
+        said = stopped.cli("rebuild").stdout
+        assert "the old one told nothing" in said
+        assert "what was dropped is back" in said
+
     def test_not_while_the_store_runs(self, running):
         refused = running.cli("rebuild", code=2).stderr
         pid = running.processes["store"].pid
@@ -246,6 +252,8 @@ class TestRefused:
             (("retain", "--days", "-1"), "-1 is not in the range"),
             (("retain", "--before", "yesterday"), "'yesterday' is no date"),
             (("archive", "a", "--before", "soon"), "'soon' is no date"),
+            (("archive", "a", "--before", "0001-01-01T00:00:00+05:00"), "is no date"),
+            (("retain", "--before", "9999-12-31T23:59:59-01:00"), "is no date"),
             (("backup",), "Missing argument 'TARGET'"),
             (("--db-path", "x.duckdb", "verify"), "write the options behind the verb"),
             (("verfy",), "Did you mean 'verify'?"),

@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 import pytest
 from kept import EVERYTHING, archived, four_days, hourly, rows_of, stored
 
-from streamapp.core.errors import Refuse, Retry
+from streamapp.core.errors import Halt, Refuse, Retry
 from streamapp.sink import Store
 from streamapp.sink.archive import archive
 
@@ -115,6 +115,27 @@ def test_a_column_with_the_folders_name_is_refused(open_store, tmp_path):
     store = open_store(columns={"ingest_day": pa.int32()})
     with pytest.raises(Refuse, match="ingest_day"):
         list(archive(store.reader, tmp_path / "a"))
+
+
+def test_a_file_that_is_none_of_ours_is_refused(store, tmp_path):
+    list(archive(store.reader, tmp_path / "a"))
+    day = next((tmp_path / "a" / "events").rglob("*.parquet")).parent
+    for name in ("mine.parquet", "0-1-2.parquet", "x-y-z.parquet"):
+        (day / name).write_bytes(b"")
+        with pytest.raises(Refuse, match=f"{name} is no file of this archive"):
+            list(archive(store.reader, tmp_path / "a"))
+        (day / name).unlink()
+
+
+def test_a_damaged_file_does_not_pass_for_its_rows(store, tmp_path):
+    list(archive(store.reader, tmp_path / "a"))
+    file = next((tmp_path / "a" / "events").rglob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(Halt, match="cannot be read"):
+        list(archive(store.reader, tmp_path / "a"))
+    file.unlink()
+    list(archive(store.reader, tmp_path / "a"))
+    assert archived(tmp_path / "a") == stored(store)
 
 
 def test_where_nothing_can_be_written(store, tmp_path):
