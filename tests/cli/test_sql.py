@@ -230,7 +230,7 @@ def test_commands(terminal):
 
 
 def test_wide_rows_stand_upright_where_the_terminal_is_narrow(terminal):
-    narrow, wide = terminal(columns=60), terminal(columns=300)
+    narrow, wide = terminal(columns=60), terminal(columns=2000)
     ask = "select * from latest limit 1;"
     assert re.search(r"row 1\n\s*source_topic\s+events.raw", narrow.ask(ask))
     assert re.search(r"source_topic\s+source_partition", wide.ask(ask))

@@ -157,6 +157,13 @@ def test_a_row_gets_the_verdict_of_its_json(rows):
             assert same(parse_event(outcome.record.value), parse_event(wanted.record.value))
 
 
+@pytest.mark.parametrize("name", ["payload", "attachments"])
+@pytest.mark.parametrize("text", ['1,"id":"forged"', '{},"id":"forged","x":{}', "[" * 100_000])
+def test_text_of_json_is_one_value_and_says_nothing_beside_it(name, text):
+    ((_, bad), (_, good)) = made(stream(table([{name: text}, {name: "{}"}])))
+    assert (bad.code, good.id) == ("event.json", "k-2")
+
+
 def same(one, other):
     one, other = msgspec.structs.asdict(one), msgspec.structs.asdict(other)
     for event in (one, other):
@@ -294,6 +301,11 @@ BAD = {
     "rows": (lambda: stream(pa.table({"a": pa.nulls(10_001)})), 413, "request.too_large"),
     "columns": (
         lambda: stream(pa.table({f"c{n}": [1] for n in range(1_001)})),
+        413,
+        "request.too_large",
+    ),
+    "batches": (
+        lambda: stream(*[pa.table({f"c{n}": [1] for n in range(500)})] * 250),
         413,
         "request.too_large",
     ),

@@ -33,6 +33,14 @@ async def test_compressed_bodies_are_taken(gate, coding):
     assert gate.producer.values == [EVENT] * 3
 
 
+@pytest.mark.parametrize("coding", PACK)
+async def test_a_body_of_a_great_many_frames_is_refused(gate, coding):
+    """Each is a decompressor of its own, and may be of nothing."""
+    for frames, status in ((900, 200), (1_100, 400)):
+        body = PACK[coding](b"") * frames + PACK[coding](EVENT)
+        assert (await gate.post("/ingest", body, headers={"Content-Encoding": coding}))[0] == status
+
+
 @cache
 def bombs():
     zeros = bytes(MIB)

@@ -107,6 +107,13 @@ async def test_a_batch_reports_every_event_and_bad_ones_cost_only_themselves(gat
     assert all("error" in one and "fix" in one for one in answer["events"] if "code" in one)
 
 
+async def test_an_envelope_is_measured_before_it_is_read(gate):
+    body = b'{"data":{"a":[' + b"[]," * 700_000
+    kind = {"Content-Type": "application/cloudevents+json"}
+    status, answer = await gate.post("/events", body, headers=kind)
+    assert (status, answer["events"][0]["code"]) == (400, "event.too_large")
+
+
 async def test_an_empty_batch_is_a_batch(gate):
     assert await gate.post("/events", b"[]", headers=BATCH) == (
         200,

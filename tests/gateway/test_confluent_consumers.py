@@ -61,6 +61,25 @@ async def test_what_is_no_json_is_said_with_its_place_and_can_be_passed(rest):
     assert [r["value"] for r in await consumer.read(1)] == [2]
 
 
+async def test_what_is_taken_as_json_is_given_as_json(rest):
+    """Numbers have no limits in JSON; what was taken must not be in the way of what follows."""
+    numbers = [b"1e999", b"-1E-999", b"9" * 5000]
+    kind = "application/vnd.kafka.json.v2+json"
+    body = b",".join(b'{"partition":0,"value":%b}' % number for number in numbers)
+    records = b'{"records":[%b]}' % body
+    status, _ = await rest.call("POST", "/topics/plain", records, Content_Type=kind)
+    assert status == 200
+    consumer = await create(rest)
+    await consumer.subscribe("plain")
+    async with asyncio.timeout(60):
+        text = b"[]"
+        while text == b"[]":
+            async with rest.http.get(consumer.uri + "/records") as answer:
+                text = await answer.read()
+                assert answer.status == 200, text
+    assert all(b'"value":' + number + b"," in text for number in numbers)
+
+
 async def test_an_answer_is_bounded_and_none_is_lost_between_two(rest):
     values = [b"x" * 1000] * 50
     await rest.producer.send("plain", [Outgoing(v, partition=n % 2) for n, v in enumerate(values)])
@@ -127,6 +146,9 @@ async def test_instances_are_bounded_in_number_and_names_are_unique(serve_rest, 
 NO_CONFIG = [
     ({"format": "avro"}, 42204),
     ({"auto.offset.reset": "none"}, 42204),
+    ({"auto.offset.reset": ["latest"]}, 42204),
+    *(({"name": name}, 42204) for name in (".", "..", "{x}")),
+    (b'{"a":[' + b"[]," * 700_000 + b"[]]}", 413),
     ({"auto.commit.enable": "maybe"}, 42204),
     ({"group.id": "x"}, 42204),
     ({"isolation.level": "read_committed"}, 42204),
@@ -142,6 +164,17 @@ async def test_a_config_that_is_none(rest):
     for config, code in NO_CONFIG:
         status, answer = await rest.call("POST", "/consumers/g", config, Content_Type=V2)
         assert (status, answer["error_code"]) == (code if code < 1000 else code // 100, code)
+
+
+@pytest.mark.parametrize("host", ["", "x:99999", "x:y"])
+async def test_a_host_that_is_none_costs_no_instance(rest, host):
+    answers = [
+        await rest.call("POST", "/consumers/g", {"name": "me"}, Content_Type=V2, Host=said)
+        for said in (host, "x:1")
+    ]
+    (status, _), (good, created) = answers
+    assert (status, good) == (400, 200)
+    assert created["base_uri"] == "http://x:1/consumers/g/instances/me"
 
 
 WRONGLY = [

@@ -5,6 +5,8 @@ import re
 from base64 import b64encode
 from pathlib import Path
 
+import pytest
+
 from streamapp.core.errors import Retry
 from streamapp.gateway.confluent import errors
 
@@ -188,6 +190,25 @@ async def test_ce_headers_of_a_record_are_its_attributes(rest):
     assert dict(stored.headers) | {"ce_id": b"from-header", "ce_type": b"greeting"} == dict(
         stored.headers
     )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("ce_specversion", b"0.3")],
+        [("ce_", b"x")],
+        [("ce_Foo Bar", b"x")],
+        [("ce_data", b"x")],
+        [("ce_id", b"a\x00b")],
+        [("ce_id", b"a"), ("ce_id", b"b")],
+        [("ce_id", b"\xff")],
+    ],
+    ids=str,
+)
+async def test_ce_headers_that_are_no_attributes_are_told(rest, headers):
+    said = [{"key": name, "value": b64(value)} for name, value in headers]
+    status, answer = await rest.v2("/topics/events.raw", [{"value": {"a": 1}, "headers": said}])
+    assert (status, answer["error_code"]) == (422, 42206)
 
 
 async def test_a_silent_log_is_503_with_a_time_to_come_back(rest, monkeypatch):

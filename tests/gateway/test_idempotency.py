@@ -169,6 +169,16 @@ async def test_a_key_whose_body_was_refused_may_come_with_a_better_one(gate, pat
     assert (await gate.post(path, {"message": "b"}, headers=headers))[0] == 200
 
 
+async def test_of_two_bodies_at_once_one_has_the_key(gate):
+    headers = {"Idempotency-Key": "k", **LINES}
+    bodies = [b'{"message":"%d"}\n' % n * 1_000 for n in range(2)]
+    answers = await asyncio.gather(
+        *(gate.post("/v1/events", body, headers=headers) for body in bodies)
+    )
+    assert sorted(status for status, _ in answers) == [200, 422]
+    assert len(gate.producer.records) == 1_000
+
+
 async def test_two_routes_are_two_names_for_a_key(gate):
     headers = {"Idempotency-Key": "k"}
     assert (await gate.post("/ingest", {"message": "a"}, headers=headers))[0] == 200

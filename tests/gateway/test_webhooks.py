@@ -106,6 +106,7 @@ async def test_one_signature_of_several_is_enough(hooks):
         ({"webhook-id": "msg_2"}, 401, "webhook.signature"),
         ({"webhook-timestamp": "1"}, 401, "webhook.signature"),
         ({"webhook-signature": "v1,\udcff"}, 401, "webhook.signature"),
+        ({"webhook-timestamp": "\udcff"}, 401, "webhook.signature"),
         ({"webhook-id": None}, 400, "webhook.header"),
         ({"webhook-timestamp": None}, 400, "webhook.header"),
         ({"webhook-signature": None}, 400, "webhook.header"),
@@ -135,6 +136,25 @@ async def test_a_signature_is_good_for_five_minutes(hooks, shift_s, status):
         "/webhooks/pay", b'{"id":"e"}', headers=stripe(b'{"id":"e"}', at=int(at.timestamp()))
     )
     assert got == status
+
+
+@pytest.mark.parametrize("sent", ["1e9", "-1", "9" * 400, "9" * 5000], ids=len)
+async def test_a_signed_time_that_is_none(hooks, sent):
+    """400 digits are too many for a float, 5,000 for int()."""
+    body = b'{"id":"e"}'
+    status, problem = await hooks.post("/webhooks/pay", body, headers=stripe(body, at=sent))
+    assert (status, problem["code"]) == (400, "webhook.header")
+
+
+async def test_github_s_event_is_text(hooks):
+    """GitHub signs the body only: who has one delivery can send any header beside it."""
+    body = b'{"a":1}'
+    fields = "".join(f"{k}: {v}\r\n" for k, v in github(body, "pu\udcffsh").items())
+    head = "POST /webhooks/repo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 7\r\n"
+    answer = await hooks.raw((head + fields + "\r\n").encode(errors="surrogateescape") + body)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"webhook.header" in answer
+    assert hooks.producer.records == []
 
 
 async def test_github(hooks):
@@ -203,6 +223,19 @@ async def test_a_payload_that_is_no_json_is_told(hooks, body):
     status, problem = await hooks.post("/webhooks/repo", body, headers=github(body))
     assert (status, problem["code"].split(".")[0]) == (400, "event")
     assert hooks.producer.records == []
+
+
+async def test_a_stranger_s_bodies_leave_room_for_everybody_else(start):
+    """A body is kept before its signature can be looked at."""
+    sources = declared_sources(TABLES, SECRETS.__getitem__)
+    gate = await start(webhooks=sources, event_bytes_max=3_000, inflight_bytes_max=8_000)
+    for size, status in ((1_900, 401), (2_100, 429), (3_100, 413)):
+        body = json.dumps("x" * size).encode()
+        headers = signed(body, secret=OLD if status != 401 else "whsec_AAAA")
+        assert (await gate.post("/webhooks/svc", body, headers=headers))[0] == status
+    body = b'{"a":"%b"}' % (b"x" * 2_900)
+    assert (await gate.post("/ingest", body))[0] == 200
+    assert gate.gateway.budget.bytes == gate.gateway.budget.events == 0
 
 
 async def test_an_unknown_source_is_told_nothing(hooks):
