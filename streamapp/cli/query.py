@@ -97,10 +97,17 @@ def print_lines(table: "pa.Table") -> None:
     """One JSON object a row."""
     import msgspec
 
+    names = table.column_names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Refuse(
+            "query.columns",
+            f"several columns are called {', '.join(twice)}, which a JSON object cannot hold",
+            f"name them: select ... as {twice[0]}_2",
+        )
     for batch in table.to_batches():
-        columns = [values_of(name, batch.column(n)) for n, name in enumerate(table.column_names)]
+        columns = [values_of(name, batch.column(n)) for n, name in enumerate(names)]
         for row in zip(*columns, strict=True):
-            click.echo(msgspec.json.encode(dict(zip(table.column_names, row, strict=True))))
+            click.echo(msgspec.json.encode(dict(zip(names, row, strict=True))))
 
 
 def _print_csv(table: "pa.Table") -> None:

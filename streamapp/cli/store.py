@@ -109,7 +109,12 @@ def archive(settings: Settings, folder: Path, before: str | None, as_json: bool)
 )
 @click.option("--days", type=click.IntRange(min=0), metavar="N", help="Keep the last N days.")
 @_before
-@click.option("--keep-rows", type=click.IntRange(min=0), metavar="N", help="Keep the newest N.")
+@click.option(
+    "--keep-rows",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Keep the newest N, and what came in with the last of them.",
+)
 @click.option("--archive", "folder", type=_path, help="Write them there first, as Parquet.")
 @json_option
 @settings_options(*_STORE)
@@ -226,11 +231,11 @@ def _window(settings: Settings) -> "Window":
 
 def _steps(settings: Settings, name: str, **arguments: Any) -> Steps:
     """The action's steps, from this process if nobody has the file open."""
-    from streamapp.sink import upkeep
+    from streamapp.sink import keep, upkeep
 
     _in_duckdb(settings)
     path = settings.store_path
-    if path == _MEMORY or not Path(path).exists():
+    if path == _MEMORY or not keep.is_there(Path(path)):
         yield from _asked(settings, name, arguments, _missing(settings))
         return
     with contextlib.ExitStack() as stack:

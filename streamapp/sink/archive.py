@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamapp.core.errors import Halt, Refuse
@@ -153,7 +154,8 @@ def _plan(
         )
         for day, topic, partition, first, next_ in days:
             folder = Folder(table, day, topic, partition)
-            for missing in _missing(ledger, _archived(folder, root), folder, (first, next_)):
+            archived = _archived(cursor, folder, root)
+            for missing in _missing(ledger, archived, folder, (first, next_)):
                 yield from _pieces(cursor, folder, missing, rows_max)
 
 
@@ -165,11 +167,11 @@ def _missing(
         yield from archived.missing(max(first, extent[0]), min(next_, extent[1]))
 
 
-def _archived(folder: Folder, root: Path) -> RangeSet:
+def _archived(cursor: duckdb.DuckDBPyConnection, folder: Folder, root: Path) -> RangeSet:
     """What the files of a folder answer for.
 
     Raises:
-        Refuse: one is none of ours.
+        Refuse: one is none of ours: of another program, or of another store's rows.
         Halt: one cannot be read, and would pass for rows that nobody has.
     """
     found = RangeSet()
@@ -180,20 +182,28 @@ def _archived(folder: Folder, root: Path) -> RangeSet:
             raise Refuse("archive.foreign", f"{path} is no file of this archive", fix)
         partition, first, next_ = map(int, named.groups())
         if partition == folder.partition:
-            _check_file(path)
+            _check_file(path, _rows(cursor, folder, first, next_), _TIMES[folder.table])
             found.add(first, next_)
     return found
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, stored: duckdb.DuckDBPyRelation, time: str) -> None:
+    """A file must have every row that the store still has of its range."""
+    columns = [name for name in ("source_offset", time, "id") if name in stored.columns]
+    ours = stored.project(", ".join(columns)).order("source_offset").to_arrow_table()
     try:
-        pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
+        rows = pq.ParquetFile(path).read(columns)
+        asked = ours["source_offset"].combine_chunks()
+        theirs = rows.filter(pc.is_in(rows["source_offset"], asked)).sort_by("source_offset")
+    except (pa.ArrowException, KeyError, OSError) as error:
         raise Halt(
             "archive.damaged",
             f"{path} cannot be read: {str(error).partition(chr(10))[0]}",
             "remove it: its rows are written again as far as the store still has them",
         ) from None
+    if not all(theirs[name].equals(ours[name]) for name in columns):
+        fix = "give each store a folder of its own"
+        raise Refuse("archive.other", f"{path} has rows of another store", fix)
 
 
 def _pieces(

@@ -1,6 +1,7 @@
 """DuckDB opened the one way we use it, and its errors in our words."""
 
 import re
+import time
 from pathlib import Path
 
 import duckdb
@@ -16,6 +17,7 @@ _INVALIDATED = "has been invalidated"
 #: What it says of files that are none of its own, or not any more.
 _DAMAGED = ("not a valid DuckDB", "orrupt", "checksum", "Could not read enough bytes")
 _COMMAND_CHARS_MAX = 200
+_CLOSE_TRIES, _CLOSE_PAUSE_S = 500, 0.01
 
 
 def connect(path: str, *, memory_bytes_max: int, spill_bytes_max: int) -> duckdb.DuckDBPyConnection:
@@ -70,6 +72,18 @@ def cursor(root: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     connection = root.cursor()
     connection.execute(f"USE {CATALOG}").fetchall()
     return connection
+
+
+def close(root: duckdb.DuckDBPyConnection) -> None:
+    """Let go of the instance, which a function of it that still runs keeps busy for a moment."""
+    for _ in range(_CLOSE_TRIES):
+        try:
+            root.close()
+        except duckdb.ResourceInUseException:  # DuckDB refuses instead of waiting
+            time.sleep(_CLOSE_PAUSE_S)
+        else:
+            return
+    root.close()
 
 
 def unopened(path: str, error: duckdb.Error) -> Refuse:

@@ -37,7 +37,7 @@ def opened(path: str) -> Iterator[Reader]:
     Raises:
         Refuse: the file is missing, locked (it says by whom), damaged, or no store.
     """
-    if not Path(path).is_file():
+    if not is_there(Path(path)) or not Path(path).is_file():
         raise Refuse("store.missing", f"there is no store at {path}", "see STREAMAPP_DB_PATH")
     settings = {"memory_limit": f"{MEMORY_BYTES_MAX}B", "temp_directory": f"{path}.tmp"}
     root = duckdb.connect(duck.MEMORY, config={**settings, "autoload_known_extensions": False})
@@ -78,7 +78,7 @@ def backup(
         Retry: the disk is full.
         Halt: the copy is not equal to what was read.
     """
-    if target.exists() and not replace:
+    if is_there(target) and not replace:
         fix = "name another file, or add --replace"
         raise Refuse("backup.exists", f"{target} exists", fix)
     part = target.with_name(target.name + _PART)
@@ -222,6 +222,19 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        Refuse: nobody can tell, without the right to look or with such a name.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Refuse("store.path", f"cannot look at {path}: {why}", "name another path") from None
 
 
 @contextlib.contextmanager

@@ -95,6 +95,7 @@ async def rebuild(
         Retry: the log does not answer, or the disk is full; run it again to go on.
         Reject, Halt: the new store is not sound; the old one is where it was.
     """
+    path = await asyncio.to_thread(path.resolve)  # a link stays one, and the store on its disk
     new = path.with_name(path.name + NEW)
     with contextlib.ExitStack() as stack:
         stack.enter_context(keep.alone(new))
@@ -227,7 +228,7 @@ def _open(
     def opened() -> Store:
         return Store.open(str(new), columns=columns, **source.window._asdict())
 
-    if not _goes_on(new, columns, source, gone):
+    if not _goes_on(new, columns, source, old, gone):
         for path in (new, Path(f"{new}.wal")):
             path.unlink(missing_ok=True)
         with opened() as store:
@@ -236,18 +237,32 @@ def _open(
         yield store
 
 
-def _goes_on(new: Path, columns: Mapping[str, pa.DataType], source: Source, gone: _Gone) -> bool:
-    """Is there a rebuild that was killed, of these columns, and has the topic what follows it?"""
+def _goes_on(
+    new: Path, columns: Mapping[str, pa.DataType], source: Source, old: _Old, gone: _Gone
+) -> bool:
+    """Is there a rebuild that was killed, which fits?
+
+    It does when it has these columns, began without all that was dropped until now, and the topic
+    still has what follows it.
+    """
     try:
         with keep.opened(str(new)) as read, contextlib.closing(read()) as cursor:
             names = {str(row[0]) for row in cursor.execute("DESCRIBE events").fetchall()}
             known = recall.read_positions(cursor)
+            began_without = _ranges(cursor.sql("FROM retained").to_arrow_table())
     except Refuse as refusal:
         if refusal.code == "store.locked":
             raise
         return False
     at = [known.get((source.topic, partition), 0) for partition in range(source.partitions)]
-    return names >= set(columns) and all(map(int.__le__, gone.begins, at))
+    fits = names >= set(columns) and began_without == _ranges(old.retained)
+    return fits and all(map(int.__le__, gone.begins, at))
+
+
+def _ranges(retained: pa.Table | None) -> set[tuple[Any, ...]]:
+    names = ["topic", "partition", "first", "next"]
+    rows = [] if retained is None else retained.select(names).to_pylist()
+    return {tuple(row.values()) for row in rows}
 
 
 def _seed(source: Source, old: _Old, gone: _Gone) -> Callable[[duckdb.DuckDBPyConnection], None]:

@@ -236,10 +236,10 @@ class Store:
             self._position_rows = recall.Appending(self._writer, "position")
             self._load()
         except duckdb.Error as error:
-            root.close()
+            duck.close(root)
             raise duck.unopened(self.path, error) from None
         except BaseException:
-            root.close()
+            duck.close(root)
             raise
         self._root = root
 
@@ -248,7 +248,7 @@ class Store:
         self._options.search.close()
         self._writer.close()
         if root is not None:
-            root.close()
+            duck.close(root)
 
     def _load(self) -> None:
         """Read back what the tables say: at open, and after a commit whose outcome is not known."""

@@ -53,11 +53,12 @@ class Upkeep:
         """Copy the store to a file of its host: {"target": PATH, "replace": false}."""
         given = _Arguments(arguments, self._path)
         target, replace = given.path("target"), given.flag("replace")
-        if target.is_dir():
+        if keep.is_there(target) and target.is_dir():
             raise Refuse(
                 "backup.folder", f"{target} is a folder", f"name a file: {target}/x.duckdb"
             )
-        if target.exists() and Path(self._path).exists() and target.samefile(self._path):
+        both = keep.is_there(target) and keep.is_there(Path(self._path))
+        if both and target.samefile(self._path):
             raise Refuse("backup.itself", f"{target} is the store itself", "name another file")
         with self._alone():
             yield from keep.backup(self._read, target, replace=replace, window=self._window)

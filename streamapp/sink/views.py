@@ -86,14 +86,15 @@ _VELOCITY: _Items = (
 )
 
 _VELOCITY_MACRO = """CREATE OR REPLACE MACRO velocity(conversation_id) AS TABLE
-    SELECT {} FROM events AS moved WHERE moved.conversation = conversation_id
+    SELECT {} FROM events AS moved WHERE moved.conversation = conversation_id::VARCHAR
     ORDER BY moved.source_topic, moved.source_partition, moved.source_offset"""
 
 #: The events most like a text.  The largest number is that of the newest row which the asking
 #: statement sees; events are found by address, since numbers may change when rows are deleted.
 _SIMILAR = """CREATE OR REPLACE MACRO "similar"(query, k) AS TABLE
     SELECT found.hit.cosine, event.* EXCLUDE (embedding)
-    FROM (SELECT unnest(nearest(embed(query), k, (SELECT max({row}) FROM events))) AS hit) AS found
+    FROM (SELECT unnest(nearest(
+              embed(query::VARCHAR), k, (SELECT max({row}) FROM events))) AS hit) AS found
     JOIN events AS event ON event.source_offset = found.hit."offset"
         AND event.source_partition = found.hit."partition" AND event.source_topic = found.hit.topic
     ORDER BY found.hit.cosine DESC, event.source_offset"""
@@ -102,7 +103,8 @@ _NEAR = """CREATE OR REPLACE MACRO near(event_id, k) AS TABLE
     SELECT found.hit.cosine, event.* EXCLUDE (embedding)
     FROM (SELECT this.source_topic, this.source_partition, this.source_offset, unnest(nearest(
               this.embedding, k + 1, (SELECT max({row}) FROM events))) AS hit
-          FROM (SELECT * FROM events AS one WHERE one.id = event_id LIMIT 1) AS this) AS found
+          FROM (SELECT * FROM events AS one WHERE one.id = event_id::VARCHAR
+                ORDER BY source_topic, source_partition, source_offset LIMIT 1) AS this) AS found
     JOIN events AS event ON event.source_offset = found.hit."offset"
         AND event.source_partition = found.hit."partition" AND event.source_topic = found.hit.topic
     WHERE (found.source_offset, found.source_partition, found.source_topic)

@@ -42,6 +42,8 @@ class Server(flight.FlightServerBase):
         self.asked = ticket.ticket.decode()
         if self.asked == "select endless":
             self.go_on.wait(30)
+        if self.asked == "select twice":
+            return flight.RecordBatchStream(pa.table([[1], [2]], names=["a", "a"]))
         if self.asked.startswith("selec "):
             raise flight.FlightServerError(
                 "syntax error at or near selec", b'{"kind": "refuse", "code": "sql.syntax"}'
@@ -117,6 +119,12 @@ def test_one_output_at_a_time(ask):
 
 def test_no_sql(ask):
     assert "there is no SQL" in ask("  ").err
+
+
+def test_columns_of_one_name_are_no_json_object(ask):
+    done = ask("select twice", "--json")
+    assert done.code == 2
+    assert "several columns are called a" in done.out
 
 
 def test_sql_that_is_no_text(ask):

@@ -120,7 +120,7 @@ def test_a_column_with_the_folders_name_is_refused(open_store, tmp_path):
 def test_a_file_that_is_none_of_ours_is_refused(store, tmp_path):
     list(archive(store.reader, tmp_path / "a"))
     day = next((tmp_path / "a" / "events").rglob("*.parquet")).parent
-    for name in ("mine.parquet", "0-1-2.parquet", "x-y-z.parquet"):
+    for name in ("mine.parquet", "0-1-2.parquet", "x-y-z.parquet"):  # ours have 20 digits
         (day / name).write_bytes(b"")
         with pytest.raises(Refuse, match=f"{name} is no file of this archive"):
             list(archive(store.reader, tmp_path / "a"))
@@ -136,6 +136,15 @@ def test_a_damaged_file_does_not_pass_for_its_rows(store, tmp_path):
     file.unlink()
     list(archive(store.reader, tmp_path / "a"))
     assert archived(tmp_path / "a") == stored(store)
+
+
+def test_another_store_s_archive_does_not_pass_for_this_one_s(make, store, open_store, tmp_path):
+    list(archive(store.reader, tmp_path / "a"))
+    with Store.open(str(tmp_path / "other.duckdb"), columns=make.COLUMNS) as other:
+        events = [make.event(n, name=f"other-{n}", ingest_us=n * make.HOUR_US) for n in range(96)]
+        other.write([make.record(0, 96, events)])
+        with pytest.raises(Refuse, match="has rows of another store"):
+            list(archive(other.reader, tmp_path / "a"))
 
 
 def test_where_nothing_can_be_written(store, tmp_path):

@@ -215,6 +215,26 @@ def test_what_a_killed_one_left_is_used_only_when_it_fits(make, path, again, log
         assert plain(path, "SELECT count(words) FROM events") == [(100,)]
 
 
+def test_what_was_dropped_since_a_rebuild_was_killed_stays_away(make, old, again):
+    with Store.open(old + NEW, columns=make.COLUMNS) as store:
+        store.write([hourly(make, 0, 10)._replace(next=1)])
+    with Store.open(old, columns=make.COLUMNS) as store:
+        list(retain.retain(store, retain.bound(store, NO_WINDOW, keep_rows=30)))
+        kept = rows_of(store, EVERYTHING)
+    again()
+    assert plain(old, EVERYTHING) == kept
+
+
+def test_a_link_stays_one(old, again, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    Path(old).rename(disk / "real.duckdb")
+    Path(old).symlink_to(disk / "real.duckdb")
+    assert again()["store"] == str(disk / "real.duckdb")
+    assert Path(old).is_symlink()
+    assert len(plain(old, EVERYTHING)) == 100
+
+
 def test_columns_that_only_the_old_store_has_are_filled_too(old, again):
     again(columns={})
     assert plain(old, "SELECT count(*), count(words) FROM events") == [(100, 100)]
