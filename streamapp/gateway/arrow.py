@@ -120,17 +120,22 @@ class _Rows:
         values = self._taken(rows_to_json(kept, batch.num_rows))
         roles = [column.role for column in kept if column.role]
         if any(column.is_json for column in kept) or len(set(roles)) < len(roles):
-            return self._one_by_one(values, first)
+            return self._one_by_one(values, kept, first)
         return self._stamped(values, {column.role: column for column in kept}, first)
 
-    def _one_by_one(self, values: list[bytes], first: int) -> Iterator[Stamped | Reject]:
+    def _one_by_one(
+        self, values: list[bytes], columns: list[Column], first: int
+    ) -> Iterator[Stamped | Reject]:
+        no_json = {
+            n: why for column in columns if column.is_json for n, why in column.refused.items()
+        }
         source, received_us, bytes_max, trace = self._making
         one = partial(
             stamp, source=source, received_us=received_us, bytes_max=bytes_max, trace=trace
         )
-        for row, value in enumerate(values, first):
+        for n, value in enumerate(values):
             try:
-                yield one(value, id_if_none=f"{self._id_prefix}-{row}")
+                yield no_json.get(n) or one(value, id_if_none=f"{self._id_prefix}-{first + n}")
             except Reject as error:
                 yield error
 

@@ -18,11 +18,15 @@ ZSTD_WINDOW_BYTES_MAX = 8 << 20
 #: Compressed bytes inflated between two looks at the limit.  zstd's densest block is 4 bytes for
 #: 128 KiB, so one step can overshoot by 8 MiB; zlib's by 0.3 MiB.
 _STEP_BYTES = 256
+#: Each opens a decompressor, and may be of nothing.
+_FRAMES_MAX = 1_000
 _UTF8_NAMES = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
-async def read_body(request: web.Request, config: GatewayConfig, lease: Lease) -> bytes:
-    """The whole body, decompressed.
+async def read_body(
+    request: web.Request, config: GatewayConfig, lease: Lease, bytes_max: int | None = None
+) -> bytes:
+    """The whole body, decompressed; ``bytes_max`` of a request that needs less than others.
 
     Raises:
         ProblemError: 413 too large as sent or as decompressed (answered without reading the rest),
@@ -30,12 +34,13 @@ async def read_body(request: web.Request, config: GatewayConfig, lease: Lease) -
     """
     headers, content = request.headers, request.content
     coding = _coding(headers.get("Content-Encoding", ""))
-    body = _Body(config.body_bytes_max, lease, coding)
+    limit = min(config.body_bytes_max, bytes_max or config.body_bytes_max)
+    body = _Body(limit, lease, coding)
     declared = headers.get("Content-Length")  # digits: the parser has seen to that
-    if declared is not None and int(declared) > config.body_bytes_max:
+    if declared is not None and int(declared) > limit:
         raise body.too_large(f"the body has {int(declared):,} bytes")
     if "Expect" in headers:
-        await _continue(request)
+        await answer_expect(request)
     try:
         if content.is_eof():  # small bodies came with their headers
             body.feed(content.read_nowait())
@@ -61,7 +66,8 @@ async def defer_continue(_: web.Request) -> None:
     """The routes' Expect handler: ``100 Continue`` waits until ``read_body`` wants the body."""
 
 
-async def _continue(request: web.Request) -> None:
+async def answer_expect(request: web.Request) -> None:
+    """Say ``100 Continue`` to who waits for it, 417 to who expects anything else."""
     if request.headers["Expect"].lower() != "100-continue":
         raise ProblemError(
             417, "request.expect", "only Expect: 100-continue is known", "leave Expect out"
@@ -102,13 +108,14 @@ class _Coding:
         self.name = name
         self._open = open_
         self._inflater = open_()
+        self._frames = 1
 
     def inflate(self, data: bytes) -> bytes:
         """Decompress a few bytes; the caller keeps steps small, for the output knows no bound."""
         pieces = []
         while data:
             if self._inflater.eof:
-                self._inflater = self._open()
+                self._next()
             try:
                 pieces.append(self._inflater.decompress(data))
             except (zlib.error, zstandard.ZstdError) as error:
@@ -120,6 +127,17 @@ class _Coding:
                 ) from None
             data = self._inflater.unused_data
         return b"".join(pieces)
+
+    def _next(self) -> None:
+        self._frames += 1
+        if self._frames > _FRAMES_MAX:
+            raise ProblemError(
+                400,
+                "request.encoding",
+                f"the body has more than {_FRAMES_MAX:,} {self.name} frames",
+                "compress it as one",
+            )
+        self._inflater = self._open()
 
     def end(self) -> None:
         if not self._inflater.eof:
@@ -161,7 +179,7 @@ class _Body:
             413,
             "request.too_large",
             f"{what}; {self._bytes_max:,} bytes are taken at most",
-            "send it in parts, or raise STREAMAPP_BODY_BYTES_MAX",
+            "send less at a time; STREAMAPP_BODY_BYTES_MAX and _EVENT_BYTES_MAX set the limits",
         )
 
     def _keep(self, data: bytes) -> None:

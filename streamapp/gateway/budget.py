@@ -41,7 +41,7 @@ class Lease:
             raise ProblemError(
                 429,
                 "gateway.busy",
-                f"the log is behind: {budget.events:,} events ({budget.bytes:,} bytes) wait for it",
+                f"{budget.events:,} events and {budget.bytes:,} bytes of bodies are in flight",
                 "wait and send it again; STREAMAPP_INFLIGHT_EVENTS_MAX sets the limit",
                 RETRY_AFTER,
             )

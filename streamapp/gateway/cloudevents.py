@@ -19,14 +19,16 @@ from multidict import CIMultiDictProxy
 
 from streamapp.core.errors import Reject
 from streamapp.core.event import open_envelope
+from streamapp.core.slice import Headers
 from streamapp.gateway.idempotency import unquoted
 from streamapp.gateway.problem import SERVER, ProblemError
 from streamapp.gateway.split import unknown_media
-from streamapp.gateway.stamp import Stamped
+from streamapp.gateway.stamp import Stamped, too_large
 
 StampOne = Callable[..., Stamped]
 REQUIRED = ("specversion", "id", "source", "type")
 _PREFIX = "ce-"
+RECORD_PREFIX = "ce_"
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _NAME = re.compile(r"[a-z0-9]{1,64}")
 #: What a String must not have (core specification, section 3.1).
@@ -35,6 +37,7 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uff
 _ORIGIN = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?")
 _value = msgspec.json.Decoder(str | bool | int | None)
 _text = msgspec.json.Decoder(str | None)
+_ATTRIBUTES_BYTES_MAX = 64 << 10
 _NO_DATA = b"{}"
 
 
@@ -98,6 +101,27 @@ def binary_attributes(headers: CIMultiDictProxy[str], *, whole: bool) -> dict[st
     return _checked(attributes, whole=whole)
 
 
+def record_attributes(headers: Headers) -> dict[str, str] | None:
+    """The ``ce_*`` headers of a Kafka record without prefix (Kafka binding 3.2); None without any.
+
+    One that says no version is of ours.
+
+    Raises:
+        Reject: ``event.specversion``, ``event.header``, ``event.attribute``.
+    """
+    attributes: dict[str, str] = {}
+    for header, value in headers:
+        if header.startswith(RECORD_PREFIX):
+            name = _attribute_name(header.removeprefix(RECORD_PREFIX))
+            if name in attributes:
+                raise Reject("event.header", f"{header} comes twice", "send it once")
+            try:
+                attributes[name] = value.decode()
+            except UnicodeDecodeError:
+                raise Reject("event.header", f"{header} is not UTF-8", "encode it so") from None
+    return _checked({"specversion": "1.0"} | attributes, whole=False) if attributes else None
+
+
 def stamp_binary(one: StampOne, body: bytes, headers: CIMultiDictProxy[str]) -> Stamped:
     """The record of an event in binary mode, by ``stamp.stamp`` with its other arguments bound.
 
@@ -110,13 +134,17 @@ def stamp_binary(one: StampOne, body: bytes, headers: CIMultiDictProxy[str]) -> 
     return one(body, attributes=attributes, content_type=headers.get("Content-Type", ""))
 
 
-def stamp_envelope(one: StampOne, value: bytes) -> Stamped:
+def stamp_envelope(one: StampOne, value: bytes, bytes_max: int) -> Stamped:
     """The record of an event in structured mode, the same that binary mode makes of it.
+
+    ``bytes_max`` is of the data; base64 and the attributes may add to it.
 
     Raises:
         Reject: as ``stamp`` does, and ``event.specversion``, ``event.attribute``,
             ``event.datacontenttype``.
     """
+    if len(value) > bytes_max * 4 // 3 + _ATTRIBUTES_BYTES_MAX:
+        raise too_large(value, bytes_max)
     members, data = open_envelope(value)
     said = {
         _attribute_name(name): _json_text(name, raw)

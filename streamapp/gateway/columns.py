@@ -23,6 +23,7 @@ _JSON_TEXT = frozenset({"payload", "attachments"})
 _TIME_FIRST_S, _TIME_NEXT_S = -62_135_596_800, 253_402_300_800
 _PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _encode = msgspec.json.Encoder().encode
+_json = msgspec.json.Decoder(msgspec.Raw)
 
 
 @dataclass(slots=True)
@@ -188,8 +189,16 @@ def _read_duration(name: str, role: str | None, array: pa.Array) -> Column:
 def _read_json(name: str, role: str | None, array: pa.Array) -> Column:
     if not is_text(array.type):
         return _read_other(name, role, array)
-    cells = [None if text is None else msgspec.Raw(text.encode()) for text in _objects(array)]
-    return Column(name, role, cells, is_json=True)
+    column = Column(name, role, [], is_json=True)
+    for row, text in enumerate(_objects(array)):
+        try:
+            column.cells.append(None if text is None else _json.decode(text))
+        except (msgspec.DecodeError, RecursionError):  # pasted, it would say more than one value
+            column.cells.append(None)
+            column.refused[row] = Reject(
+                "event.json", f"{name} holds text that is not JSON", "write one JSON value"
+            )
+    return column
 
 
 def _read_other(name: str, role: str | None, array: pa.Array) -> Column:

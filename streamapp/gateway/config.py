@@ -37,6 +37,11 @@ class GatewayConfig:
     #: Who may deliver webhooks, by name.
     webhooks: Mapping[str, Source] = field(default_factory=dict)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host in {"127.0.0.1", "::1", "localhost"}
+
     @classmethod
     def of(
         cls, settings: Settings, webhooks: Mapping[str, Source] | None = None

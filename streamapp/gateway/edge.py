@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -16,6 +17,11 @@ from streamapp.gateway.problem import RETRY_AFTER, ProblemError, problem_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CLIENT_LEFT = "499"  # nginx's code for it; nobody reads the answer
+#: Addresses, and names that no DNS server decides about; HTTP/1.0 sends none.
+_LOCAL_HOST = re.compile(
+    r"(([A-Za-z0-9-]+\.)*localhost|[0-9]+(\.[0-9]+){3}|\[[0-9A-Fa-f:.]+\])?(:[0-9]*)?",
+    re.IGNORECASE,
+)
 _log = logging.getLogger("streamapp.gateway")
 
 
@@ -99,7 +105,8 @@ class Edge:
                 503, "gateway.draining", "the gateway is stopping", "send it again", RETRY_AFTER
             )
         if self._expected and by_token:
-            given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+            scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+            given = f"{scheme.title()} {credentials}".encode(errors="surrogateescape")
             if not hmac.compare_digest(given, self._expected):
                 raise ProblemError(
                     401,
@@ -108,7 +115,22 @@ class Edge:
                     "send Authorization: Bearer with the value of STREAMAPP_TOKEN",
                     {"WWW-Authenticate": 'Bearer realm="streamapp"'},
                 )
-        # A page in the user's browser must not feed a gateway on the user's machine.
+        self._require_no_page(request, by_token=by_token)
+
+    def _require_no_page(self, request: web.Request, *, by_token: bool) -> None:
+        """A page in the user's browser must not reach a gateway on the user's machine.
+
+        It may come from another site, or under a name of its own that leads here (DNS rebinding).
+        """
+        config = self._gateway.config
+        host = request.headers.get("Host", "")
+        if config.is_local and not config.token and by_token and not _LOCAL_HOST.fullmatch(host):
+            raise ProblemError(
+                403,
+                "request.host",
+                f"Host is {host[:120]!r}, no name of this machine",
+                "use http://127.0.0.1, or set STREAMAPP_TOKEN",
+            )
         if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
             raise ProblemError(
                 403, "request.origin", "browsers may not send from other sites", "use a client"

@@ -70,23 +70,30 @@ class Bodies:
         Raises:
             ProblemError: 422 this process saw the key with another body.
         """
-        name = _digest(f"{source}\0{key}".encode())
-        claim = Claim(self, name, _digest(body))
-        if self._bodies.get(name, claim.body) != claim.body:
+        claim = Claim(self, _digest(f"{source}\0{key}".encode()), _digest(body))
+        self._require(claim)
+        return claim
+
+    def keep(self, claim: "Claim") -> None:
+        """Remember a claim; the one kept longest ago goes when there are too many.
+
+        Raises:
+            ProblemError: 422 another body's was kept since it was checked.
+        """
+        self._require(claim)
+        self._bodies[claim.name] = claim.body
+        self._bodies.move_to_end(claim.name)
+        if len(self._bodies) > self._keys_max:
+            self._bodies.popitem(last=False)
+
+    def _require(self, claim: "Claim") -> None:
+        if self._bodies.get(claim.name, claim.body) != claim.body:
             raise ProblemError(
                 422,
                 "request.idempotency_key",
                 "this Idempotency-Key came with another body before",
                 "send a new key with a new body, and the same one with a repeat",
             )
-        return claim
-
-    def keep(self, claim: "Claim") -> None:
-        """Remember a claim; the one kept longest ago goes when there are too many."""
-        self._bodies[claim.name] = claim.body
-        self._bodies.move_to_end(claim.name)
-        if len(self._bodies) > self._keys_max:
-            self._bodies.popitem(last=False)
 
 
 class Claim:

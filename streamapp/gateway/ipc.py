@@ -17,6 +17,8 @@ from streamapp.gateway.problem import ProblemError
 COLUMNS_MAX = 1_000
 #: Schema, dictionaries and record batches of one body, beside one batch for every event.
 MESSAGES_MAX = 1_000
+#: Columns times batches: each costs some 10 us, however few rows it has.
+ARRAYS_MAX = 100_000
 #: It reads types nested 64 deep at most, which is what an event's JSON may be.
 _OPTIONS = pa.ipc.IpcReadOptions(use_threads=False)
 #: What pyarrow raises on bytes that are not what they should be: KeyError for a type it knows no
@@ -27,10 +29,11 @@ BROKEN = (
 
 
 class Size(NamedTuple):
-    """What a stream holds: ``nbytes`` of buffers, decompressed."""
+    """What a stream holds: ``nbytes`` of buffers, decompressed; ``arrays`` of all its batches."""
 
     rows: int
     nbytes: int
+    arrays: int
 
 
 def measure(body: bytes, *, events_max: int, bytes_max: int) -> Size:
@@ -39,25 +42,33 @@ def measure(body: bytes, *, events_max: int, bytes_max: int) -> Size:
     Raises:
         ProblemError: 413 too many or too much, 400 no Arrow IPC stream.
     """
-    rows = nbytes = 0
+    rows = nbytes = arrays = 0
+    source = pa.BufferReader(body)
     try:
-        for count, message in enumerate(pa.ipc.MessageReader.open_stream(pa.py_buffer(body))):
+        for count, message in enumerate(pa.ipc.MessageReader.open_stream(source)):
             if count > events_max + MESSAGES_MAX:
                 raise too_large("more messages than events may be", "send larger record batches")
             if message.type not in {"record batch", "dictionary batch"}:
                 continue
             more = _message_size(message)
             nbytes += more.nbytes
+            arrays += more.arrays
             rows += more.rows if message.type == "record batch" else 0
             if rows > events_max:
                 raise too_large(f"more than {events_max:,} rows", "send them in several requests")
+            if arrays > ARRAYS_MAX:
+                raise too_large(
+                    f"more than {ARRAYS_MAX:,} columns of batches", "send larger record batches"
+                )
             if nbytes > bytes_max:
                 raise too_large(
                     f"more than {bytes_max:,} bytes once decompressed", "send it in parts"
                 )
+        if source.tell() < len(body):
+            raise ValueError("bytes follow the end of the stream")
     except BROKEN as error:
         raise broken(error) from None
-    return Size(rows, nbytes)
+    return Size(rows, nbytes, arrays)
 
 
 def batches(body: bytes) -> Iterator[pa.RecordBatch]:
@@ -117,7 +128,8 @@ def _message_size(message: Any) -> Size:
         nbytes += length
     if rows < 0:
         raise ValueError("a batch of negative length")
-    return Size(rows, nbytes)
+    arrays = _child(metadata, header, 1)
+    return Size(rows, nbytes, _uint32(metadata, arrays) if arrays else 0)
 
 
 def _field(data: memoryview, table: int, number: int) -> int:

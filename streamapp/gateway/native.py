@@ -113,7 +113,7 @@ class Native:
             outcomes = self._outcomes(request, body, target, lease, key)
             reports, good = await self._reported(outcomes)
             if claim and good:
-                claim.keep()
+                claim.keep()  # nothing is awaited from here until they are sent
             if waits:
                 await self._send(target, good)
             else:
@@ -154,7 +154,7 @@ class Native:
         if mode is Mode.BINARY:
             return _each(pieces, lambda _, value: stamp_binary(one, value, headers))
         if mode is not None:
-            return _each(pieces, lambda _, value: stamp_envelope(one, value))
+            return _each(pieces, lambda _, value: stamp_envelope(one, value, bytes_max))
         return _each(pieces, lambda line, value: one(value, id_if_none=key and f"{key}-{line}"))
 
     async def _reported(

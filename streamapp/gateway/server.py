@@ -20,7 +20,6 @@ from streamapp.transport.clients import Admin, Members, Producer, Reader
 
 #: Share of the drain's time for requests and accepted events; the rest is for closing.
 _WORK_SHARE = 0.75
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _log = logging.getLogger("streamapp.gateway")
 
 
@@ -70,7 +69,7 @@ async def serve(
                 stack.push_async_callback(drain.stop, client)
         listener, url = await stack.enter_async_context(listening(app, config))
         stack.enter_context(_signals(gateway.life))
-        if config.host not in _LOOPBACK and not config.token:
+        if not config.is_local and not config.token:
             _log.warning("%s takes events from its whole network: set STREAMAPP_TOKEN", url)
         if on_ready is not None:
             on_ready(url)

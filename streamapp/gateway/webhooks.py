@@ -14,6 +14,7 @@ from aiohttp import web
 
 from streamapp.core.errors import Refuse, Reject
 from streamapp.gateway.body import defer_continue, media_type, read_body
+from streamapp.gateway.budget import Budget
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.problem import ProblemError, json_response
 from streamapp.gateway.signatures import Headers
@@ -25,6 +26,10 @@ from streamapp.gateway.trace import trace_headers
 #: Not asked for the bearer token: a signature says who it is.
 PATH = "/webhooks/{source}"
 _FORM = "application/x-www-form-urlencoded"
+#: A form writes a byte with three, and may have a few other fields.
+_FORM_TIMES, _FORM_BYTES = 3, 4096
+#: What strangers may hold, of what all requests may: a body is there before its signature fits.
+_UNPROVEN_SHARE = 0.25
 _GITHUB_EVENT = "X-GitHub-Event"
 #: What the event's own fields cannot hold is still a payload.
 _NO_EVENT = frozenset({"event.shape", "event.field", "event.time"})
@@ -53,6 +58,9 @@ class Webhooks:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._unproven = Budget(
+            events_max=0, bytes_max=int(gateway.config.inflight_bytes_max * _UNPROVEN_SHARE)
+        )
 
     async def receive(self, request: web.Request) -> web.Response:
         """One delivery; 404 for a source that is not declared, before anything is read."""
@@ -66,10 +74,8 @@ class Webhooks:
                 "declare [webhooks.NAME] in streamapp.toml",
             )
         with gateway.budget.lease() as lease:
-            body = await read_body(request, gateway.config, lease)
-            lease.take(events=1)
-            now_us = gateway.clock.now_us()
-            identity = source.verify(request.headers, body, source.keys, now_us / 1_000_000)
+            body, identity = await self._proven(request, source)
+            lease.take(events=1, nbytes=len(body))
             if source.kind == "github" and request.headers.get(_GITHUB_EVENT) == "ping":
                 return json_response({"status": "pong", "id": identity})
             try:
@@ -89,6 +95,17 @@ class Webhooks:
                 "offset": outcome.offset,
             }
         )
+
+    async def _proven(self, request: web.Request, source: Source) -> tuple[bytes, str]:
+        """A body that its source signed, and the delivery's id."""
+        gateway = self._gateway
+        bytes_max = gateway.target(source.topic).event_bytes_max
+        if media_type(request.headers.get("Content-Type", "")) == _FORM:
+            bytes_max = _FORM_TIMES * bytes_max + _FORM_BYTES
+        with self._unproven.lease() as lease:
+            body = await read_body(request, gateway.config, lease, bytes_max)
+            now_s = gateway.clock.now_us() / 1_000_000
+            return body, source.verify(request.headers, body, source.keys, now_s)
 
     def _stamped(self, source: Source, identity: str, payload: bytes, headers: Headers) -> Stamped:
         members = _members_of(payload)
@@ -148,6 +165,10 @@ def _members_of(payload: bytes) -> Mapping[str, msgspec.Raw]:
 def _kind(source: Source, members: Mapping[str, msgspec.Raw], headers: Headers) -> str:
     if source.kind == "github":
         event, action = headers.get(_GITHUB_EVENT, ""), _text(members, "action")
+        if not event.isprintable():  # what is not UTF-8 is not
+            raise ProblemError(
+                400, "webhook.header", f"{_GITHUB_EVENT} is not printable", "send an event's name"
+            )
         return f"{event}.{action}" if event and action else event
     return _text(members, source.type_field)
 

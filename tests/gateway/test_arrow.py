@@ -309,6 +309,7 @@ BAD = {
         413,
         "request.too_large",
     ),
+    "two streams": (lambda: 2 * stream(pa.table({"a": [1]})), 400, "event.arrow"),
     "no row": (lambda: stream(pa.table({"a": pa.nulls(0)})), 400, "request.empty"),
     "nothing": (lambda: b"", 400, "request.empty"),
     "json": (lambda: b'{"message":"x"}', 400, "event.arrow"),

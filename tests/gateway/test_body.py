@@ -104,7 +104,7 @@ async def test_a_zstd_window_that_would_take_too_much_memory_is_refused(gate):
 
 
 async def test_a_declared_body_that_is_too_large_is_refused_before_it_is_sent(gate):
-    request = b"POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 104857600\r\n\r\n"
+    request = b"POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n"
     answer = await gate.raw(request, until=b"request.too_large")
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"104,857,600" in answer
@@ -112,7 +112,7 @@ async def test_a_declared_body_that_is_too_large_is_refused_before_it_is_sent(ga
 
 @pytest.mark.parametrize("length", [b"9" * 30, b"9" * 5_000, b"-1", b"many"])
 async def test_a_length_that_is_none_is_a_bad_request(gate, length):
-    request = b"POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: %b\r\n\r\n"
+    request = b"POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: %b\r\n\r\n"
     answer = await gate.raw(request % length)
     assert answer.split()[1] == b"400"
 
@@ -149,7 +149,7 @@ async def test_a_large_body_is_taken_whole(start):
 
 
 async def test_continue_is_sent_only_when_the_body_is_wanted(gate):
-    head = b"POST /ingest HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n"
+    head = b"POST /ingest HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n"
     wanted = await gate.raw(head % 16 + b"\r\n", until=b"\r\n\r\n")
     assert wanted.startswith(b"HTTP/1.1 100 Continue")
     refused = await gate.raw(head % (100 * MIB) + b"\r\n", until=b"too_large")
@@ -158,7 +158,7 @@ async def test_continue_is_sent_only_when_the_body_is_wanted(gate):
 
 async def test_a_client_that_is_too_slow_is_told_so(start):
     gate = await start(body_s_max=0.05)
-    request = b'POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{"mess'
+    request = b'POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"mess'
     answer = await gate.raw(request, until=b"request.timeout")
     assert answer.startswith(b"HTTP/1.1 408")
 
@@ -166,7 +166,7 @@ async def test_a_client_that_is_too_slow_is_told_so(start):
 async def begin_body(gate, headers: bytes):
     """A request whose handler is known to wait for its body."""
     reader, writer = await asyncio.open_connection(*gate.address)
-    head = b"POST /ingest HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
+    head = b"POST /ingest HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
     writer.write(head + headers + b"\r\n\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
     return reader, writer

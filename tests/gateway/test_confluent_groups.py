@@ -1,9 +1,11 @@
 """REST consumers as members of their groups, on the embedded log and on Kafka."""
 
 import asyncio
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from aiokafka.errors import UnknownError
 from rest_consumers import EARLIEST, create, fill
 
 from streamapp.core.clock import SYSTEM
@@ -12,6 +14,7 @@ from streamapp.core.slice import Record
 from streamapp.gateway.confluent.instances import Found, Instance, Log, Options
 from streamapp.gateway.confluent.registry import Registry
 from streamapp.transport import TopicSpec
+from streamapp.transport.kafka.members import KafkaMember
 from streamapp.transport.local.groups import Groups
 from streamapp.transport.local.lease import Lease
 
@@ -233,6 +236,16 @@ async def test_a_deletion_while_an_instance_connects_comes_after():
     await asyncio.gather(adding, removing)
     await registry.close()
     assert steps == ["started", "stopped"]
+
+
+async def test_a_group_s_name_stays_in_its_line_of_the_log(caplog):
+    async def fails():
+        raise UnknownError("no")
+
+    member = KafkaMember(None, "g\nforged", None)
+    member._coordinator = SimpleNamespace(check_errors=lambda: fails().send(None))
+    assert await member.held() is None
+    assert r"'g\nforged'" in caplog.text
 
 
 @pytest.mark.timeout(300)

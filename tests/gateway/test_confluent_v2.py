@@ -192,6 +192,22 @@ async def test_ce_headers_of_a_record_are_its_attributes(rest):
     )
 
 
+async def test_a_structured_cloudevent_is_the_record_that_it_is_elsewhere(rest):
+    event = {"specversion": "1.0", "id": "e", "source": "/s", "type": "T", "data": {"a": 1}}
+    kind = "application/cloudevents+json"
+    said = [{"key": "content-type", "value": b64(f"{kind}; charset=UTF-8".encode())}]
+    sent = [{"value": event, "headers": said, "partition": 0}]
+    assert (await rest.v2("/topics/events.raw", sent))[0] == 200
+    status, _ = await rest.call("POST", "/events", event, Content_Type=kind)
+    assert status == 200
+    (by_v2,) = await rest.records("events.raw")
+    found = [record for n in range(4) for record in await rest.records("events.raw", n)]
+    (other,) = [record for record in found if record != by_v2]
+    assert (by_v2.value, by_v2.key) == (other.value, other.key) == (b'{"a":1}', b"e")
+    named = [{k: v for k, v in record.headers if k != "ce_time"} for record in (by_v2, other)]
+    assert named[0] == named[1]
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -215,12 +215,14 @@ async def test_what_cannot_begin_is_no_stream(rest):
         "POST", RECORDS, b"{}", Content_Type=JSON, Content_Encoding="gzip"
     )
     assert (status, answer["error_code"]) == (415, 415)
+    status, answer = await rest.call("POST", RECORDS, b"{}", Content_Type=JSON, Expect="foo")
+    assert (status, answer["error_code"]) == (417, 417)
     status, answer = await rest.call("POST", RECORDS, b"{}", Content_Type=JSON, Accept="text/html")
     assert (status, answer["error_code"]) == (406, 406)
 
 
 HEAD = (
-    f"POST {RECORDS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    f"POST {RECORDS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     "Transfer-Encoding: chunked\r\n\r\n"
 ).encode()
 

@@ -27,13 +27,33 @@ async def test_without_the_token_nobody_sends(start, headers, path):
 
 async def test_with_the_token_events_are_taken(start):
     gate = await start(token=TOKEN)
-    assert (await gate.post("/ingest", {"message": "x"}, headers=bearer(TOKEN)))[0] == 200
+    for scheme in ("Bearer", "bearer"):  # RFC 9110, section 11.1
+        headers = {"Authorization": f"{scheme} {TOKEN}"}
+        assert (await gate.post("/ingest", {"message": "x"}, headers=headers))[0] == 200
 
 
 async def test_a_wrong_token_is_told_before_the_body_is_read(start):
     gate = await start(token=TOKEN)
-    request = b"POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"
+    request = b"POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     assert (await gate.raw(request, until=b"request.token")).startswith(b"HTTP/1.1 401")
+
+
+HOSTS = [
+    ("evil.example", 403), ("localhost.evil.example:80", 403), ("127.0.0.1.evil.example", 403),
+    ("xlocalhost", 403), ("localhost:9382", 200), ("LOCALHOST", 200), ("me.localhost", 200),
+    ("127.0.0.1", 200), ("[::1]:1", 200), ("192.168.1.2:80", 200),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+async def test_a_name_that_was_made_to_lead_here_leads_nowhere(start, host, status):
+    """A page whose name is rebound to the loopback is of the same origin as its gateway."""
+    gate = await start()
+    got, problem = await gate.post("/ingest", {"a": 1}, headers={"Host": host})
+    assert (got, problem.get("code")) == (status, "request.host" if status == 403 else None)
+    gate = await start(token=TOKEN)  # which no page has
+    headers = {"Host": host, **bearer(TOKEN)}
+    assert (await gate.post("/ingest", {"a": 1}, headers=headers))[0] == 200
 
 
 async def test_health_and_metrics_ask_for_no_token(start):
@@ -64,9 +84,9 @@ async def test_wrong_paths_and_methods_are_problems(gate, method, path, status, 
 
 async def test_headers_are_bounded_and_the_answer_tells_nothing_of_us(gate, caplog):
     for request in (
-        b"GET /healthz HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (b"x" * 20_000),
-        b"GET /healthz HTTP/1.1\r\nHost: h\r\n" + b"X: x\r\n" * 200 + b"\r\n",
-        b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % (b"x" * 20_000),
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: %b\r\n\r\n" % (b"x" * 20_000),
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X: x\r\n" * 200 + b"\r\n",
+        b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * 20_000),
         b"\x16\x03\x01 this is not HTTP\r\n\r\n",
     ):
         answer = await gate.raw(request)
@@ -80,7 +100,7 @@ async def test_requests_are_counted_by_route_and_never_by_a_clients_word(gate):
     await gate.post("/ingest", {"message": "x"})
     await gate.post("/v1/events/secret-name", [])
     await gate.get("/no/such/path")
-    await gate.raw(b"BREW /ingest HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    await gate.raw(b"BREW /ingest HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     async with gate.http.get(gate.url + "/metrics") as answer:
         assert answer.content_type == "text/plain"
         text = await answer.text()

@@ -92,7 +92,7 @@ async def test_cloudevents_headers_win_over_the_body_and_are_kept(gate):
 
 async def test_a_missing_content_type_counts_as_json(gate):
     body = b'{"message":"x"}'
-    request = b"POST /ingest HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b"
+    request = b"POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
     answer = await gate.raw(request % (len(body), body), until=b"received")
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"Server: streamapp\r\n" in answer

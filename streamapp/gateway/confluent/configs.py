@@ -23,6 +23,7 @@ _KNOWN = frozenset(
         *_STRIMZI,
     }
 )
+_NO_PATH = frozenset("{}")
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -36,6 +37,8 @@ def name_of(config: Mapping[str, Any]) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str) or len(name) > NAME_CHARS_MAX or not name.isprintable():
+        raise _wrong("name", name)
+    if name in {".", ".."} or not _NO_PATH.isdisjoint(name):  # no URL would lead there
         raise _wrong("name", name)
     return name
 
@@ -57,7 +60,7 @@ def options_of(config: Mapping[str, Any], timeout_s_max: float) -> Options:
     if format_ not in FORMATS:
         raise _invalid(f"format {format_[:40]!r} is not one of {', '.join(FORMATS)}")
     reset = config.get("auto.offset.reset") or "latest"
-    if reset not in {"earliest", "latest"}:
+    if reset not in ("earliest", "latest"):  # of any type
         raise _wrong("auto.offset.reset", reset)
     if config.get("isolation.level", "read_uncommitted") != "read_uncommitted":
         raise _invalid("isolation.level: records are read as they are written, uncommitted")

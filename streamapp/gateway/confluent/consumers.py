@@ -28,6 +28,8 @@ from streamapp.gateway.problem import SERVER
 
 TOPICS_MAX = 100
 PARTITIONS_MAX = 1000
+#: Of a request that names topics, partitions or offsets: small ones, decoded in one go.
+BODY_BYTES_MAX = 1 << 20
 _encode = msgspec.json.Encoder().encode
 
 
@@ -99,11 +101,15 @@ class Consumers:
         accepted(request)
         config = await self._body(request, dict[str, Any]) or {}
         options = options_of(config, self._gateway.config.consumer_instance_timeout_s)
+        try:
+            origin = request.url.origin()
+        except ValueError:
+            raise bad_request("Host is no host and port") from None
         group = request.match_info["group"]
         instance = Instance(group, options, self._log(), self._gateway.clock)
         name = await self._registry.add(group, name_of(config), instance)
         path = f"consumers/{quote(group, safe='')}/instances/{quote(name, safe='')}"
-        body = {"instance_id": name, "base_uri": f"{request.url.origin()}/{path}"}
+        body = {"instance_id": name, "base_uri": f"{origin}/{path}"}
         return answer(body, request)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -260,7 +266,7 @@ class Consumers:
     async def _body(self, request: web.Request, kind: type[Any]) -> Any:
         """The body as ``kind``; None when there is none."""
         with self._gateway.budget.lease() as lease:
-            body = await read_body(request, self._gateway.config, lease)
+            body = await read_body(request, self._gateway.config, lease, BODY_BYTES_MAX)
             if not body.strip() or body == b"null":
                 return None
             format_of(request)
@@ -332,7 +338,7 @@ def _body_of(topic: str, partition: int, record: Any, instance: Instance) -> dic
     format_ = instance.options.format
     body = {
         "topic": topic,
-        "key": encode(record.key, format_),
+        "key": encode(record.key, format_, "key"),
         "value": encode(record.value, format_),
         "partition": partition,
         "offset": record.offset,

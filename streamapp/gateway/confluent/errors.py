@@ -27,6 +27,7 @@ KAFKA_FINAL, NO_BROKER = 50002, 50302
 _NUMBERS: dict[str, tuple[int, str]] = {
     "request.token": (UNAUTHENTICATED, ""),
     "request.origin": (FORBIDDEN, ""),
+    "request.host": (FORBIDDEN, ""),
     "topic.internal": (FORBIDDEN, ""),
     "log.forbidden": (FORBIDDEN, "The log does not allow it."),
     "topic.unknown": (NO_TOPIC, "Topic not found."),

@@ -10,6 +10,8 @@ from streamapp.gateway.confluent.errors import BAD_JSON, BAD_PAYLOAD, unprocessa
 
 NULL = msgspec.Raw(b"null")
 _text = msgspec.json.Decoder(str)
+#: As records are taken: numbers of any size.
+_json = msgspec.json.Decoder(msgspec.Raw)
 
 
 def base64_of(text: str) -> bytes:
@@ -52,8 +54,8 @@ def decode(raw: msgspec.Raw, format_: str, where: str) -> bytes | None:
         raise unprocessable(f"{where}: {error}", BAD_PAYLOAD) from None
 
 
-def encode(data: bytes | None, format_: str) -> Any:
-    """Bytes of the log as they stand in an answer.
+def encode(data: bytes | None, format_: str, what: str = "value") -> Any:
+    """Bytes of the log as they stand in an answer; ``what`` they are, for the error.
 
     Raises:
         ConfluentError: 42203 json asked of what is none.
@@ -66,10 +68,11 @@ def encode(data: bytes | None, format_: str) -> Any:
         return data.decode(errors="replace")
     try:
         data.decode()
-        msgspec.json.decode(data)
+        _json.decode(data)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         raise unprocessable(
-            "Conversion of a record to JSON failed: it is none (consume it as binary)", BAD_JSON
+            f"Conversion of a record's {what} to JSON failed: it is none (consume it as binary)",
+            BAD_JSON,
         ) from None
     return msgspec.Raw(data)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streamapp.core.clock import Clock
-from streamapp.core.errors import Retry
+from streamapp.core.errors import Refuse, Retry
 from streamapp.core.slice import RecordLike
 from streamapp.gateway.budget import Lease
 from streamapp.gateway.confluent.errors import (
@@ -29,6 +29,8 @@ _STEP_RECORDS = 1000
 _LOOK_S = 0.5
 _PAUSE_S = 0.02
 _TO_JOIN_S = 0.2
+#: Read by hand beside the group's members, or by a member before the group moved on.
+_OTHERS_TO_COMMIT = frozenset({"group.busy", "group.kind", "group.moved"})
 
 
 class Log(NamedTuple):
@@ -81,6 +83,7 @@ class Instance:
         self._manual: frozenset[Place] = frozenset()
         self._generation: int | None = None
         self._positions: dict[Place, int] = {}
+        self._begun: dict[Place, int] = {}
         self._delivered: dict[Place, int] = {}
         self._turn = 0
         self._used_s = clock.monotonic_s()
@@ -101,10 +104,12 @@ class Instance:
 
     async def close(self, *, commit: bool) -> None:
         """Leave the group; ``commit`` what was delivered if it commits by itself."""
-        if commit:
-            with suppress(Retry):  # it comes again, to another instance
-                await self._auto_commit()
-        await self._member.stop()
+        try:
+            if commit:
+                with suppress(Retry):  # it comes again, to another instance
+                    await self._auto_commit()
+        finally:
+            await self._member.stop()
 
     # -- what it reads
 
@@ -206,7 +211,20 @@ class Instance:
     # -- positions and commits
 
     async def commit(self, offsets: Mapping[Place, int] | None) -> None:
-        """Commit these (each one past the last record done), or what was delivered."""
+        """Commit these (each one past the last record done), or what was delivered.
+
+        Raises:
+            Retry: ``group.moved`` the group took back what was delivered, or no answer.
+            Refuse: ``group.busy`` read by hand, beside members.
+        """
+        if offsets is None and self._delivered and self.topics:
+            held = await self._member.held()
+            if held is None or held.generation != self._generation:
+                raise Retry(
+                    "group.moved",
+                    "the group distributes its partitions anew",
+                    "read again: what was not committed comes again",
+                )
         done = dict(self._delivered if offsets is None else offsets)
         await self._member.commit(done)
         for place, next_ in done.items():
@@ -266,8 +284,13 @@ class Instance:
                 await self._auto_commit()
 
     async def _auto_commit(self) -> None:
-        if self.options.auto_commit and self._delivered:
+        if not self.options.auto_commit or not self._delivered:
+            return
+        try:
             await self.commit(None)
+        except (Refuse, Retry) as error:
+            if error.code not in _OTHERS_TO_COMMIT:
+                raise
 
     async def _sweep(self, places: list[Place], bytes_max: int, lease: Lease) -> Found:
         """What there is now, of one partition after the other, another one first each time."""
@@ -294,16 +317,24 @@ class Instance:
         return found
 
     async def _position(self, places: Collection[Place]) -> None:
-        """Where to begin: where the group committed, or as ``auto.offset.reset`` says."""
+        """Where to begin: where the group committed, or as ``auto.offset.reset`` says.
+
+        That is said once and kept: the end is elsewhere when the group has moved a partition.
+        """
         fresh = [place for place in places if place not in self._positions]
         if not fresh:
             return
         committed = await self.committed()
         for place in fresh:
             begin, end = await self._log.reader.bounds(*place)
-            reset = begin if self.options.reset == "earliest" else end
-            known = committed.get(place, -1)
-            self._positions[place] = known if begin <= known <= end else reset
+            at = committed.get(place, -1)
+            if not begin <= at <= end:
+                reset = begin if self.options.reset == "earliest" else end
+                at = min(max(self._begun.setdefault(place, reset), begin), end)
+                self._delivered[place] = at
+            self._positions[place] = at
+        with suppress(Retry):
+            await self._auto_commit()
 
     async def _news(self, places: Collection[Place], wait_s_max: float, cut: asyncio.Event) -> None:
         """Wait until there is a record to read, or ``cut`` or ``closing`` is set."""

@@ -6,7 +6,8 @@ clients; topics that are not declared take any bytes.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from streamapp.core.errors import Reject, Retry
 from streamapp.core.slice import Headers
 from streamapp.gateway.budget import Lease
+from streamapp.gateway.cloudevents import RECORD_PREFIX, record_attributes, stamp_envelope
 from streamapp.gateway.confluent.directory import Directory, no_partition
 from streamapp.gateway.confluent.errors import (
     BAD_PAYLOAD,
@@ -29,7 +31,6 @@ from streamapp.transport.clients import Address, Outgoing
 #: Kafka's times are 64 bits of milliseconds; this is some 285,000 years.
 TIMESTAMP_MS_MAX = 1 << 53
 _EVENTS_PER_TURN = 128
-_CE = "ce_"
 _key = msgspec.json.Decoder(str)
 
 Outcome = Address | ConfluentError
@@ -119,22 +120,25 @@ class Producing:
         """The record stamped; its own partition, key and time win."""
         if record.value is None:
             raise ConfluentError(BAD_PAYLOAD, f"{to.name} takes events, and null is none")
+        one = partial(
+            stamp,
+            source=f"/topics/{to.name}",
+            received_us=self._gateway.clock.now_us(),
+            bytes_max=to.event_bytes_max,
+            id_if_none=identity,
+            trace=trace,
+        )
         try:
-            stamped = stamp(
-                record.value,
-                source=f"/topics/{to.name}",
-                received_us=self._gateway.clock.now_us(),
-                bytes_max=to.event_bytes_max,
-                id_if_none=identity,
-                attributes=_attributes(record),
-                trace=trace,
-            ).record
+            if _is_envelope(record.headers):
+                stamped = stamp_envelope(one, record.value, to.event_bytes_max).record
+            else:
+                stamped = one(record.value, attributes=record_attributes(record.headers)).record
         except Reject as error:
             raise ConfluentError(BAD_PAYLOAD, f"{error.code}: {error}") from None
         others = [
             (name, value)
             for name, value in record.headers
-            if not name.startswith(_CE) and name != "content-type"
+            if not name.startswith(RECORD_PREFIX) and name != "content-type"
         ]
         return Outgoing(
             stamped.value,
@@ -145,15 +149,10 @@ class Producing:
         )
 
 
-def _attributes(record: Outgoing) -> Mapping[str, str] | None:
-    """CloudEvents attributes among the record's headers (Kafka binding, binary mode)."""
-    named = [(name, value) for name, value in record.headers if name.startswith(_CE)]
-    if not named:
-        return None
-    try:
-        return {name[len(_CE) :]: value.decode() for name, value in named}
-    except UnicodeDecodeError:
-        raise ConfluentError(BAD_PAYLOAD, "a ce_ header is not UTF-8") from None
+def _is_envelope(headers: Headers) -> bool:
+    """Whether the value is a CloudEvent in structured mode (Kafka binding 3.3)."""
+    said = next((value for name, value in headers if name == "content-type"), b"")
+    return said.partition(b";")[0].strip().lower() == b"application/cloudevents+json"
 
 
 def _plain(key: bytes) -> bytes:

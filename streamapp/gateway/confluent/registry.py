@@ -51,9 +51,10 @@ class Registry:
             raise ConfluentError(TOO_MANY, told, RETRY_AFTER)
         self._instances[key] = instance  # before the wait, so that nobody takes the name
         try:
-            await instance.start()
+            async with instance.lock:  # a deletion meanwhile comes after
+                await instance.start()
         except BaseException:
-            del self._instances[key]
+            self._instances.pop(key, None)
             raise
         if self._reaper is None:
             self._reaper = asyncio.create_task(self._reap_all())

@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from streamapp.core.errors import Halt, Retry, StreamappError
-from streamapp.gateway.body import defer_continue, media_type, read_body
+from streamapp.gateway.body import answer_expect, defer_continue, media_type, read_body
 from streamapp.gateway.confluent.clusters import CLUSTER
 from streamapp.gateway.confluent.directory import Directory
 from streamapp.gateway.confluent.errors import (
@@ -74,9 +74,8 @@ class Records:
         _check(request)
         if request.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
             raise ConfluentError(415, "a stream of records is taken without Content-Encoding")
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
+        if "Expect" in request.headers:
+            await answer_expect(request)
         cluster = (await self._directory.cluster()).id
         to = await self._producing.destination(request.match_info["topic"])
         return await _Stream(self._gateway, self._producing, request, to, cluster).run()

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.conn import AIOKafkaConnection, collect_hosts
+from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
@@ -33,6 +33,7 @@ from streamapp.transport.kafka.errors import (
     translated,
     unknown_topic,
 )
+from streamapp.transport.kafka.rebound import rebound
 from streamapp.transport.security import PLAINTEXT, Security
 
 Answer = TypeVar("Answer")
@@ -64,6 +65,22 @@ def _quietly() -> Iterator[None]:
         yield
     finally:
         _ours.reset(token)
+
+
+async def _bootstrap(client: AIOKafkaClient) -> None:
+    """As aiokafka's, which leaves its connection open when it is cancelled while that hangs."""
+    made: list[AIOKafkaConnection] = []
+
+    async def create(*arguments: Any, **options: Any) -> AIOKafkaConnection:
+        made.append(await create_conn(*arguments, **options))
+        return made[-1]
+
+    try:
+        await rebound(AIOKafkaClient.bootstrap, create_conn=create)(client)
+    except BaseException:
+        for connection in made:
+            connection.close()
+        raise
 
 
 class Connection:
@@ -98,7 +115,7 @@ class Connection:
         try:
             with _quietly():
                 async with asyncio.timeout(PATIENCE_S_MAX):
-                    await client.bootstrap()
+                    await _bootstrap(client)
         except (KafkaError, OSError, TimeoutError) as error:
             await client.close()
             raise await self._why("a first connection") from error

@@ -168,7 +168,7 @@ class KafkaMember:
             if is_final(error):
                 what = f"group {self._group[:120]!r}"
                 raise translated(error, what, self._connection.url) from error
-            _log.warning("group %s: %s", self._group, error)
+            _log.warning("group %r: %s", self._group, error)
 
     async def _commit_alone(self, offsets: Mapping[tuple[str, int], int]) -> None:
         by_topic: dict[str, list[tuple[int, int, str]]] = {}
