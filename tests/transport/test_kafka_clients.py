@@ -387,28 +387,3 @@ async def test_a_broker_that_once_gives_nothing_of_what_is_there_is_asked_again(
     monkeypatch.setattr(reader._connection, "ask_leader", once_silent)
     assert [r.value for r in (await reader.read(topic, 0, 0)).records] == [b"v"]
     assert len(asked) == 2
-
-
-async def test_a_start_that_is_given_up_leaves_no_connection_open(kafka, monkeypatch):
-    """The broker takes the connection, says its versions, and then nothing more."""
-    made, asked = [], asyncio.Event()
-    create = connection.create_conn
-
-    async def silent(*arguments, **options):
-        found = await create(*arguments, **options)
-
-        async def never(_request):
-            asked.set()
-            await asyncio.Event().wait()
-
-        monkeypatch.setattr(found, "send", never)
-        made.append(found)
-        return found
-
-    monkeypatch.setattr(connection, "create_conn", silent)
-    starting = asyncio.create_task(open_reader(kafka.url).start())
-    await asked.wait()
-    starting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await starting
-    assert [one.connected() for one in made] == [False]
