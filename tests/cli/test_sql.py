@@ -108,7 +108,8 @@ class Terminal:
             stderr=theirs,
             start_new_session=True,
             preexec_fn=_take_terminal,  # noqa: PLW1509  # Ctrl-C needs it
-            env=os.environ | {"TERM": "xterm", "NO_COLOR": "1"},
+            env={name: value for name, value in os.environ.items() if name != "COLUMNS"}
+            | {"TERM": "xterm", "NO_COLOR": "1"},
         )
         os.close(theirs)
         self._text = ""

@@ -79,7 +79,7 @@ def test_threads_race_only_in_the_readers_copies(tmp_path):
     assert torn == 0
     assert accepted > 1000
     seen = run(command, TSAN_OPTIONS="exitcode=66")
-    assert seen.returncode == 66
+    assert seen.returncode != 0
     assert "data race" in seen.stderr
 
 

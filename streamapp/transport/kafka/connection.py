@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MethodType
 from typing import Any, TypeVar
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
@@ -123,6 +124,18 @@ class Connection:
             await client.close()
             raise
         self._client = client
+        client._get_conn = MethodType(  # noqa: SLF001
+            rebound(AIOKafkaClient._get_conn, create_conn=self._connect),  # noqa: SLF001
+            client,
+        )
+
+    async def _connect(self, *arguments: Any, **options: Any) -> AIOKafkaConnection:
+        """As aiokafka's; one that comes about while the client closes would never be closed."""
+        made = await create_conn(*arguments, **options)
+        if self._client is None:
+            made.close()
+            raise KafkaConnectionError("the client was closed meanwhile")
+        return made
 
     async def stop(self) -> None:
         """Close every connection."""
