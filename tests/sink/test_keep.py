@@ -33,6 +33,17 @@ def test_the_copy_is_a_store_that_goes_on(make, store, open_store, tmp_path):
     assert rows_of(copy, "SELECT count(*) FROM latest") == [(100,)]
 
 
+def test_a_path_that_no_system_takes_is_refused(store, tmp_path):
+    impossible = tmp_path / ("x" * 300)
+    for attempt in (
+        lambda: list(keep.backup(store.reader, impossible, window=NO_WINDOW)),
+        lambda: keep.opened(str(impossible)).__enter__(),
+        lambda: list(of_store(store, NO_WINDOW)["backup"]({"target": str(impossible)})),
+    ):
+        with pytest.raises(Refuse, match="cannot look at"):
+            attempt()
+
+
 def test_the_dedup_window_of_the_copy_knows_the_same_ids(make, open_store, path, tmp_path):
     store = open_store(path)
     store.write([make.record(0, 5000)])

@@ -121,6 +121,20 @@ def test_velocity_of_a_conversation(make, talk):
     assert make.rows(talk(*STAGES), "SELECT count(*) FROM velocity('nobody')") == [(0,)]
 
 
+def test_a_number_is_taken_for_the_text_that_it_is_written_as(make, open_store):
+    """DuckDB would compare as numbers: '7', '07' and '7.4' were all 7."""
+    store = open_store(columns={name: STAGES[name] for name in ("velocity", "interrupt")})
+    events = [
+        make.event(n) | {"conversation": name} for n, name in enumerate(("7", "07", "7.4", "c"))
+    ]
+    extra = {
+        "velocity": pa.array([1.0] * 4, pa.float32()),
+        "interrupt": pa.array([0] * 4, pa.int32()),
+    }
+    store.write([make.record(0, 4, events, stages=False, extra=extra)])
+    assert make.rows(store, "SELECT source_offset FROM velocity(7)") == [(0,)]
+
+
 def test_a_workflow_without_stages_has_what_needs_none(talk):
     store = talk()
     assert names_of(store, "conversations") == [
