@@ -137,22 +137,6 @@ def test_near_leaves_the_event_itself_out(make, opened, fill, rows_max):
     assert "id-3" not in {name for name, _ in found}
 
 
-def test_near_of_an_id_that_two_sources_have_is_of_the_first_of_them(make, opened):
-    store, vectors = opened(), vectors_of(3, 4)
-    for n, topic in enumerate(("b", "a")):
-        extra = {"embedding": vector_column(vectors[2 * n : 2 * n + 2])}
-        events = [
-            make.event(k, name=name) | {"source": topic}
-            for k, name in enumerate(("7", f"of-{topic}"))
-        ]
-        store.write([make.record(0, 2, events, stages=False, extra=extra, topic=topic)])
-    query = vectors[2] / np.linalg.norm(vectors[2])  # of topic a
-    [(cosine,)] = make.rows(store, "SELECT cosine FROM near(7, 3) WHERE id = 'of-a'")
-    assert cosine == pytest.approx(
-        float(query @ (vectors[3] / np.linalg.norm(vectors[3]))), abs=1e-5
-    )
-
-
 def test_other_sizes_of_vectors(make, open_store, fill):
     store = open_store(columns={"embedding": pa.list_(pa.float32(), 3)}, search=Search())
     fill(store, vectors_of(1, 20, 3))

@@ -135,6 +135,16 @@ def test_a_number_is_taken_for_the_text_that_it_is_written_as(make, open_store):
     assert make.rows(store, "SELECT source_offset FROM velocity(7)") == [(0,)]
 
 
+def test_near_of_an_id_that_two_sources_have_is_of_the_first_of_them(make, open_store):
+    store = open_store(columns={"embedding": pa.list_(pa.float32(), 2)})
+    for topic, own in (("b", [1.0, 0.0]), ("a", [0.0, 1.0])):
+        events = [make.event(n, name=name, source=topic) for n, name in enumerate(("7", topic))]
+        extra = {"embedding": pa.array([own, [0.6, 0.8]], pa.list_(pa.float32(), 2))}
+        store.write([make.record(0, 2, events, stages=False, extra=extra, topic=topic)])
+    [(cosine,)] = make.rows(store, "SELECT cosine FROM near(7, 3) WHERE id = 'b'")
+    assert cosine == pytest.approx(0.8)
+
+
 def test_a_workflow_without_stages_has_what_needs_none(talk):
     store = talk()
     assert names_of(store, "conversations") == [
