@@ -23,7 +23,10 @@ REPOSITORY = WRITER.parents[2]
 WAL_BYTES_MAX = 32 << 20
 #: A result that no client reads to its end, over the rows that are stored when it is asked for.
 ENDLESS_ROWS = "SELECT events.* FROM events, range(1000000)"
-ENDLESS_WORK = "SELECT count(*) FROM range(1000000000) AS a, range(1000000) AS b WHERE a.range < 0"
+#: A condition on both sides, which DuckDB cannot evaluate on one of them first.
+ENDLESS_WORK = (
+    "SELECT count(*) FROM range(1000000000) AS a, range(1000000) AS b WHERE a.range + b.range < 0"
+)
 WAIT_S = 60
 
 
