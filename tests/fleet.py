@@ -18,7 +18,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from machine import Machine, free_ports, wait_for
+from machine import Machine, free_ports, freeze, wait_for
 
 from streamapp.core.errors import Retry
 from streamapp.topics.catalogue import RAW, defaults
@@ -142,6 +142,13 @@ class Fleet(Machine):
 
     def signal(self, name, number):
         self.processes[name].send_signal(number)
+
+    def freeze(self, name):
+        """SIGSTOP; on the embedded log between two transactions."""
+        if self.broker.startswith("local://"):
+            freeze(self.processes[name], self.broker.removeprefix("local://"))
+        else:
+            self.signal(name, signal.SIGSTOP)
 
     def kill(self, *names):
         """SIGKILL."""

@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -177,6 +179,21 @@ class Machine:
             self.process.kill()
             if not keep_ring:
                 self.ring.unlink(missing_ok=True)
+
+
+def freeze(process, log):
+    """SIGSTOP, between the process's transactions on the embedded log in this folder.
+
+    SQLite's lock cannot be taken from a process that is stopped while it has it.
+    """
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        with suppress(sqlite3.OperationalError):
+            for path in Path(log).rglob("*.db"):
+                with closing(sqlite3.connect(path, timeout=1)) as database:
+                    database.execute("BEGIN IMMEDIATE")
+            return
+        process.send_signal(signal.SIGCONT)
 
 
 def children_of(pid):

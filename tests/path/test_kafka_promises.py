@@ -184,7 +184,7 @@ def test_worker_frozen_past_its_session(scenario, rounds):
             frozen = ("worker", "worker2")[number % 2]
             load.more(20)
             fleet.hold_in_a_stage(frozen)
-            fleet.signal(frozen, signal.SIGSTOP)
+            fleet.freeze(frozen)
             fleet.let_go()
             all_stored(fleet)  # so the other one has all partitions
             fleet.signal(frozen, signal.SIGCONT)

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 
 import pytest
+from machine import freeze
 
 from streamapp.core.errors import Retry
 from streamapp.transport import Outgoing, TopicSpec, open_admin, open_producer, open_reader
@@ -149,17 +150,6 @@ async def test_what_a_killed_member_had_goes_to_the_other(app, log):
     assert await terminated(workers[0]) == 0
 
 
-def stop_between_transactions(process, folder):
-    """SQLite's lock cannot be taken from a process that is stopped while it has it."""
-    while True:
-        process.send_signal(signal.SIGSTOP)
-        groups = sqlite3.connect(folder / FOLDER / "groups.db", timeout=1)
-        with closing(groups), suppress(sqlite3.OperationalError):
-            groups.execute("BEGIN IMMEDIATE")
-            return
-        process.send_signal(signal.SIGCONT)
-
-
 async def test_a_stopped_member_is_fenced_and_comes_back_as_another(app, log, folder):
     start = app(SHARING)
     await log.create(2)
@@ -169,7 +159,7 @@ async def test_a_stopped_member_is_fenced_and_comes_back_as_another(app, log, fo
     theirs = part(stopped)
     await log.send(range(1000))
     await until(stopped, lambda w: len(seen(w)) > 50, "some work")
-    stop_between_transactions(stopped.process, folder)
+    freeze(stopped.process, folder)
     try:
         await log.send(range(1000, 1200))
         await until(workers[0], lambda w: part(w) == {0, 1}, "the other to take over")
