@@ -226,7 +226,7 @@ static PyObject *ring_wait(Ring *ring, PyObject *const *args, Py_ssize_t n_args)
 }
 
 static PyMethodDef ring_methods[] = {
-    {"put", (PyCFunction)(void (*)(void))ring_put, METH_FASTCALL, put_doc},
+    {"writer", (PyCFunction)ring_writer, METH_O, writer_doc},
     {"write", (PyCFunction)(void (*)(void))ring_write, METH_FASTCALL, write_doc},
     {"reserve", (PyCFunction)ring_reserve, METH_O, reserve_doc},
     {"commit", (PyCFunction)(void (*)(void))ring_commit, METH_FASTCALL, commit_doc},
@@ -240,6 +240,7 @@ static PyMethodDef ring_methods[] = {
     {"salvage", (PyCFunction)ring_salvage, METH_NOARGS, salvage_doc},
     {"go_live", (PyCFunction)ring_go_live, METH_O, go_live_doc},
     {"retire", (PyCFunction)ring_retire, METH_NOARGS, retire_doc},
+    {"seal", (PyCFunction)ring_seal, METH_NOARGS, seal_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,7 +11,7 @@ typedef struct {
     PyObject_HEAD
     struct evring at;
     int fd; /* for mirrors */
-    int writable;
+    int writable; /* until it is sealed */
     int writing; /* guarded by the GIL */
     int forks;   /* forks_seen() when it was opened */
     uint64_t dims[EVRING_COLUMNS_MAX]; /* of a row of each column */
@@ -28,9 +28,9 @@ int is_long(const Ring *ring, uint64_t n);
 
 int check_args(const char *name, Py_ssize_t n, Py_ssize_t wanted);
 
-extern const char put_doc[], write_doc[], reserve_doc[], commit_doc[], abandon_doc[], salvage_doc[], go_live_doc[],
-    retire_doc[];
-PyObject *ring_put(Ring *ring, PyObject *const *args, Py_ssize_t n_args);
+extern const char writer_doc[], write_doc[], reserve_doc[], commit_doc[], abandon_doc[], salvage_doc[],
+    go_live_doc[], retire_doc[], seal_doc[];
+PyObject *ring_writer(Ring *ring, PyObject *instead);
 PyObject *ring_write(Ring *ring, PyObject *const *args, Py_ssize_t n_args);
 PyObject *ring_reserve(Ring *ring, PyObject *n);
 PyObject *ring_commit(Ring *ring, PyObject *const *args, Py_ssize_t n_args);
@@ -38,5 +38,6 @@ PyObject *ring_abandon(Ring *ring, PyObject *ignored);
 PyObject *ring_salvage(Ring *ring, PyObject *ignored);
 PyObject *ring_go_live(Ring *ring, PyObject *voids);
 PyObject *ring_retire(Ring *ring, PyObject *ignored);
+PyObject *ring_seal(Ring *ring, PyObject *ignored);
 
 #endif

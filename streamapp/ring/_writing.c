@@ -47,21 +47,66 @@ static uint64_t commit_rows(Ring *ring, const struct evring_record *records, uns
     return first;
 }
 
-const char put_doc[] = "put(records, *columns) -> first seq or None\n\n"
-    "write without positions, for arrays that need neither checks nor conversion. None: they need write().";
-PyObject *ring_put(Ring *ring, PyObject *const *args, Py_ssize_t n_args) {
+/* Commits arrays that need neither checks nor conversion, without positions; 0 when they do. */
+static int commit_plain(Ring *ring, PyObject *const *args, Py_ssize_t n_args, uint64_t *first) {
     unsigned char *rows[EVRING_COLUMNS_MAX];
     uint64_t n;
     if ((uint64_t)n_args != ring->at.n_columns + 1 || !ring->writable || ring->writing ||
         ring->forks != forks_seen() || evring_reserved(&ring->at))
-        Py_RETURN_NONE;
+        return 0;
     const struct evring_record *records = plain_records(ring, args[0], 0, &n);
     if (!records || !n || n > evring_commit_max(&ring->at))
-        Py_RETURN_NONE;
+        return 0;
     for (uint64_t i = 0; i < ring->at.n_columns; i++)
         if (!(rows[i] = plain_rows(ring, args[i + 1], i, 0, n)))
-            Py_RETURN_NONE;
-    return PyLong_FromUnsignedLongLong(commit_rows(ring, records, rows, n, NULL, 0));
+            return 0;
+    *first = commit_rows(ring, records, rows, n, NULL, 0);
+    return 1;
+}
+
+/* The limited API of 3.11 has no PyObject_Vectorcall. */
+static PyObject *call_instead(PyObject *instead, PyObject *const *args, Py_ssize_t n_args, PyObject *names) {
+    PyObject *given = PyTuple_New(n_args), *named = names ? PyDict_New() : NULL, *result = NULL;
+    if (!given || (names && !named))
+        goto end;
+    for (Py_ssize_t i = 0; i < n_args; i++)
+        if (PyTuple_SetItem(given, i, Py_NewRef(args[i])))
+            goto end;
+    for (Py_ssize_t i = 0; named && i < PyTuple_Size(names); i++)
+        if (PyDict_SetItem(named, PyTuple_GetItem(names, i), args[n_args + i]))
+            goto end;
+    result = PyObject_Call(instead, given, named);
+end:
+    Py_XDECREF(given);
+    Py_XDECREF(named);
+    return result;
+}
+
+static PyObject *write_or_instead(PyObject *both, PyObject *const *args, Py_ssize_t n_args, PyObject *names) {
+    uint64_t first;
+    if (!names && commit_plain((Ring *)PyTuple_GetItem(both, 0), args, n_args, &first))
+        return PyLong_FromUnsignedLongLong(first);
+    return call_instead(PyTuple_GetItem(both, 1), args, n_args, names);
+}
+
+static PyMethodDef writer_method = {
+    "write", (PyCFunction)(void (*)(void))write_or_instead, METH_FASTCALL | METH_KEYWORDS,
+    "write($self, records, semantic, *, extra={}, positions=())\n--\n\nRingWriter.write: publish rows in order."};
+
+const char writer_doc[] = "writer(instead) -> function\n\n"
+    "function(records, *columns) commits arrays that need neither checks nor conversion; whatever else it is\n"
+    "called with it calls `instead` with, which checks, converts, and calls write().";
+PyObject *ring_writer(Ring *ring, PyObject *instead) {
+    PyObject *both = PyTuple_Pack(2, (PyObject *)ring, instead);
+    PyObject *function = both ? PyCFunction_NewEx(&writer_method, both, NULL) : NULL;
+    Py_XDECREF(both);
+    return function;
+}
+
+const char seal_doc[] = "seal()\n\nWrite no more through this mapping: the file has another writer, or may have.";
+PyObject *ring_seal(Ring *ring, PyObject *Py_UNUSED(ignored)) {
+    ring->writable = 0;
+    Py_RETURN_NONE;
 }
 
 const char write_doc[] = "write(records, columns, positions) -> first seq\n\n"

@@ -7,12 +7,11 @@ Nobody is switched from one to the other silently.
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from streamapp.core.errors import Refuse
 from streamapp.ring.layout import (
@@ -40,8 +39,11 @@ class Operations(Protocol):
         """Commit rows, then positions of shape (k, 3) u64; returns the first seq."""
         ...
 
-    def put(self, records: Array, /, *columns: npt.ArrayLike) -> int | None:
-        """Write, when the arrays need no check and no conversion; None when :meth:`write` must."""
+    def writer(self, instead: Callable[..., int], /) -> Callable[..., int]:
+        """What commits ``(records, *columns)`` that need no check and no conversion.
+
+        It calls ``instead`` with whatever else it gets.
+        """
         ...
 
     def reserve(self, n: int, /) -> int:
@@ -86,6 +88,10 @@ class Operations(Protocol):
 
     def retire(self) -> None:
         """Tell readers that another file is at the path."""
+        ...
+
+    def seal(self) -> None:
+        """Write no more through this mapping: the file has another writer, or may have."""
         ...
 
 

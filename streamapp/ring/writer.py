@@ -1,12 +1,12 @@
 """The one writer of a ring: start, recovery, commits, and the positions a mirror goes on from."""
 
 import os
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Named
-from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
-from weakref import WeakSet, finalize
+from typing import Any, Self
+from weakref import WeakSet, finalize, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from streamapp.core.errors import Halt, Refuse
 from streamapp.core.ranges import Ledger, OffsetRange
 from streamapp.ring import files
-from streamapp.ring.engine import EngineName, Mapping
+from streamapp.ring.engine import EngineName, Mapping, Operations
 from streamapp.ring.layout import SOURCE_USED, SOURCES_MAX, Array, RingSpec
 from streamapp.ring.origin import positions_of, sources_of
 from streamapp.ring.records import SourcePosition, new_records
@@ -44,10 +44,11 @@ class RingWriter:
         self.spec = mapping.spec
         self._columns = mapping.spec.columns
         self._map = mapping
-        self._put = mapping.ops.put
         self._reservation: Reservation | None = None
         self._index = sources_of(mapping)
-        self._unlock = finalize(self, os.close, lock)  # last: before, the lock is the caller's
+        # For most calls the engine's own function, which costs no frame of Python's.
+        self.write = mapping.ops.writer(_instead(ref(self), path))  # type: ignore[method-assign]
+        self._unlock = finalize(self, _give_up, lock, mapping.ops)  # last: until then the caller's
         self._unlock.atexit = False
         _writers.add(self)
 
@@ -99,19 +100,8 @@ class RingWriter:
             Halt: a position goes back (``ring.position``), or this is not the process that
                 opened the ring (``ring.closed``).
         """
-        if extra is _NO_EXTRA and not positions:
-            written = self._put(records, semantic)
-            if written is not None:
-                return written
-        return self._write(records, {**extra, "semantic": semantic}, positions)
-
-    def _write(
-        self,
-        records: Array,
-        columns: Named[str, npt.ArrayLike],
-        positions: Sequence[SourcePosition],
-    ) -> int:
         self._check_free()
+        columns = {**extra, "semantic": semantic}
         n, limit, ops = len(records), self.spec.commit_rows_max, self._map.ops
         rows = fit_columns(self.path, self._columns, columns, n)
         records = fit_records(self.path, records, n)
@@ -252,7 +242,6 @@ class RingWriter:
         self._unlock()
         if self._reservation is not None:
             self._reservation.let_go()
-        self._put = _not_plain
 
     def __enter__(self) -> Self:
         return self
@@ -261,5 +250,17 @@ class RingWriter:
         self.close()
 
 
-def _not_plain(*_: object) -> None:
-    """What ``ops.put`` answers when :meth:`RingWriter.write` has to look closer."""
+def _instead(found: "ref[RingWriter]", path: Path) -> Callable[..., int]:
+    """``RingWriter.write`` of a writer that may be dropped meanwhile, and its lock with it."""
+
+    def write(*args: Any, **options: Any) -> int:
+        if (writer := found()) is None:
+            raise Halt("ring.closed", f"the writer of {path} is gone")
+        return RingWriter.write(writer, *args, **options)
+
+    return write
+
+
+def _give_up(lock: int, ops: Operations) -> None:
+    ops.seal()  # before another takes the lock: a caller may have kept ``writer.write``
+    os.close(lock)

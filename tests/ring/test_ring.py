@@ -313,3 +313,32 @@ def test_a_heartbeat_moves_time_and_nothing_else(shm, engine):
         after = reader.stat()
     assert after["heartbeat_mono_ns"] > before["heartbeat_mono_ns"]
     assert before | {"heartbeat_mono_ns": 0} == after | {"heartbeat_mono_ns": 0}
+
+
+def test_a_kept_write_of_a_dropped_or_closed_writer_writes_nothing(shm, engine):
+    kept = []
+    for drop in (lambda writer: writer.close(), lambda _: None):
+        writer = RingWriter.open(shm / "ring", engine=engine)
+        records, vectors = new_records(1), np.ones((1, writer.spec.dim), "<f4")
+        kept.append(writer.write)
+        assert kept[-1](records, vectors) + 1 == writer.next_frame_id
+        drop(writer)
+        del writer
+        with pytest.raises(Halt, match="closed|gone"):
+            kept[-1](records, vectors)
+    with RingWriter.open(shm / "ring", engine=engine) as writer:  # its lock went with it
+        head = writer.next_frame_id
+        for write in kept:
+            with pytest.raises(Halt, match="closed|gone"):
+                write(records, vectors)
+        assert writer.next_frame_id == head
+
+
+def test_write_says_what_it_takes_by_name_too(shm, engine):
+    with RingWriter.open(shm / "ring", engine=engine) as writer:
+        records, vectors = new_records(1), np.ones((1, writer.spec.dim), "<f4")
+        assert writer.write(records=records, semantic=vectors) == 0
+        assert writer.write(records, semantic=vectors, positions=[], extra={}) == 1
+        for wrong in ({"vectors": vectors}, {}):
+            with pytest.raises(TypeError):
+                writer.write(records, **wrong)

@@ -133,7 +133,7 @@ for turn, columns in enumerate(((), (Column("scores", 512, "<f2"), Column("odd",
                         reserved.commit(new_records(n), keep=np.arange(n) % 3 > 0)
             reader.read(int(dice.integers(0, 20)))
             picked = [wrong[i] for i in dice.integers(0, len(wrong), 3)]
-            for call in (ops.write, ops.put, ops.commit, ops.read, ops.wait):
+            for call in (ops.write, ops.writer(len), ops.commit, ops.read, ops.wait):
                 try:
                     call(*picked)
                 except (TypeError, ValueError, BufferError, OverflowError, RuntimeError):
