@@ -4,10 +4,10 @@ One watcher thread looks at all of them 20 times a second, since a blocking quer
 that could notice a deadline or a client that went away.
 """
 
-import logging
-import re
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
@@ -18,18 +18,16 @@ import pyarrow as pa
 from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse, Retry, StreamappError
 from streamapp.flight import guard
-
-_log = logging.getLogger(__name__)
+from streamapp.flight.complaints import refusal
 
 _LOOK_EVERY_S = 0.05
 _BATCH_ROWS = 8192
+#: Behind a batch of this size the next one is read while it is sent; a thread costs 50 us.
+_AHEAD_BYTES_MIN = 1 << 20
 #: How long statements that are interrupted may take to end when the server stops.
 _CLOSE_S_MAX = 5.0
-#: DuckDB's message is shown up to here; what follows repeats the statement.
-_MESSAGE_CHARS_MAX = 1000
-
-#: How DuckDB quotes a Refuse of the store's own functions.
-_FUNCTION_ERROR = re.compile(r"occurred while executing the UDF: Refuse: (.+)", re.DOTALL)
+#: Has ready what a statement that calls these functions needs; calls back between its pieces.
+Prepare = Callable[[frozenset[str], Callable[[], None]], None]
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 Tables = Mapping[str, pa.Table]
@@ -77,7 +75,13 @@ class Statement:
         self.schema: pa.Schema = pa.schema([])
 
     def start(
-        self, sql: str, parameters: Parameters, *, execute: bool, tables: Tables = _NO_TABLES
+        self,
+        sql: str,
+        parameters: Parameters,
+        *,
+        execute: bool,
+        tables: Tables = _NO_TABLES,
+        prepare: Prepare = lambda _functions, _check: None,
     ) -> None:
         """Check and bind; and begin to execute unless only the schema is wanted.
 
@@ -89,7 +93,9 @@ class Statement:
         """
         with self._work:
             try:
-                guard.check(self._cursor, sql)
+                tree = guard.check(self._cursor, sql)
+                if execute:  # nothing interrupts Python inside DuckDB
+                    prepare(guard.functions(tree), self._check)
                 for name, table in tables.items():
                     self._cursor.register(name, table)
                 self._cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
@@ -103,8 +109,8 @@ class Statement:
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 raise self._stopped or refusal(error) from None
 
-    def next(self) -> pa.RecordBatch:
-        """The next batch; StopIteration after the last.
+    def next(self) -> pa.RecordBatch | None:
+        """The next batch; None after the last.
 
         Raises:
             Refuse: as ``start``; or the answer has too many rows, or takes too long.
@@ -114,16 +120,22 @@ class Statement:
             if self._stopped:
                 raise self._stopped
             try:
-                return next(self._batches)
+                return next(self._batches, None)
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 raise self._stopped or refusal(error) from None
 
     def close(self) -> None:
-        """Let go of the cursor; its transaction ends."""
+        """Let go of the cursor, also while it works; its transaction ends."""
         with self._look:
             self._is_cancelled = None
-        with self._work:
+        if not self._work.acquire(blocking=False):
+            self._interrupt()
+            while not self._work.acquire(timeout=_LOOK_EVERY_S):
+                self._interrupt()  # the one before came too early
+        try:
             self._let_go()
+        finally:
+            self._work.release()
 
     def look(self) -> None:
         """The watcher's visit: stop what is late, or whose client is gone."""
@@ -143,15 +155,20 @@ class Statement:
     def stop(self, reason: StreamappError) -> None:
         """Interrupt DuckDB; or, when it is the client that does not read, let go of the cursor."""
         self._stopped = self._stopped or reason
-        try:
-            self._cursor.interrupt()
-        except duckdb.ConnectionException:
-            return  # it has been closed meanwhile
+        self._interrupt()
         if self._work.acquire(blocking=False):
             try:
                 self._let_go()
             finally:
                 self._work.release()
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise self._stopped
+
+    def _interrupt(self) -> None:
+        with contextlib.suppress(duckdb.ConnectionException):  # it has been closed meanwhile
+            self._cursor.interrupt()
 
     def _let_go(self) -> None:
         self._batches = iter(())
@@ -175,19 +192,27 @@ class Statement:
 
 
 class Answer(Iterator[pa.RecordBatch]):
-    """The batches of one statement's answer.
+    """The batches of one statement's answer; of large ones the next is read while one is sent.
 
     Flight lets go of it without a word when it was sent, or when the client is gone, and the call's
     context dies next.  So nobody else may keep a reference, and the statement is closed with it.
     """
 
-    def __init__(self, statement: Statement) -> None:
+    def __init__(self, statement: Statement, pool: ThreadPoolExecutor) -> None:
         self._statement = statement
+        self._pool = pool
+        self._ahead: Future[pa.RecordBatch | None] | None = None
         self.schema = statement.schema
 
     def __next__(self) -> pa.RecordBatch:
         """The next batch; raises as :meth:`Statement.next` does."""
-        return self._statement.next()
+        ahead, self._ahead = self._ahead, None
+        batch = ahead.result() if ahead else self._statement.next()
+        if batch is None:
+            raise StopIteration
+        if batch.nbytes >= _AHEAD_BYTES_MIN:
+            self._ahead = self._pool.submit(self._statement.next)
+        return batch
 
     def close(self) -> None:
         """Stop reading."""
@@ -203,10 +228,17 @@ class Statements:
     Args:
         reader: a new cursor on the store; may raise Retry.
         limits: for one statement and for all.
+        prepare: has ready what a statement needs, within its limits.
     """
 
-    def __init__(self, reader: Callable[[], duckdb.DuckDBPyConnection], limits: Limits) -> None:
+    def __init__(
+        self,
+        reader: Callable[[], duckdb.DuckDBPyConnection],
+        limits: Limits,
+        prepare: Prepare = lambda _functions, _check: None,
+    ) -> None:
         self._reader = reader
+        self._prepare = prepare
         self.limits = limits
         self._places = threading.BoundedSemaphore(limits.statements_max)
         self._running: set[Statement] = set()
@@ -217,6 +249,7 @@ class Statements:
             target=self._watch, name="streamapp-flight-watcher", daemon=True
         )
         self._watcher.start()
+        self._pool = ThreadPoolExecutor(limits.statements_max, "streamapp-flight-ahead")
 
     def schema(
         self, sql: str, parameters: Parameters = None, is_cancelled: Callable[[], bool] = bool
@@ -244,11 +277,11 @@ class Statements:
         """
         statement = self._open(is_cancelled)
         try:
-            statement.start(sql, parameters, execute=True, tables=tables)
+            statement.start(sql, parameters, execute=True, tables=tables, prepare=self._prepare)
         except BaseException:
             statement.close()
             raise
-        return Answer(statement)
+        return Answer(statement, self._pool)
 
     def __len__(self) -> int:
         """How many run now."""
@@ -305,29 +338,6 @@ class Statements:
     def _snapshot(self) -> list[Statement]:
         with self._lock:
             return list(self._running)
-
-
-def refusal(error: Exception) -> StreamappError:
-    """DuckDB's or Arrow's complaint in our words: no path, no stack, no more than it takes."""
-    text = str(error).partition("\n\nStack Trace")[0][:_MESSAGE_CHARS_MAX].strip()
-    ours = _FUNCTION_ERROR.search(text)
-    if ours:
-        return Refuse("sql.invalid", ours[1])
-    if "INTERRUPT" in text:
-        return Retry("sql.cancelled", "the statement was interrupted", "try again")
-    if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory"):
-        return Refuse(
-            "sql.memory",
-            "the statement needs more memory than the store gives",
-            "ask for less: fewer columns in an ORDER BY, a time range, a LIMIT",
-        )
-    if isinstance(error, duckdb.PermissionException) or "read-only mode" in text:
-        return Refuse("sql.not_allowed", "the statement reaches outside the store")
-    known = isinstance(error, (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError))
-    if known or text.startswith(("Conversion Error", "Invalid Input Error", "Out of Range Error")):
-        return Refuse("sql.invalid", text)
-    _log.error("a statement failed: %s", text)
-    return Retry("flight.store", "the store cannot answer", "its log says why")
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
