@@ -17,10 +17,12 @@ from report import interleaved, median_ratio, write
 from ring import copies, measured, page, peers_env, wake
 from ring.rows import Shape
 
+BATCH = 256
 #: Of the default ring, which stays in the last cache, and of the ancestors' kind, which does not.
 CACHE, DRAM = Shape(8192, 384), Shape(131_072, 1024)
+#: The ancestors' rows in a cache: for these the aim of C was set.
+WIDE = Shape(4096, 1024, BATCH)
 SHM_BYTES = 1_500_000_000
-BATCH = 256
 READERS = (1, 4)
 RATE = 1000
 #: Who is woken how: futex, polling every 50 us or 1 ms, an event, a socket.
@@ -74,7 +76,8 @@ def measure(sizes: Sizes) -> dict[str, Any]:
     except peers_env.Unavailable as error:
         missing |= dict.fromkeys(("iceoryx2", "zmq"), str(error))
     say("C beside memcpy")
-    tasks = {key: _task(key, shape, sizes) for key, shape in shapes.items()}
+    beside = {"wide 256": WIDE} | shapes
+    tasks = {key: _task(key, shape, sizes) for key, shape in beside.items()}
     with copies.compiled("copies") as binary:
         c = {key: copies.costs(binary, **task) for key, task in tasks.items()}
     say("Python beside memcpy")
@@ -126,7 +129,9 @@ def _streams(readers: int, names: list[str], sizes: Sizes, python: str) -> Any:
 def _wake(names: list[str], sizes: Sizes, python: str) -> Any:
     task = {"shape": CACHE, "rate": RATE, "count": sizes.wakes}
     subjects = {n: partial(measured.run, "wake", task | {"name": n}, python) for n in names}
-    subjects["kernel"] = partial(wake.kernel, RATE, sizes.wakes)
+    subjects |= {
+        f"C {what}": partial(wake.in_c, what, RATE, sizes.wakes) for what in ("ring", "word")
+    }
     return interleaved(subjects, sizes.wake_rounds, warm_up=False)
 
 
@@ -135,10 +140,12 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
     c, python, missing = figures["c"], figures["python"], figures["not_measured"]
     stopped = figures["stopped"]
     ratios = {
-        "c_write_vs_memcpy": c["cache 256"]["write to memcpy"],
+        "c_write_vs_memcpy": c["wide 256"]["write to memcpy"],
+        "c_write_vs_memcpy_384": c["cache 256"]["write to memcpy"],
         "py_batch256_vs_memcpy_cache": python["cache 256"]["write to memcpy"],
         "py_single_write_extra_ns": python["cache 1"]["write"] - c["cache 1"]["memcpy in"],
-        "futex_p50_us": statistics.median(f["p50_us"] for f in figures["wake"]["ours"]),
+        "futex_p50_us": _p50_us(figures, "C ring"),
+        "py_futex_p50_us": _p50_us(figures, "ours"),
         "stopped_reader_p50": median_ratio(stopped["stopped"], stopped["nobody"]),
     }
     if "dram" not in missing:
@@ -146,6 +153,10 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
     if "iceoryx2" not in missing:
         ratios["iceoryx2_vs_ours"] = figures["alone"]["cache 1"]["iceoryx2"]["to ours"]
     return {name: ratios[name] for name in page.AIMS if name in ratios}
+
+
+def _p50_us(figures: Mapping[str, Any], name: str) -> float:
+    return statistics.median(found["p50_us"] for found in figures["wake"][name])
 
 
 def say(what: str) -> None:
