@@ -34,6 +34,7 @@ from streamapp.transport.clients import Outgoing, Producer
 
 #: An event that failed so often again is not sent once more unless that is asked for.
 REPLAYS_MAX = 3
+_ID = f"{CE_PREFIX}id"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: A letter whose record had no time that a calendar has says 0, and some producers write -1.
 _TIMES_MS = range(1, TIMESTAMP_MS.stop)
@@ -131,8 +132,8 @@ def record_of(found: Found, letter: Letter, letters: Letters) -> Outgoing:
     """What to send to the letter's source: its key, value and headers, and how often that was done.
 
     An event without an id or a time had those of its first address; headers now say them, so that
-    it stays the same event wherever it lies.  It goes to the partition that it came from, where its
-    conversation is; if that is gone, by its key.
+    it stays the same event wherever it lies.  What cannot be read says no id either.  It goes to
+    the partition that it came from, where its conversation is; if that is gone, by its key.
 
     Raises:
         Reject: it has no value.
@@ -146,12 +147,13 @@ def record_of(found: Found, letter: Letter, letters: Letters) -> Outgoing:
         )
     headers = [(n, v) for n, v in letter.headers if n not in {REPLAYS, LETTER}]
     said = identity(letter.value, letter.headers)
-    if said is not None and not said[0]:
-        headers.append((f"{CE_PREFIX}id", "-".join(map(str, source)).encode()))
+    if not (said and said[0]) and not dict(headers).get(_ID):
+        first = source if source.partition >= 0 else Source(letters.topic, *letter.address)
+        headers.append((_ID, "-".join(map(str, first)).encode()))
     if letter.timestamp in _TIMES_MS and not _has_time(letter):
         headers.append((f"{CE_PREFIX}time", _written(letter.timestamp).encode()))
     headers += [(REPLAYS, b"%d" % (found.times + 1)), (LETTER, address.encode())]
-    there = source.partition < letters.partitions_of(source.topic)
+    there = 0 <= source.partition < letters.partitions_of(source.topic)
     return Outgoing(letter.value, letter.key, headers, source.partition if there else None)
 
 
@@ -189,7 +191,8 @@ class Replays:
             Reject: it cannot be sent.
             Retry: the log does not answer.
         """
-        (outcome,) = await self._send([(found, replace(letter, value=value))], edited=True)
+        mended = replace(letter, value=value, headers=_unguessed(letter, value))
+        (outcome,) = await self._send([(found, mended)], edited=True)
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
@@ -262,6 +265,16 @@ def _gone(address: LetterAddress) -> Refuse:
         f"letter {address} is not there any more: the topic's retention took it",
         "table dead of the store may still have it",
     )
+
+
+def _unguessed(letter: Letter, value: bytes) -> Headers:
+    """The letter's headers, without the id that a replay gave to what could not be read.
+
+    It goes when the mended value says its own.
+    """
+    without = tuple(header for header in letter.headers if header[0] != _ID)
+    is_guessed = LETTER in dict(letter.headers) and identity(letter.value, without) is None
+    return without if is_guessed and event_of(value, without).id else letter.headers
 
 
 def _has_time(letter: Letter) -> bool:

@@ -298,7 +298,9 @@ def purge(
         purged = [str(one.letter.address) for one in chosen.found]
         print_json({"purged": purged, "left": chosen.left})
     else:
-        click.echo(f"purged {letters_text(len(chosen.found))}" + _more(chosen))
+        said = f"purged {letters_text(len(chosen.found))}"
+        kept = ": not shown any more, their bytes stay until the topic's retention"
+        click.echo(said + (kept if chosen.found else "") + _more(chosen))
 
 
 def _checked(letter: Letter, value: bytes) -> bytes:

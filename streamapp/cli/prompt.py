@@ -7,13 +7,8 @@ from typing import NamedTuple
 
 HISTORY_LINES_MAX = 2000
 
-#: What a semicolon does not end a statement in, and the semicolon; an open one runs to the end.
-_PIECES = re.compile(
-    r"""(?P<string>'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)|(?P<tag>\$\w*\$).*?(?:(?P=tag)|\Z))
-      |(?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
-      |(?P<end>;)""",
-    re.DOTALL | re.VERBOSE,
-)
+#: Halves of a pair, which are no text that DuckDB takes.
+_SURROGATES = re.compile("[\ud800-\udfff]")
 #: The word before the one that is completed, where only tables make sense.
 _WANTS_TABLE = re.compile(r"(\b(from|join|describe|summarize)\s+|,\s*|\\d\s+)$", re.IGNORECASE)
 _KEYWORDS = """all and any as asc between by case cast cross desc describe distinct else end except
@@ -26,19 +21,35 @@ _KEYWORDS = """all and any as asc between by case cast cross desc describe disti
 def split(text: str) -> tuple[list[str], str]:
     """The statements that a semicolon ends, without it, and what follows the last.
 
-    Semicolons in strings, quoted names, dollar quotes and comments end nothing.
+    Semicolons in strings, quoted names, dollar quotes and comments end nothing; what is not closed
+    runs to the end.  DuckDB's own lexer says so.
     """
-    statements, start = [], 0
-    for piece in _PIECES.finditer(text):
-        if piece["end"]:
-            statements.append(text[start : piece.start()].strip())
-            start = piece.end()
-    return [one for one in statements if has_words(one)], text[start:]
+    found, start, is_empty = [], 0, True
+    for at, kind in _tokens(text):
+        if text[at] == ";" and kind == "operator":
+            if not is_empty:
+                found.append(text[start:at].strip())
+            start, is_empty = at + 1, True
+        elif kind != "comment":
+            is_empty = False
+    return found, text[start:]
 
 
 def has_words(text: str) -> bool:
     """Whether there is something beside comments and blanks."""
-    return bool(_PIECES.sub(lambda piece: "" if piece["comment"] else "x", text).strip())
+    return any(kind != "comment" for _, kind in _tokens(text))
+
+
+def _tokens(text: str) -> Iterator[tuple[int, str]]:
+    """Where each token of DuckDB's begins, and its kind."""
+    import duckdb
+
+    plain = _SURROGATES.sub("\ufffd", text)
+    encoded, at, at_bytes = plain.encode(), 0, 0
+    for first, kind in duckdb.tokenize(plain):  # in bytes
+        at += len(encoded[at_bytes:first].decode())
+        at_bytes = first
+        yield at, kind.name
 
 
 class Names(NamedTuple):
@@ -140,7 +151,9 @@ def statements(lines: Iterable[str]) -> Iterator[str]:
         if not has_words(waiting) and line.lstrip().startswith("\\"):
             yield line.strip()
             continue
-        found, waiting = split(waiting + line)
-        yield from found
+        waiting += line
+        if ";" in line:
+            found, waiting = split(waiting)
+            yield from found
     if has_words(waiting):
         yield waiting.strip()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamapp.cli.options import json_option, missing_log, settings_options
+from streamapp.cli.options import PlaceParam, json_option, missing_log, settings_options
 from streamapp.cli.output import bytes_text, console, harmless, print_json, print_table
 from streamapp.cli.run import store
 from streamapp.core.config import Settings
@@ -35,7 +35,15 @@ _STORE = (
     "dedup_window_events",
 )
 _MEMORY = ":memory:"
-_path = click.Path(path_type=Path)
+#: What to do instead where the store is Parquet.
+_IN_PARQUET = {
+    "verify": "streamapp parquet verify",
+    "backup": "copy {root} with your object store's tools, first _manifest and then the data",
+    "archive": "the store is an archive already: `streamapp parquet files` lists it",
+    "retain": "its rows stay; begin another root (STREAMAPP_PARQUET_URL) and drop {root} in time",
+    "rebuild": "stop the store, name an empty root (STREAMAPP_PARQUET_URL), and start it",
+}
+_path = PlaceParam()
 _before = click.option("--before", metavar="DATE", help="What came in before it: 2026-11-22.")
 
 
@@ -162,7 +170,7 @@ def rebuild(settings: Settings, accept_gap: bool, replace: bool, as_json: bool) 
     The store's process must not run.  The old file is replaced by one rename when the new one is
     whole and verified, and kept as FILE.before-rebuild.  One that was killed goes on where it was.
     """
-    _in_duckdb(settings)
+    _in_duckdb(settings, "rebuild")
     if settings.store_path == _MEMORY:
         raise Refuse("store.memory", "the store is in memory", "start it: it reads the topic")
     if (folder := missing_log(settings)) is not None:
@@ -233,7 +241,7 @@ def _steps(settings: Settings, name: str, **arguments: Any) -> Steps:
     """The action's steps, from this process if nobody has the file open."""
     from streamapp.sink import keep, upkeep
 
-    _in_duckdb(settings)
+    _in_duckdb(settings, name)
     path = settings.store_path
     if path == _MEMORY or not keep.is_there(Path(path)):
         yield from _asked(settings, name, arguments, _missing(settings))
@@ -264,10 +272,12 @@ def _asked(
         raise
 
 
-def _in_duckdb(settings: Settings) -> None:
-    if settings.store != "duckdb":
-        what = f"the store is {settings.store}, and these commands are for DuckDB's file"
-        raise Refuse("store.kind", what, "set store = duckdb (STREAMAPP_STORE)")
+def _in_duckdb(settings: Settings, verb: str) -> None:
+    """Refuse a Parquet store with the way out: its files are immutable, and named by a manifest."""
+    if settings.store == "parquet":
+        what = f"`streamapp store {verb}` is for DuckDB's file, and the store is {settings.store}"
+        root = settings.parquet_root
+        raise Refuse("store.kind", what, _IN_PARQUET[verb].format(root=root))
 
 
 def _missing(settings: Settings) -> Refuse:

@@ -13,6 +13,7 @@ from typing import Any
 from pyarrow import flight
 
 from streamapp.core.errors import Refuse
+from streamapp.core.tokens import TokenFile
 from streamapp.flight import wire
 from streamapp.flight.border import flight_error
 
@@ -34,15 +35,38 @@ class Tokens:
 
     ``token`` reads and produces, as it does at the gateway; ``read`` only reads; ``admin`` does
     everything.  Without an ``admin`` token, who may produce may do everything from this machine.
-    Where none is set, nobody is asked.
+    ``file`` has more of them, with scopes: ``read`` reads, with ``produce:*`` beside it produces,
+    and ``admin`` does everything.  Where there is none, nobody is asked.
     """
 
     token: str = ""
     read: str = ""
     admin: str = ""
+    file: TokenFile | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.token or self.read or self.admin)
+        return bool(self.token or self.read or self.admin) or (
+            self.file is not None and self.file.asked
+        )
+
+    def role_in_file(self, shown: bytes) -> Role | None:
+        """The role of a token of the file; None when it has no such token.
+
+        Raises:
+            Refuse: ``flight.not_allowed`` it is good, and for other things.
+        """
+        found = self.file.find(shown.decode(errors="surrogateescape")) if self.file else None
+        if found is None:
+            return None
+        if found.admin:
+            return Role.ADMIN
+        if not found.read:
+            raise Refuse(
+                "flight.not_allowed",
+                "the token lacks scope read",
+                "use one that has it: streamapp token create NAME --scope read",
+            )
+        return Role.PRODUCE if "produce:*" in found.scopes else Role.READ
 
     def roles(self) -> list[tuple[bytes, Role]]:
         """Each token that is set, and its role.
@@ -62,10 +86,14 @@ class Tokens:
 
 
 class Caller(flight.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
-    """One call's role by its token; None where no token is asked for."""
+    """One call's role by its token; None where no token is asked for.
 
-    def __init__(self, role: Role | None, reply: str) -> None:
+    ``by_scope``: the token says itself what it may do, and being on this machine adds nothing.
+    """
+
+    def __init__(self, role: Role | None, reply: str, *, by_scope: bool = False) -> None:
         self.role = role
+        self.by_scope = by_scope
         self._reply = reply
 
     def sending_headers(self) -> dict[str, str]:
@@ -77,6 +105,7 @@ class CallerFactory(flight.ServerMiddlewareFactory):  # type: ignore[misc]
     """Refuses calls without a token, as ``Bearer TOKEN`` or ``Basic`` with it as password."""
 
     def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
         self._roles = tokens.roles()
 
     def start_call(self, info: Any, headers: dict[str, list[str | bytes]]) -> Caller:
@@ -88,10 +117,16 @@ class CallerFactory(flight.ServerMiddlewareFactory):  # type: ignore[misc]
         value = _password(rest) if basic else rest if scheme.lower() == b"bearer" else b""
         shown = b"Bearer " + value
         reply = shown.decode("ascii", "replace") if basic else ""
-        if not self._roles:
+        if not self._tokens:
             return Caller(None, reply)
         found = [role for header, role in self._roles if hmac.compare_digest(shown, header)]
         if not found:
+            try:
+                role = self._tokens.role_in_file(value)
+            except Refuse as error:
+                raise flight_error(error) from None
+            if role is not None:
+                return Caller(role, reply, by_scope=True)
             raise flight_error(
                 Refuse(
                     "flight.token",
@@ -124,13 +159,16 @@ def require(context: Any, role: Role, *, admin_anywhere: bool) -> None:
     Raises:
         Refuse: ``flight.not_allowed``.
     """
-    has = context.get_middleware(KEY).role or Role.PRODUCE
-    if has == Role.PRODUCE and not admin_anywhere and is_local(context.peer()):
+    caller = context.get_middleware(KEY)
+    has = caller.role or Role.PRODUCE
+    by_place = has == Role.PRODUCE and not (admin_anywhere or caller.by_scope)
+    if by_place and is_local(context.peer()):
         has = Role.ADMIN
     if has >= role:
         return
     if role == Role.ADMIN:
-        fix = "use flight_admin_token" if admin_anywhere else "set flight_admin_token in the store"
+        said = "use flight_admin_token (STREAMAPP_FLIGHT_ADMIN_TOKEN)"
+        fix = said if admin_anywhere else "set flight_admin_token in the store"
         raise Refuse("flight.not_allowed", "this takes the store's admin token", fix)
     raise Refuse(
         "flight.not_allowed",

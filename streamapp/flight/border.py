@@ -35,9 +35,6 @@ def as_flight_errors() -> Iterator[None]:
         raise
     except StreamappError as error:
         raise flight_error(error) from None
-    except (UnicodeDecodeError, ValueError):
-        refusal = Refuse("flight.message", "the message is not one of Flight SQL, nor SQL text")
-        raise flight_error(refusal) from None
     except Exception as error:  # noqa: BLE001  # the border: a client gets no traceback of ours
         _log.exception("a Flight call failed")
         failed = Retry(

@@ -33,6 +33,7 @@ class Client:
         token: the store's bearer token; empty when it asks for none.
         ca_file: PEM of the authorities to trust; the connection is TLS when it is given.
         timeout_s: for a whole answer.
+        setting: which one says the token, for who has a wrong one.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Client:
         *,
         ca_file: Path | None = None,
         timeout_s: float = 120.0,
+        setting: str = "token",
     ) -> None:
         self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._url = address.url(host, port, tls=ca_file is not None)
         self._ca_file = ca_file
         self._headers = [(b"authorization", wire.bearer(token))] if token else []
         self._timeout_s = timeout_s
+        self._setting = setting
 
     @classmethod
     def of(cls, settings: Settings, *, admin: bool = False) -> Self:
@@ -58,12 +61,15 @@ class Client:
             settings: its address, tokens and TLS.
             admin: for admin actions: with the admin token, if there is one.
         """
-        tokens = [settings.token, settings.flight_read_token, settings.flight_admin_token]
+        names = ["token", "flight_read_token", "flight_admin_token"]
+        names = names[::-1] if admin else names
+        setting = next((name for name in names if getattr(settings, name)), names[0])
         return cls(
             reachable(settings.flight_host),
             settings.flight_port,
-            next(filter(None, reversed(tokens) if admin else tokens), ""),
+            getattr(settings, setting),
             ca_file=settings.flight_ca_file or settings.flight_cert_file,
+            setting=setting,
         )
 
     def query(self, sql: str) -> pa.Table:
@@ -89,11 +95,11 @@ class Client:
         except UnicodeEncodeError:
             raise Refuse("sql.text", "the statement is not UTF-8", "write it as UTF-8") from None
         with self._connected() as client, contextlib.ExitStack() as stack:
-            with as_ours(self.where):
+            with self._as_ours():
                 answer = client.do_get(ticket, self._options(self._timeout_s))
                 stack.callback(answer.cancel)
                 schema = answer.schema
-            yield pa.RecordBatchReader.from_batches(schema, _batches(answer, self.where))
+            yield pa.RecordBatchReader.from_batches(schema, self._batches(answer))
 
     def action(self, name: str, /, **arguments: Any) -> Iterator[dict[str, Any]]:
         """Have the store do something; what it says as it goes, ``done`` in the last.
@@ -107,7 +113,7 @@ class Client:
             Retry: nothing answers there, or the action says try again.
         """
         body = json.dumps(arguments).encode()
-        with self._connected() as client, as_ours(self.where):
+        with self._connected() as client, self._as_ours():
             results = client.do_action(
                 flight.Action(PREFIX + name, body), self._options(_ACTION_S_MAX)
             )
@@ -134,7 +140,7 @@ class Client:
         """
         asked = {"from": start, "where": where, "columns": list(columns)}
         ticket = flight.Ticket(json.dumps({"live": asked}).encode())
-        with self._connected() as client, as_ours(self.where):
+        with self._connected() as client, self._as_ours():
             answer = client.do_get(ticket, self._options(None))
             try:
                 for chunk in answer:
@@ -142,10 +148,19 @@ class Client:
             finally:
                 answer.cancel()
 
+    def _batches(self, answer: flight.FlightStreamReader) -> Iterator[pa.RecordBatch]:
+        # Arrow's own to_reader() would lose the kind and the code of an error.
+        with self._as_ours():
+            for chunk in answer:
+                yield chunk.data
+
+    def _as_ours(self) -> contextlib.AbstractContextManager[None]:
+        return as_ours(self.where, self._setting)
+
     @contextlib.contextmanager
     def _connected(self) -> Iterator[flight.FlightClient]:
         with contextlib.ExitStack() as stack:
-            with as_ours(self.where):
+            with self._as_ours():
                 client = stack.enter_context(flight.connect(self._url, **self._trust()))
             yield client
 
@@ -176,27 +191,21 @@ def stream(
 
 
 @contextlib.contextmanager
-def as_ours(where: str) -> Iterator[None]:
-    """Flight's errors as ours."""
+def as_ours(where: str, setting: str = "token") -> Iterator[None]:
+    """Flight's errors as ours; ``setting`` says the token that is shown."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise _ours(error, where) from None
+        raise _ours(error, where, setting) from None
 
 
-def _batches(answer: flight.FlightStreamReader, where: str) -> Iterator[pa.RecordBatch]:
-    # Arrow's own to_reader() would lose the kind and the code of an error.
-    with as_ours(where):
-        for chunk in answer:
-            yield chunk.data
-
-
-def _ours(error: Exception, where: str) -> StreamappError:
+def _ours(error: Exception, where: str, setting: str) -> StreamappError:
     about = _about(error)
     code, fix = about.get("code", ""), about.get("fix", "")
     message = _plain(str(error)).removesuffix(f" ({fix})")
     if code == "flight.token":
-        return Refuse("flight.token", f"{where}: {message}", "set STREAMAPP_TOKEN to the store's")
+        fix = f"set STREAMAPP_{setting.upper()} to the store's"
+        return Refuse("flight.token", f"{where}: {message}", fix)
     if code:
         said = message if code.startswith("sql.") else f"{where}: {message}"
         return _KINDS.get(about.get("kind", ""), Retry)(code, said, fix)

@@ -82,9 +82,16 @@ def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
         if tree["error_type"] == "not implemented":
             raise _not_allowed("it is not a SELECT")
         raise Refuse("sql.syntax", f"{tree['error_type']} error: {tree['error_message']}")
+    if not tree["statements"]:
+        raise Refuse("sql.empty", "the statement is empty", "send one SELECT")
     if len(tree["statements"]) != 1:
         raise _not_allowed(f"these are {len(tree['statements'])} statements")
     return tree
+
+
+def functions(tree: dict[str, Any]) -> frozenset[str]:
+    """The names of all functions that a statement calls, in lower case."""
+    return frozenset(str(node.get("function_name", "")).lower() for node in walk(tree))
 
 
 def walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:

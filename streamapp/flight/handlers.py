@@ -14,7 +14,7 @@ from streamapp.flight import access, parameters, wire
 from streamapp.flight import sql as flight_sql
 from streamapp.flight.access import Role, Tokens
 from streamapp.flight.actions import Actions
-from streamapp.flight.border import Untraceable, as_flight_errors, unknown
+from streamapp.flight.border import Untraceable, as_flight_errors, short, unknown
 from streamapp.flight.feed import Feed
 from streamapp.flight.following import parse
 from streamapp.flight.ingest import Ingest
@@ -66,13 +66,13 @@ class Handlers(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no
         """The schema of a statement (SQL text, or a Flight SQL command) or of a table (a path)."""
         with as_flight_errors():
             if descriptor.descriptor_type == flight.DescriptorType.PATH:
-                return self._table_info(context, b"/".join(descriptor.path).decode())
+                return self._table_info(context, wire.text(b"/".join(descriptor.path)))
             command = descriptor.command
             if (follower := self._follower(context, command)) is not None:
                 return _info(descriptor, follower.schema, command)
             unpacked = wire.unpack(command)
             if unpacked is None:
-                schema = self._statements.schema(command.decode(), None, context.is_cancelled)
+                schema = self._statements.schema(wire.text(command), None, context.is_cancelled)
                 return _info(descriptor, schema, command)
             name, message = unpacked
             if (schema := flight_sql.schema_of(name, message)) is not None:
@@ -102,7 +102,7 @@ class Handlers(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no
                 return flight.GeneratorStream(follower.schema, Followed(Subscription(follower)))
             unpacked = wire.unpack(ticket.ticket)
             if unpacked is None:
-                return self._run(context, ticket.ticket.decode())
+                return self._run(context, wire.text(ticket.ticket))
             name, message = unpacked
             if flight_sql.schema_of(name, message) is not None:
                 with contextlib.closing(self._parts.reader()) as cursor:
@@ -119,7 +119,7 @@ class Handlers(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no
         with as_flight_errors():
             if descriptor.descriptor_type == flight.DescriptorType.PATH:
                 self._require(context, Role.PRODUCE)
-                topic = b"/".join(descriptor.path).decode()
+                topic = wire.text(b"/".join(descriptor.path))
                 self._parts.ingest.put(topic, lambda: _next_batch(reader), _writes(writer))
                 return
             name, message = wire.unpack(descriptor.command) or ("", {})
@@ -232,7 +232,18 @@ def _writes(writer: Any) -> Callable[[bytes], None]:
 
 
 def _next_batch(reader: Any) -> pa.RecordBatch | None:
+    """The client's next batch; None after the last.
+
+    Raises:
+        Refuse: what came is none.
+    """
     try:
-        return reader.read_chunk().data
+        batch = reader.read_chunk().data
+        if batch is not None:
+            batch.validate(full=True)  # Arrow trusts what it reads, and would read beyond it
     except StopIteration:
         return None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        what = f"a batch cannot be read: {short(str(error).partition(chr(10))[0], 300)}"
+        raise Refuse("flight.batch", what) from None
+    return batch

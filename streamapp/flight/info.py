@@ -80,7 +80,7 @@ def answer(message: wire.Message, cursor: duckdb.DuckDBPyConnection) -> pa.Table
     """The values of the numbers that are asked for, all when none are; unknown ones are left out.
 
     Raises:
-        ValueError: the message is malformed.
+        Refuse: the message is malformed.
     """
     asked = wire.numbers(message, 1) or sorted(_KINDS)
     known = [number for number in asked if number in _KINDS]

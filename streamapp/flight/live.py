@@ -8,14 +8,15 @@ not (the subscriber was slow, or a range came early), it is behind again.
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
 
 from streamapp.core.clock import monotonic_s
-from streamapp.core.errors import Retry
+from streamapp.core.errors import Refuse, Retry
 from streamapp.core.ranges import RangeSet
+from streamapp.flight.border import short
 from streamapp.flight.feed import BehindError, Commit, Feed, Partition, Queue
 from streamapp.flight.following import ADDRESS, Following, check_condition, quoted
 from streamapp.flight.statements import Statements, Tables
@@ -25,6 +26,7 @@ _CHUNK_BYTES = 8 << 20
 _LOOK_EVERY_S = 0.2
 #: An empty batch says where a silent stream stands, and finds out that its client is gone.
 _SIGN_EVERY_S = 5.0
+_PARTITIONS_NAMED = 8
 _JUST_STORED = "just_stored"
 _COLUMNS_SQL = """
     SELECT column_name, data_type FROM duckdb_columns()
@@ -50,7 +52,8 @@ class Subscription(Iterator[Sent]):
         """The next rows, or a sign of life.
 
         Raises:
-            Refuse: the condition fails on a row, or takes too long.
+            Refuse: the place names what the store never had, the condition fails on a row, or takes
+            too long.
             Retry: the server stops.
         """
         return next(self._sent)
@@ -111,6 +114,7 @@ class Follower:
     def _begin(self, stored: Mapping[Partition, RangeSet]) -> None:
         start = self._following.start
         if isinstance(start, dict):
+            _check_known(start, stored)
             self._next = dict(start)
         elif start == "now":
             self._next = {key: done.prefix_end(_first(done)) for key, done in stored.items()}
@@ -221,6 +225,25 @@ class Follower:
         next_ = {f"{topic}-{partition}": n for (topic, partition), n in self._next.items()}
         about = {"next": next_, "behind": behind}
         return batch, pa.py_buffer(json.dumps(about).encode())
+
+
+def _check_known(place: Collection[Partition], stored: Collection[Partition]) -> None:
+    """Refuse a place of which the store has never had anything: it would mean everything.
+
+    A store that has nothing yet cannot tell.
+    """
+    strange = sorted(set(place) - set(stored))
+    if stored and strange:
+        raise Refuse(
+            "live.place",
+            f"the store never had anything of {_names(strange)}",
+            f"it has {_names(sorted(stored))}",
+        )
+
+
+def _names(partitions: Sequence[Partition]) -> str:
+    names = [f"{topic}-{partition}" for topic, partition in partitions[:_PARTITIONS_NAMED]]
+    return short(", ".join(names), 200) + (" ..." if len(partitions) > len(names) else "")
 
 
 def _first(done: RangeSet) -> int:

@@ -83,8 +83,7 @@ class PreparedStatements:
                     "send one",
                 )
             if batch.num_rows:
-                columns = zip(schema.names, batch.columns, strict=True)
-                values = {f"{i}.{name}": c[0].as_py() for i, (name, c) in enumerate(columns)}
+                values = _values(batch)
         if len(values or {}) != len(prepared.names):
             raise Refuse(
                 "sql.parameters",
@@ -105,6 +104,22 @@ class PreparedStatements:
             self._by_handle.move_to_end(handle)
             while len(self._by_handle) > self._statements_max:
                 self._by_handle.popitem(last=False)
+
+
+def _values(batch: pa.RecordBatch) -> dict[str, Any]:
+    """The first row's values by place and name.
+
+    Raises:
+        Refuse: Python has no room for one (nanoseconds, year 290000).
+    """
+    values = {}
+    for number, (name, column) in enumerate(zip(batch.schema.names, batch.columns, strict=True)):
+        try:
+            values[f"{number}.{name}"] = column[0].as_py()
+        except (ValueError, OverflowError) as error:
+            what = f"parameter {number + 1} ({column.type}) is out of range: {error}"
+            raise Refuse("sql.parameters", what, "send it as text: it is cast") from None
+    return values
 
 
 def _parameters(prepared: Prepared, values: dict[str, Any] | None, schema: pa.Schema) -> Parameters:

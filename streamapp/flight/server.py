@@ -9,6 +9,7 @@ import duckdb
 
 from streamapp.core.config import Settings
 from streamapp.core.errors import Retry
+from streamapp.core.tokens import TokenFile
 from streamapp.flight import address
 from streamapp.flight.access import Tokens
 from streamapp.flight.actions import Action, Actions
@@ -16,7 +17,7 @@ from streamapp.flight.certificate import Certificate
 from streamapp.flight.feed import Feed, Source
 from streamapp.flight.handlers import Handlers, Parts
 from streamapp.flight.ingest import Ingest, Taker
-from streamapp.flight.statements import Limits, Statements
+from streamapp.flight.statements import Limits, Prepare, Statements
 
 #: How long clients may take to read what was sent to them when the server stops.
 _GRACE_S = 1.0
@@ -32,11 +33,13 @@ class FlightServer:
         token: what clients must send as ``authorization: Bearer TOKEN``; empty: nothing.
         read_token: one that reads only.
         admin_token: one that does everything; see :class:`streamapp.flight.access.Tokens`.
+        tokens_file: more of them, with scopes.
         certificate: speak TLS with it.
         limits: for statements.
         actions: what an admin may have done, by name.
         ingest: where events go that clients send.
         live: the store, not written to while this is made: clients may follow it.
+        prepare: has ready what a statement's functions need, as ``Store.prepare``.
         on_query: called with ``ok`` or the error's code for each statement, to count them.
 
     Raises:
@@ -52,20 +55,22 @@ class FlightServer:
         token: str = "",
         read_token: str = "",
         admin_token: str = "",
+        tokens_file: TokenFile | None = None,
         certificate: Certificate | None = None,
         limits: Limits | None = None,
         actions: Mapping[str, Action] = {},
         ingest: Taker | None = None,
         live: Source | None = None,
+        prepare: Prepare = lambda _functions, _check: None,
         on_query: Callable[[str], None] = lambda _result: None,
     ) -> None:
         self.host = host
-        tokens = Tokens(token=token, read=read_token, admin=admin_token)
+        tokens = Tokens(token=token, read=read_token, admin=admin_token, file=tokens_file)
         tokens.roles()  # refused before anything is started
         tls = certificate is not None
         location = address.location(host, port, is_open=not tokens, tls=tls)
         reader = _telling_no_path(reader)
-        self._statements = Statements(reader, limits or Limits())
+        self._statements = Statements(reader, limits or Limits(), prepare)
         self._feed = Feed(live) if live is not None else None
         parts = Parts(
             reader=reader,
@@ -100,6 +105,7 @@ class FlightServer:
             token=settings.token,
             read_token=settings.flight_read_token,
             admin_token=settings.flight_admin_token,
+            tokens_file=TokenFile(settings.tokens_file),
             certificate=Certificate.of(settings),
             limits=Limits(rows_max=settings.query_rows_max, seconds_max=settings.query_s_max),
             **parts,

@@ -61,7 +61,7 @@ def answer(name: str, message: wire.Message, cursor: Cursor) -> pa.Table:
     """The answer to a metadata command that ``schema_of`` knows.
 
     Raises:
-        ValueError: the message is malformed.
+        Refuse: the message is malformed.
     """
     if name in standard.SCHEMAS:
         return standard.answer(name, message)

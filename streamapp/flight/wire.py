@@ -50,7 +50,7 @@ def decode(content: bytes) -> Message:
     """The fields of a message.
 
     Raises:
-        ValueError: it is cut short, or has a wire type that no message of ours has.
+        Refuse: it is cut short, or has a wire type that no message of ours has.
     """
     message: Message = {}
     at = 0
@@ -66,10 +66,10 @@ def decode(content: bytes) -> Message:
             elif kind in _FIXED_SIZES:
                 size = _FIXED_SIZES[kind]
             else:
-                raise ValueError(f"wire type {kind}")
+                raise _malformed()
             value, at = content[at : at + size], at + size
             if at > len(content):
-                raise ValueError("cut short")
+                raise _malformed()
         message.setdefault(number, []).append(value)
     return message
 
@@ -87,7 +87,7 @@ def unpack(content: bytes) -> tuple[str, Message] | None:
         if url is None or not url.startswith(TYPE_URL):
             return None
         return url[len(TYPE_URL) :].decode(), decode(first_bytes(wrapped, 2) or b"")
-    except ValueError:  # bytes that are no protobuf; UnicodeDecodeError is one too
+    except (Refuse, UnicodeDecodeError):  # bytes that are no protobuf
         return None
 
 
@@ -101,15 +101,19 @@ def first_text(message: Message, number: int) -> str | None:
     """The first value of a string field; None when the message has none.
 
     Raises:
-        ValueError: it is not UTF-8.
+        Refuse: it is not UTF-8.
     """
     value = first_bytes(message, number)
-    return None if value is None else value.decode()
+    return None if value is None else text(value)
 
 
 def texts(message: Message, number: int) -> list[str]:
-    """All values of a repeated string field."""
-    return [value.decode() for value in message.get(number, []) if isinstance(value, bytes)]
+    """All values of a repeated string field.
+
+    Raises:
+        Refuse: one is not UTF-8.
+    """
+    return [text(value) for value in message.get(number, []) if isinstance(value, bytes)]
 
 
 def flag(message: Message, number: int) -> bool:
@@ -118,17 +122,37 @@ def flag(message: Message, number: int) -> bool:
 
 
 def numbers(message: Message, number: int) -> list[int]:
-    """All values of a repeated unsigned field, whether packed or not."""
+    """All values of a repeated unsigned field, whether packed or not.
+
+    Raises:
+        Refuse: what is packed is cut short.
+    """
     found: list[int] = []
     for value in message.get(number, []):
         found.extend([value] if isinstance(value, int) else _packed(value))
     return found
 
 
+def text(content: bytes) -> str:
+    """What a client sent as text.
+
+    Raises:
+        Refuse: it is not UTF-8.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise _malformed() from None
+
+
 def signed32(value: int) -> int:
     """An int32 as its varint came."""
     low = value & 0xFFFFFFFF
     return low - (1 << 32) if low >= 1 << 31 else low
+
+
+def _malformed() -> Refuse:
+    return Refuse("flight.message", "the message is not one of Flight SQL, nor SQL text")
 
 
 def _packed(content: bytes) -> Iterator[int]:
@@ -158,4 +182,4 @@ def _read_varint(content: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ValueError("a varint is cut short or too long")
+    raise _malformed()

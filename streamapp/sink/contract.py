@@ -1,6 +1,7 @@
 """What every sink promises: enriched records in, each source offset exactly once; rows out."""
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import duckdb
@@ -39,6 +40,13 @@ class Sink(Protocol):
 
         Raises:
             Retry: the sink is closed.
+        """
+        ...
+
+    def prepare(self, functions: AbstractSet[str], check: Callable[[], None]) -> None:
+        """Have ready what a statement that calls these functions searches.
+
+        ``check`` is called between pieces of the work, and ends it with what it raises.
         """
         ...
 

@@ -6,6 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+#: Neighbours that one search gives at most.
+K_MAX = 1000
+
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 import duckdb
@@ -17,7 +18,7 @@ from duckdb.func import PythonUDFType
 
 from streamapp.core.errors import Refuse, Retry, StreamappError
 from streamapp.sink import duck
-from streamapp.sink.matrix import Hit, Matrix, Vectors, best, unit
+from streamapp.sink.matrix import K_MAX, Hit, Matrix, Vectors, best, unit
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +30,10 @@ Cursor = Callable[[], duckdb.DuckDBPyConnection]
 Address = tuple[int, str, int, int] | None
 
 TEXT_CHARS_MAX = 32_768
-K_MAX = 1000
 #: Rows that one call of DuckDB's may bring: nothing interrupts Python in the middle of one.
 CALL_ROWS_MAX = 16
+_SEARCHING = frozenset({"near", "nearest", "similar"})
+_LOOK_EVERY_S = 0.05
 _TEXTS_KEPT = 64
 _READ_ROWS = 8192
 _HITS = pa.list_(
@@ -96,6 +98,31 @@ class Search:
             side_effects=True,  # rows come: the same arguments have another answer
         )
 
+    def prepare(self, functions: AbstractSet[str], check: Callable[[], None]) -> None:
+        """Read what a statement that calls these functions will search.
+
+        The first search of a large store reads for seconds, and inside of DuckDB nothing would end
+        that.
+
+        Args:
+            functions: their names; most statements search nothing.
+            check: called between batches; ends the reading with what it raises.
+
+        Raises:
+            Refuse: the store has no vectors.
+            Retry: the store is closed.
+        """
+        if functions.isdisjoint(_SEARCHING):
+            return
+        while not self._lock.acquire(timeout=_LOOK_EVERY_S):
+            check()
+        try:
+            with self._open_cursor() as cursor:
+                cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
+                self._refreshed(cursor, check)
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         """Let go of the instance and of the matrix."""
         self._cursor = None  # a read that is under way sees it
@@ -148,7 +175,7 @@ class Search:
         """
         _check_rows("nearest", len(vectors))
         asked = zip(vectors, counts.to_pylist(), last_rows.to_pylist(), strict=True)
-        hits = [self._hits(vector.values.to_numpy(), k, last) for vector, k, last in asked]
+        hits = [self._hits(_numbers(vector), k, last) for vector, k, last in asked]
         return pa.array([[hit._asdict() for hit in one] for one in hits], _HITS)
 
     def _hits(self, vector: Vectors, k: int, last_row: int) -> list[Hit]:
@@ -180,7 +207,9 @@ class Search:
         self._rows = 0
         self._last: Address = None
 
-    def _refreshed(self, cursor: duckdb.DuckDBPyConnection) -> Matrix:
+    def _refreshed(
+        self, cursor: duckdb.DuckDBPyConnection, check: Callable[[], None] = lambda: None
+    ) -> Matrix:
         """The matrix with all that this transaction sees.
 
         Rows are numbered as they are stored.  When some were deleted there are fewer than those
@@ -196,12 +225,12 @@ class Search:
             elif not new and self._matrix is not None:
                 return self._matrix
         try:
-            return self._read_on(cursor)
+            return self._read_on(cursor, check)
         except BaseException:
             self._forget()  # it may have some of the new rows
             raise
 
-    def _read_on(self, cursor: duckdb.DuckDBPyConnection) -> Matrix:
+    def _read_on(self, cursor: duckdb.DuckDBPyConnection, check: Callable[[], None]) -> Matrix:
         sql = f"SELECT count(*), max({self._row}) FROM events"  # noqa: S608
         ((rows, last),) = cursor.execute(sql).fetchall()
         dim = _dim(cursor)
@@ -215,6 +244,7 @@ class Search:
         for batch in cursor.sql(sql).to_arrow_reader(_READ_ROWS):
             if self._cursor is None:
                 raise _closed()
+            check()
             _add(self._matrix, batch)
         self._rows, self._last = rows, self._address(cursor, last)
         return self._matrix
@@ -270,6 +300,13 @@ def _dim(cursor: duckdb.DuckDBPyConnection) -> int:
     if kind is None or not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
         raise Refuse("sql.vector", "the store has no column embedding of type FLOAT[n]")
     return int(kind.list_size)
+
+
+def _numbers(vector: pa.ListScalar) -> Vectors:
+    if vector.values.null_count:
+        raise Refuse("sql.vector", "the vector to search has a NULL in it")
+    numbers: Vectors = vector.values.to_numpy()
+    return numbers
 
 
 def _closed() -> Retry:

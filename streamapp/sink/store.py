@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -128,6 +129,10 @@ class Store:
         if root is None:
             raise Retry("store.closed", f"{self.path} is not open", "wait for the store")
         return duck.cursor(root)
+
+    def prepare(self, functions: AbstractSet[str], check: Callable[[], None]) -> None:
+        """Have ready what a statement that calls these functions searches; see ``Search``."""
+        self._options.search.prepare(functions, check)
 
     def write(self, records: Sequence[StoredRecord]) -> Written:
         """Store the records in one transaction; when it returns they are durable, or were before.

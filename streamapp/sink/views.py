@@ -9,6 +9,8 @@ from collections.abc import Set as AbstractSet
 
 import duckdb
 
+from streamapp.sink.matrix import K_MAX
+
 #: What the stages' columns are; one of another type is somebody else's and is left alone.
 _NUMBER = re.compile(r"(U?(TINY|SMALL|BIG)?INT(EGER)?|FLOAT|DOUBLE)$")
 _VECTOR = re.compile(r"FLOAT\[\d+\]$")
@@ -91,10 +93,12 @@ _VELOCITY_MACRO = """CREATE OR REPLACE MACRO velocity(conversation_id) AS TABLE
 
 #: The events most like a text.  The largest number is that of the newest row which the asking
 #: statement sees; events are found by address, since numbers may change when rows are deleted.
+#: ``nearest`` refuses a k of 0, and would take one more than these may.
 _SIMILAR = """CREATE OR REPLACE MACRO "similar"(query, k) AS TABLE
     SELECT found.hit.cosine, event.* EXCLUDE (embedding)
     FROM (SELECT unnest(nearest(
-              embed(query::VARCHAR), k, (SELECT max({row}) FROM events))) AS hit) AS found
+              embed(query::VARCHAR), if(k::BIGINT > {k_max}, 0, k),
+              (SELECT max({row}) FROM events))) AS hit) AS found
     JOIN events AS event ON event.source_offset = found.hit."offset"
         AND event.source_partition = found.hit."partition" AND event.source_topic = found.hit.topic
     ORDER BY found.hit.cosine DESC, event.source_offset"""
@@ -102,14 +106,14 @@ _SIMILAR = """CREATE OR REPLACE MACRO "similar"(query, k) AS TABLE
 _NEAR = """CREATE OR REPLACE MACRO near(event_id, k) AS TABLE
     SELECT found.hit.cosine, event.* EXCLUDE (embedding)
     FROM (SELECT this.source_topic, this.source_partition, this.source_offset, unnest(nearest(
-              this.embedding, k + 1, (SELECT max({row}) FROM events))) AS hit
+              this.embedding, if(k::BIGINT < 1, 0, k + 1), (SELECT max({row}) FROM events))) AS hit
           FROM (SELECT * FROM events AS one WHERE one.id = event_id::VARCHAR
                 ORDER BY source_topic, source_partition, source_offset LIMIT 1) AS this) AS found
     JOIN events AS event ON event.source_offset = found.hit."offset"
         AND event.source_partition = found.hit."partition" AND event.source_topic = found.hit.topic
     WHERE (found.source_offset, found.source_partition, found.source_topic)
         <> (event.source_offset, event.source_partition, event.source_topic)
-    ORDER BY found.hit.cosine DESC, event.source_offset LIMIT k"""
+    ORDER BY found.hit.cosine DESC, event.source_offset LIMIT greatest(k::BIGINT, 1)"""
 
 
 def create(
@@ -136,7 +140,7 @@ def _statements(columns: AbstractSet[str], row: str) -> Iterator[str]:
     if "velocity" in columns:
         yield _VELOCITY_MACRO.format(_chosen(_VELOCITY, columns))
     if "embedding" in columns:
-        yield _SIMILAR.format(row=row)
+        yield _SIMILAR.format(row=row, k_max=K_MAX)
         yield _NEAR.format(row=row)
 
 

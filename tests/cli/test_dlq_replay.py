@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from dead_letters import VALUE, Place, addresses, on_a_terminal, refused
 
 from streamapp.agents.replay import Replays
@@ -32,6 +33,26 @@ def test_a_replay_is_the_same_event_and_is_counted(run, place):
     assert letter["replays"] == 1
     assert letter["replayed"][0]["to"] == {"topic": place.raw, "partition": 1, "offset": 1}
     assert "once: to" in run("dlq", "show", at, *place.flags).out
+
+
+def test_an_event_that_the_gateway_set_aside_goes_to_its_topic_by_its_key(run, place):
+    context = {
+        "topic": place.raw, "partition": "-1", "offset": "-1", "stage": "gateway",
+        "exception.class.name": "event.schema", "exception.message": "at /price: no",
+    }  # fmt: skip
+    headers = [
+        ("ce_id", b"e1"),
+        *((CONNECT + name, text.encode()) for name, text in context.items()),
+    ]
+    place.send(place.dead, Outgoing(VALUE, b"conv", headers))
+    shown = run("dlq", "show", "0:0", *place.flags).out
+    assert f"source    {place.raw}\n" in shown
+    assert "at /price: no" in shown
+    result = run("dlq", "replay", "0:0", *place.flags)
+    assert result.code == 0, result.err
+    [replayed] = [*place.read(place.raw, 0), *place.read(place.raw, 1)]
+    assert (replayed.key, replayed.value) == (b"conv", VALUE)
+    assert dict(replayed.headers)["ce_id"] == b"e1"
 
 
 def test_the_same_letter_is_not_replayed_twice_by_accident(run, place):
@@ -82,6 +103,41 @@ def test_an_event_without_id_and_time_keeps_those_of_its_first_address(run, plac
     headers = dict(place.read(place.raw, 1)[1].headers)
     assert headers["ce_id"] == f"{place.raw}-1-0".encode()
     assert headers["ce_time"] == b"2025-10-09T08:53:20.250+00:00"
+
+
+def again(run, local, at, offset):
+    """Replay a letter whose event fails again: the address of its next letter, and what was sent."""
+    assert run("dlq", "replay", at, "--force", *local.flags).code == 0
+    record = local.read(local.raw, 1)[offset]
+    sent = Outgoing(record.value, record.key, record.headers, 1, record.timestamp)
+    return local.bury(offset, sent), record
+
+
+def test_what_cannot_be_read_has_the_same_id_at_every_replay(run, local):
+    first = local.die(b'{"message": "m"')
+    second, sent = again(run, local, first, 1)
+    assert dict(sent.headers)["ce_id"] == f"{local.raw}-1-0".encode()
+    assert dict(again(run, local, first, 2)[1].headers)["ce_id"] == f"{local.raw}-1-0".encode()
+    _, sent = again(run, local, second, 3)
+    assert [v for n, v in sent.headers if n == "ce_id"] == [f"{local.raw}-1-0".encode()]
+
+
+@pytest.mark.parametrize(
+    ("value", "mended", "name"),
+    [
+        (b'{"message": "m"', b'{"message":"m"}', "first"),
+        (b'{"id": "own", "message": "m"', b'{"id":"own","message":"m"}', None),
+    ],
+)
+def test_mended_it_has_its_own_id_or_that_of_its_first_address(
+    run, local, tmp_path, value, mended, name
+):
+    second, _ = again(run, local, local.die(value), 1)
+    (tmp_path / "mended").write_bytes(mended)
+    flags = ["--file", str(tmp_path / "mended"), *local.flags]
+    assert run("dlq", "edit", second, *flags).code == 0
+    headers = dict(local.read(local.raw, 1)[2].headers)
+    assert headers.get("ce_id") == (f"{local.raw}-1-0".encode() if name else None)
 
 
 def test_many_are_replayed_oldest_first_in_the_order_of_their_conversation(run, place):

@@ -11,9 +11,9 @@ from sinks import ParquetSink, record, reject
 BIN = Path(sys.executable).parent / "streamapp"
 
 
-def run(*arguments, **environment):
+def run(*arguments, group="parquet", **environment):
     return subprocess.run(
-        [BIN, "parquet", *arguments],
+        [BIN, group, *arguments],
         capture_output=True, text=True, check=False, timeout=60,
         env={"PATH": str(BIN.parent), "HOME": "/nonexistent", **environment},
     )  # fmt: skip
@@ -102,3 +102,21 @@ def test_an_unknown_scheme_is_refused(tmp_path):
     assert done.returncode == 2
     assert "gopher" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "way_out"),
+    [
+        (("verify",), "streamapp parquet verify"),
+        (("backup", "x.duckdb"), "first _manifest and then the data"),
+        (("archive", "x"), "streamapp parquet files"),
+        (("retain", "--days", "3"), "STREAMAPP_PARQUET_URL"),
+        (("rebuild",), "name an empty root"),
+    ],
+)
+def test_verbs_for_the_duckdb_file_say_the_way_out(sink, arguments, way_out):
+    said = run(*arguments, group="store", STREAMAPP_STORE="parquet", STREAMAPP_PARQUET_URL=sink.url)
+    assert said.returncode == 2
+    error, fix = said.stderr.splitlines()
+    assert f"`streamapp store {arguments[0]}` is for DuckDB's file" in error
+    assert way_out in fix

@@ -2,6 +2,7 @@
 
 import re
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,13 @@ from streamapp.core.errors import Refuse
         ("select 'open;", [], "select 'open;"),
         ("select /* open;", [], "select /* open;"),
         ("select 1 -- a;\n+ 2;", ["select 1 -- a;\n+ 2"], ""),
+        ("select E'\\';' ; x", ["select E'\\';'"], " x"),
+        ("select e'a''\\\\';x", ["select e'a''\\\\'"], "x"),
+        ("select 'a\\'; x", ["select 'a\\'"], " x"),
+        ("/* /* ; */ ; */ select 1; 2", ["/* /* ; */ ; */ select 1"], " 2"),
+        ("select $é$;$é$; x", ["select $é$;$é$"], " x"),
+        ("select a$b$;c$b$", ["select a$b$"], "c$b$"),
+        ("select '\ud800'; x", ["select '\ud800'"], " x"),
     ],
 )
 def test_split(text, found, rest):
@@ -40,6 +48,39 @@ def test_split_loses_nothing(pieces):
         assert one in text
         assert split(one)[0] == []
         assert has_words(one)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "1",
+                "'",
+                "E'",
+                "\\",
+                '"',
+                ";",
+                "--",
+                "\n",
+                "/*",
+                "*/",
+                "$$",
+                "$a$",
+                " ",
+                "é",
+                "select ",
+            ]
+        )
+    )
+)
+def test_split_where_duckdb_does(pieces):
+    text = "select " + "".join(pieces)
+    try:
+        said = duckdb.extract_statements(text)
+    except duckdb.Error:
+        return  # it is no SQL at all
+    found, rest = split(text)
+    assert len(found) + has_words(rest) == len(said)
 
 
 def test_statements_of_a_script():

@@ -103,6 +103,11 @@ def test_an_arrow_file_that_cannot_be_written(ask):
     assert "no/such/folder.arrow" in result.err
 
 
+def test_an_arrow_file_without_a_name(ask):
+    said = ask("SELECT 1 AS a", "--arrow", "")
+    assert (said.code, "the path is empty" in said.err) == (2, True)
+
+
 def test_sql_from_standard_input(ask, server, clean, monkeypatch):
     (clean / "report.sql").write_text("select\n  1\n")
     with (clean / "report.sql").open() as file:
@@ -187,13 +192,32 @@ def test_values_that_python_or_csv_have_no_room_for(ask, monkeypatch, clean):
         "span": pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
     }
     monkeypatch.setitem(globals(), "ROWS", pa.table(odd))
-    assert "<value out of range" in ask("select 1").out  # Arrow's words
+    assert "148108-07-06 " in ask("select 1").out
     row = json.loads(ask("select 1", "--json").out)
     assert (row["nanos"], row["blob"]) == ("1970-01-01 00:00:00.000000001", "/w==")
     (clean / "out.csv").write_text(ask("select 1", "--csv").out)
     read = pa.csv.read_csv(clean / "out.csv").select(["blob", "span"]).to_pylist()[0]
     assert (read["blob"], read["span"]) == ("/w==", "[1,2,3]")
-    monkeypatch.setitem(
-        globals(), "ROWS", pa.table({"nested": pa.array([[2**62]], pa.list_(far.type))})
+
+
+INFINITE = [(1 << 63) - 1, -(1 << 63) + 1, 2**62, 0, None]
+SHOWN = ["infinity", "-infinity", "148108-07-06", "1970-01-01", None]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.date32()])
+def test_infinite_times_and_years_that_python_has_not(ask, monkeypatch, kind):
+    numbers = (
+        [(1 << 31) - 1, -(1 << 31) + 1, 53_367_000, 0, None] if kind == pa.date32() else INFINITE
     )
-    assert "cast it to varchar" in ask("select 1").err
+    column = pa.array(numbers, pa.int32() if kind == pa.date32() else pa.int64()).cast(kind)
+    lists = pa.ListArray.from_arrays(list(range(6)), column)
+    monkeypatch.setitem(globals(), "ROWS", pa.table({"at": column, "many": lists}))
+    rows = [json.loads(line) for line in ask("select 1", "--json").out.splitlines()]
+    begins = [at and at[:9] for at in SHOWN]
+    if kind == pa.date32():
+        begins[2] = "148083-11"
+    assert [row["at"] and row["at"][:9] for row in rows] == begins
+    assert [row["many"][0] and row["many"][0][:9] for row in rows] == begins
+    for told in (ask("select 1").out, ask("select 1", "--csv").out):
+        assert "-infinity" in told
+        assert "out of range" not in told

@@ -255,6 +255,10 @@ class TestRefused:
             (("archive", "a", "--before", "0001-01-01T00:00:00+05:00"), "is no date"),
             (("retain", "--before", "9999-12-31T23:59:59-01:00"), "is no date"),
             (("backup",), "Missing argument 'TARGET'"),
+            (("backup", ""), "the path is empty"),
+            (("archive", ""), "the path is empty"),
+            (("archive", " "), "the path is empty"),
+            (("retain", "--days", "1", "--archive", ""), "the path is empty"),
             (("--db-path", "x.duckdb", "verify"), "write the options behind the verb"),
             (("verfy",), "Did you mean 'verify'?"),
             (("rebuild", "--db-path", ":memory:"), "the store is in memory"),
@@ -267,6 +271,22 @@ class TestRefused:
         )  # fmt: skip
         assert (result.code, said in result.err) == (2, True), result.err
         assert result.err.startswith("error: ")
+
+    @pytest.mark.parametrize("verb", ["backup", "archive"])
+    def test_only_the_store_decides_what_it_may_write(self, run, clean, monkeypatch, verb):
+        """The user who asks may not read what the store's user writes."""
+        import os
+
+        Store.open(str(clean / "s.duckdb"), columns={}).close()
+        target = clean / "there"
+        target.touch() if verb == "backup" else target.mkdir()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "access", lambda *_, **__: False)
+            result = run("store", verb, "there", "--db-path", "s.duckdb")
+        assert "not readable" not in result.err
+        assert (result.code, "exists" in result.err) == (
+            (2, True) if verb == "backup" else (0, False)
+        )
 
     def test_json_says_the_same(self, host):
         refused = json.loads(host.cli("verify", "--json", code=2).stdout)

@@ -5,6 +5,7 @@ import threading
 import pytest
 from pyarrow import flight
 
+from streamapp.core.config import Settings
 from streamapp.core.errors import Halt, Refuse, Retry
 from streamapp.flight import Client
 
@@ -31,10 +32,28 @@ def test_only_the_admin_token_acts(server):
         list(Client("127.0.0.1", server.port, "produce").action("count", to=2))
     assert (caught.value.code, caught.value.fix) == (
         "flight.not_allowed",
-        "use flight_admin_token",
+        "use flight_admin_token (STREAMAPP_FLIGHT_ADMIN_TOKEN)",
     )
     with pytest.raises(Refuse, match="token is missing"):
         list(Client("127.0.0.1", server.port).action("count", to=2))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "admin", "setting"),
+    [
+        ({"token": "x", "flight_admin_token": "y"}, True, "STREAMAPP_FLIGHT_ADMIN_TOKEN"),
+        ({"token": "x", "flight_admin_token": "y"}, False, "STREAMAPP_TOKEN"),
+        ({"token": "x"}, True, "STREAMAPP_TOKEN"),
+        ({"flight_read_token": "x"}, False, "STREAMAPP_FLIGHT_READ_TOKEN"),
+        ({}, True, "STREAMAPP_FLIGHT_ADMIN_TOKEN"),
+        ({}, False, "STREAMAPP_TOKEN"),
+    ],
+)
+def test_a_wrong_token_is_called_by_its_setting(server, tokens, admin, setting):
+    client = Client.of(Settings(flight_port=server.port, **tokens), admin=admin)
+    with pytest.raises(Refuse, match="token is missing or wrong") as caught:
+        list(client.action("count", to=1)) if admin else client.query("SELECT 1")
+    assert caught.value.fix == f"set {setting} to the store's"
 
 
 def test_without_an_admin_token_this_machine_acts(serve):

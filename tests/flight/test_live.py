@@ -279,6 +279,27 @@ def test_starts_that_are_none(writing, start):
     assert caught.value.code == "live.ticket"
 
 
+@pytest.mark.parametrize("strange", ["events.rwa-0", "events.raw-7", "other-0"])
+def test_a_place_that_the_store_never_had_is_refused(writing, strange):
+    writing.add(0, 5)
+    writing.add(0, 5, partition=1)
+    with pytest.raises(Refuse, match=f"never had anything of {strange}") as caught:
+        next(writing.client.follow({"events.raw-0": 3, strange: 3}))
+    assert (caught.value.code, caught.value.fix) == (
+        "live.place",
+        "it has events.raw-0, events.raw-1",
+    )
+
+
+def test_a_place_in_a_store_that_has_nothing_yet_waits(writing):
+    follower = writing.client.follow({"events.raw-0": 3})
+    next(follower)
+    writing.add(0, 5)
+    rows = next(rows for rows, _ in follower if rows.num_rows)
+    assert rows["source_offset"].to_pylist() == [3, 4]
+    follower.close()
+
+
 def test_columns_that_are_none(writing):
     with pytest.raises(Refuse, match="nope"):
         next(writing.client.follow(columns=["nope"]))

@@ -111,6 +111,25 @@ def test_errors_are_short_and_tell_nothing_of_the_host(served, store):
                 assert secret not in text, text
 
 
+@pytest.mark.parametrize("sql", ["", "  ", ";", "-- nothing", "/* nothing */"])
+def test_an_empty_statement_is_called_empty(served, sql):
+    with pytest.raises(Refuse, match="the statement is empty") as caught:
+        served.query(sql)
+    assert caught.value.code == "sql.empty"
+
+
+def test_what_duckdb_cannot_plan_is_told_with_the_way_out(served):
+    """LateMaterialization of DuckDB 2.0.0 fails on a condition on rowid under ORDER BY and LIMIT."""
+    with pytest.raises(Refuse, match="cannot plan a LIMIT over a condition on rowid") as caught:
+        served.query("SELECT * FROM events WHERE rowid < 100 ORDER BY time LIMIT 5")
+    assert caught.value.code == "sql.engine"
+    found = served.query(
+        "WITH early AS MATERIALIZED (SELECT * FROM events WHERE rowid < 100)"
+        "SELECT id FROM early ORDER BY time DESC LIMIT 1"
+    )
+    assert found.to_pylist() == [{"id": "id-99"}]
+
+
 def test_duckdbs_own_words_reach_the_client(served):
     with pytest.raises(Refuse, match='syntax error at or near "selec"') as caught:
         served.query("selec 1")

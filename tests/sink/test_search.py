@@ -275,7 +275,9 @@ def test_readers_and_the_writer_at_once(make, opened, fill):
     ("sql", "says"),
     [
         ("FROM similar('q', 0)", "k is not from 1 to 1,000"),
-        (f"FROM similar('q', {K_MAX + 2})", "k is not from 1 to 1,000"),
+        (f"FROM similar('q', {K_MAX + 1})", "k is not from 1 to 1,000"),
+        (f"FROM similar('q', '{K_MAX + 1}')", "k is not from 1 to 1,000"),
+        ("FROM near('id-0', 0)", "k is not from 1 to 1,000"),
         (f"FROM near('id-0', {K_MAX + 1})", "k is not from 1 to 1,000"),
         ("FROM similar('  ', 1)", "a text to embed is empty"),
         (f"FROM similar(repeat('a', {TEXT_CHARS_MAX + 1}), 1)", "32,769 characters"),
@@ -283,6 +285,7 @@ def test_readers_and_the_writer_at_once(make, opened, fill):
         ("SELECT nearest(embedding, 1, 1) FROM events", r"nearest\(\) is called for 32 rows"),
         ("SELECT nearest([1, 0], 1, 1)", "the vector has 2 numbers, those stored have 7"),
         ("SELECT nearest([0, 0, 0, 0, 0, 0, 0], 1, 1)", "has no direction"),
+        ("SELECT nearest([1, 0, 0, NULL, 0, 0, 0], 1, 1)", "has a NULL in it"),
     ],
 )
 def test_what_is_refused(make, opened, fill, sql, says):
@@ -290,6 +293,14 @@ def test_what_is_refused(make, opened, fill, sql, says):
     fill(store, vectors_of(1, 40))
     with pytest.raises(duckdb.Error, match=says):
         make.rows(store, sql)
+
+
+def test_the_most_are_found(make, opened, fill):
+    store = opened(rows_max=2 * K_MAX)
+    vectors = np.abs(np.random.default_rng(1).normal(size=(K_MAX + 5, DIM))).astype(np.float32)
+    fill(store, vectors)
+    for sql in (f"similar('q', {K_MAX})", f"near('id-0', {K_MAX})"):
+        assert make.rows(store, f"SELECT count(*) FROM {sql}") == [(K_MAX,)]
 
 
 def test_null_asks_nothing(make, opened, fill):

@@ -123,6 +123,8 @@ def test_many_at_once(ask):
     ("sql", "says"),
     [
         ("FROM similar('a', 5000)", "k is not from 1 to 1,000"),
+        ("FROM similar('a', 1001)", "k is not from 1 to 1,000"),
+        ("SELECT nearest([NULL, 1]::FLOAT[], 1, 1)", "has a NULL in it"),
         ("FROM similar('', 5)", "a text to embed is empty"),
         ("SELECT embed(text) FROM events", "at once"),
     ],

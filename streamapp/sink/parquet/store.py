@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -142,6 +143,10 @@ class ParquetStore:
         if queries is None:
             raise Retry("store.closed", f"{self.path} is not open", "wait for the store")
         return queries.reader()
+
+    def prepare(self, functions: AbstractSet[str], check: Callable[[], None]) -> None:
+        """Have ready what a statement that calls these functions searches; see ``Search``."""
+        self._options.search.prepare(functions, check)
 
     def subscribe(self, callback: Callable[[pa.Table, Written], None]) -> Callable[[], None]:
         """Have ``callback(rows, written)`` called after each commit; returns how to end that."""
