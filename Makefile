@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 C      := $(wildcard streamapp/*/*.c streamapp/*/*.h include/*.h)
 
-.PHONY: setup demo up kafka test check bench bench-footprint bench-ring bench-store bench-transport soak clean help
+.PHONY: setup demo up kafka test check bench bench-footprint bench-gateway bench-ring bench-store bench-transport soak clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -56,6 +56,9 @@ bench-ring: setup  ## the ring beside memcpy, shared_memory, iceoryx2 and zmq (a
 
 bench-store: setup  ## the store beside DuckDB, SQLite, Parquet (eight minutes); SOAK=1: ten minutes at work
 	@$(BIN)/python bench/bench_store.py $(if $(SOAK),--soak)
+
+bench-gateway: setup  ## the gateway beside bare aiohttp and others (five minutes); MEMORY=1: 200 clients while Kafka stands still
+	@$(BIN)/python bench/bench_gateway.py $(if $(MEMORY),--memory)
 
 bench-footprint: setup  ## memory of the four processes, idle and loaded
 	@$(BIN)/python bench/bench_footprint.py

@@ -2,29 +2,38 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import cast
+from struct import unpack_from
 
 from streamapp.core.errors import Refuse, Reject
 from streamapp.transport.clients import Outgoing, TopicSpec
 
+_M, _32_BITS = 0x5BD1E995, 0xFFFFFFFF
+
 
 @lru_cache(maxsize=65_536)
-def _hash(key: bytes) -> int:
-    from aiokafka.partitioner import murmur2  # late: it loads all of aiokafka
-
-    return cast("int", murmur2(key)) & 0x7FFFFFFF
+def murmur2(key: bytes) -> int:
+    """Kafka's hash of a key, 32 bits (org.apache.kafka.common.utils.Utils.murmur2)."""
+    size = len(key)
+    hashed = 0x9747B28C ^ size
+    for word in unpack_from(f"<{size >> 2}I", key):
+        mixed = word * _M & _32_BITS
+        hashed = (hashed * _M & _32_BITS) ^ ((mixed ^ mixed >> 24) * _M & _32_BITS)
+    if rest := key[size & ~3 :]:
+        hashed = (hashed ^ int.from_bytes(rest, "little")) * _M & _32_BITS
+    hashed = (hashed ^ hashed >> 13) * _M & _32_BITS
+    return hashed ^ hashed >> 15
 
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition Kafka's default partitioner gives to a key."""
-    return _hash(key) % partitions if partitions > 1 else 0
+    return (murmur2(key) & 0x7FFFFFFF) % partitions if partitions > 1 else 0
 
 
 def size_of(record: Outgoing) -> int:
     """Bytes of key, value and headers: what ``record_bytes_max`` limits."""
     size = len(record.value or b"") + len(record.key or b"")
-    if record.headers:
-        size += sum(len(name) + len(value) for name, value in record.headers)
+    for name, value in record.headers or ():
+        size += len(name) + len(value)
     return size
 
 

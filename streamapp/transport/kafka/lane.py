@@ -25,6 +25,8 @@ from streamapp.transport.kafka.connection import REQUEST_MS_MAX, Connection
 
 #: Records of one batch; a larger one goes alone.
 BATCH_BYTES_MAX = 1 << 20
+#: How long a batch waits for as many callers as the one before had; one caller waits for nobody.
+COMPANY_S_MAX = 0.001
 _ALL_IN_SYNC = -1
 _MAGIC, _UNCOMPRESSED, _NO_LIMIT = 2, 0, 1 << 30
 _SEQUENCES = 1 << 31
@@ -76,6 +78,8 @@ class Lane:
         self._on_done = on_done
         self._waiting: deque[Piece] = deque()
         self._work: asyncio.Task[None] | None = None
+        self._together = 1  # callers of the last batch
+        self._company: asyncio.Future[None] | None = None
         self._identity: Identity | None = None
         self._sequence = 0
 
@@ -92,6 +96,9 @@ class Lane:
     def append(self, piece: Piece) -> None:
         """Queue a piece."""
         self._waiting.append(piece)
+        company = self._company
+        if company is not None and len(self._waiting) >= self._together and not company.done():
+            company.set_result(None)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._append_all())
 
@@ -111,8 +118,10 @@ class Lane:
 
     async def _append_all(self) -> None:
         while self._waiting:
-            batch = self._next_batch()
+            batch: list[Piece] = []
             try:
+                await self._gather()
+                batch = self._next_batch()
                 await self._append(batch)
             except StreamappError as error:
                 self._fail(batch, error)
@@ -127,12 +136,26 @@ class Lane:
             except Exception as error:  # noqa: BLE001  # nobody may wait for ever, whatever it is
                 self._fail(batch, error)
 
+    async def _gather(self) -> None:
+        """Wait for those answered together a moment ago, or the first goes without the rest."""
+        if len(self._waiting) >= self._together:
+            return
+        loop = asyncio.get_running_loop()
+        company = self._company = loop.create_future()
+        timer = loop.call_later(COMPANY_S_MAX, _resolve, company)
+        try:
+            await company
+        finally:
+            timer.cancel()
+            self._company = None
+
     def _next_batch(self) -> list[Piece]:
         batch = [self._waiting.popleft()]
         total = batch[0].size
         while self._waiting and total + self._waiting[0].size <= self._batch_bytes_max:
             total += self._waiting[0].size
             batch.append(self._waiting.popleft())
+        self._together = len(batch)
         return batch
 
     async def _append(self, batch: Sequence[Piece]) -> None:
@@ -213,6 +236,11 @@ class Lane:
         if error.errno:
             raise error(self._topic)
         return int(offset)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _BeginAnewError(KafkaError):

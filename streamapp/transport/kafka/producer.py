@@ -87,16 +87,15 @@ class KafkaProducer:
             for piece in lane.cut([records[i] for i in indexes], [sizes[i] for i in indexes]):
                 lane.append(piece)
                 pieces.append((partition, piece))
-        await asyncio.wait([piece.offset for _, piece in pieces])
+        if len(pieces) > 1:  # nobody hears of one while another is on its way
+            await asyncio.wait([piece.offset for _, piece in pieces])
         found: dict[int, list[int]] = {}
         try:
             for partition, piece in pieces:
-                first = piece.offset.result()
+                first = await piece.offset
                 found.setdefault(partition, []).extend(range(first, first + len(piece.records)))
-        except BaseException:
+        except Exception:
             self._topics.forget(topic)  # it may have been made anew
-            for _, piece in pieces:
-                piece.offset.exception()
             raise
         following = {partition: iter(offsets) for partition, offsets in found.items()}
         return [Address(topic, partition, next(following[partition])) for partition in partitions]

@@ -1,0 +1,128 @@
+"""Many events at once have the records that each would have alone."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamapp.core.errors import Reject
+from streamapp.gateway import plain
+from streamapp.gateway.arrow import Making
+from streamapp.gateway.stamp import stamp
+from streamapp.topics._scan import scan
+
+MAKING = Making("/v1/events", 1_700_000_000_123_000, 400, [("traceparent", b"00-1")])
+LINES = {"Content-Type": "application/x-ndjson"}
+
+#: Every field, every way to be no event, and what the C extension leaves to Python.
+EVENTS = [
+    b'{"message":"hi","id":"a","type":"T","source":"/s","conversation_id":"c","time":"2024-02-29T23:59:59.5+01:00"}',
+    b'{"text":"hi"}', b'{"id":7,"type":null,"conversation":""}', b'{"time":1700000000001}', b'{"time":"0001-01-02T00:00:00Z"}',
+    b'{"type":"event"}', b'{"x":{"type":1}}', b'{"t\\u0079pe":"event"}', b'{"a":1,"a":2}', b'{"a":1e999}', b"{", b"[]", b"1",
+    b'{"message":"\xff"}', b'{"id":"' + b"x" * 513 + b'"}', b'{"message":"' + b"y" * 400 + b'"}', b'{"time":"noon"}',
+    b'{"duration_ms":-1}', b'{"id":"a\\u0000b"}', b'{"source":"a\\nb"}', '{"type":"é\u2028"}'.encode(), b'{"id":"\\ufffe"}',
+    b'{"x":"\\ud800"}', b'{"attachments":[1]}',
+]  # fmt: skip
+
+
+def alone(line, value, prefix):
+    source, received_us, bytes_max, trace = MAKING
+    try:
+        return stamp(
+            value,
+            source=source,
+            received_us=received_us,
+            bytes_max=bytes_max,
+            id_if_none=f"{prefix}-{line}",
+            trace=trace,
+        )
+    except Reject as error:
+        return error.code, error.message
+
+
+def assert_same(values):
+    pieces = list(enumerate(values, 1))
+    got = [
+        (line, (found.code, found.message) if isinstance(found, Reject) else found)
+        for line, found in plain.outcomes(pieces, MAKING, id_prefix="k")
+    ]
+    assert got == [(line, alone(line, value, "k")) for line, value in pieces]
+
+
+@pytest.mark.parametrize("value", EVENTS)
+def test_an_event_among_others_has_the_record_that_it_has_alone(value):
+    others = [b'{"message":"other","id":"o"}'] * plain.EVENTS_MIN
+    assert_same([*others, value, *others])
+
+
+def test_all_of_them_together():
+    assert_same(EVENTS * 3)
+    assert_same([value for value in EVENTS if b"\\u0000" not in value and b"\\n" not in value] * 50)
+
+
+FIELDS = ["id", "type", "source", "conversation", "conversation_id", "message", "time", "x"]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.dictionaries(
+                st.sampled_from(FIELDS),
+                st.none() | st.booleans() | st.integers(0, 2**45) | st.text(max_size=5),
+                max_size=5,
+            ).map(lambda event: json.dumps(event).encode()),
+            st.sampled_from(EVENTS),
+            st.binary(max_size=12),
+        ),
+        min_size=plain.EVENTS_MIN,
+        max_size=30,
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_any_events_have_the_records_that_they_have_alone(values):
+    assert_same(values)
+
+
+def test_events_in_plain_form_are_not_parsed_one_by_one(monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("an event was parsed alone")
+
+    monkeypatch.setattr(plain, "stamp", never)
+    values = [
+        b'{"type":"T","message":"%d","time":"2024-01-01T00:00:00Z"}' % n for n in range(2_000)
+    ]
+    assert len(list(plain.outcomes(list(enumerate(values)), MAKING, id_prefix=None))) == 2_000
+
+
+def test_a_turn_has_an_end_in_events_and_in_bytes(monkeypatch):
+    turns = []
+
+    def counted(values, *rest):
+        turns.append((len(values), sum(map(len, values))))
+        return scan(values, *rest)
+
+    monkeypatch.setattr("streamapp.topics.columns.scan", counted)
+    small, large = b'{"id":"x"}', b'{"message":"' + b"x" * 300_000 + b'"}'
+    making = MAKING._replace(bytes_max=1 << 20)
+    values = [small] * 1_500 + [large] * 40
+    assert len(list(plain.outcomes(list(enumerate(values)), making, id_prefix=None))) == 1_540
+    assert max(count for count, _ in turns) <= 512
+    assert max(size for _, size in turns) <= 1 << 20
+
+
+async def test_events_without_an_id_get_one_that_nobody_else_has(gate):
+    body = b'{"message":"hi"}\n' * 20
+    for _ in range(2):
+        assert (await gate.post("/v1/events", body, headers=LINES))[0] == 200
+    assert len({record.key for _, record in gate.producer.records}) == 40
+    assert len({gate.producer.headers(n)["ce_id"] for n in range(40)}) == 40
+
+
+async def test_each_line_is_answered_in_its_place(gate):
+    body = b"\n\n".join([b'{"id":"%d"}' % n if n % 3 else b"{" for n in range(30)])
+    status, answer = await gate.post("/v1/events", body, headers=LINES)
+    assert (status, answer["accepted"], answer["rejected"]) == (207, 20, 10)
+    for n, report in enumerate(answer["events"]):
+        assert report["line"] == 2 * n + 1
+        assert report.get("id") == (str(n) if n % 3 else None)
