@@ -1,0 +1,279 @@
+"""All exports of a process: a member of each one's group, and lanes for what the group gives it."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from streamapp.agents.exports.body import exported_columns
+from streamapp.agents.exports.condition import ADDRESS, Condition
+from streamapp.agents.exports.courier import Courier
+from streamapp.agents.exports.lane import Lane, Work
+from streamapp.agents.exports.plans import Plans
+from streamapp.agents.exports.post import Pace, Poster
+from streamapp.agents.exports.target import Target
+from streamapp.agents.outcome import persist
+from streamapp.core.batch import EVENT_SCHEMA
+from streamapp.core.clock import SYSTEM, Clock
+from streamapp.core.errors import Reject, Retry
+from streamapp.core.exports import (
+    CONFIG_KEY,
+    CONFIG_TOPIC,
+    CONFIG_TYPE,
+    DEFAULT,
+    Changes,
+    Export,
+    checked_changes,
+)
+from streamapp.core.metrics import Metrics
+from streamapp.core.slice import Slice
+from streamapp.topics.catalogue import ENRICHED
+from streamapp.transport.clients import Admin, Held, Members, Outgoing, Producer, Reader
+
+_HELD_S = 0.5
+#: What a lane may take to end before the group's partitions go to others.
+_REVOKE_S = 5.0
+_CONFIG_WAIT_MS = 1000
+logger = logging.getLogger("streamapp")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The clients, all started."""
+
+    reader: Reader
+    producer: Producer
+    admin: Admin
+    members: Members
+
+
+def check(export: Export, columns: pa.Schema) -> None:
+    """Its condition and its columns against those of the workflow.
+
+    Raises:
+        Refuse: ``export.where`` or ``export.columns``.
+    """
+    exported_columns(export, columns)
+    Condition(export.name, export.where, columns).close()
+
+
+class Exporter:
+    """Runs the exports until it is stopped.
+
+    Args:
+        exports: by name.
+        columns: of the workflow, beside those of every event.
+        log: its clients.
+        metrics: of this process.
+        pace: waits between attempts.
+        clock: for tests.
+
+    Raises:
+        Refuse: a condition or a column that is not there.
+    """
+
+    def __init__(
+        self,
+        exports: Mapping[str, Export],
+        columns: pa.Schema,
+        log: Log,
+        metrics: Metrics,
+        *,
+        pace: Pace | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        for export in exports.values():
+            check(export, columns)
+        self._log = log
+        self._metrics = metrics
+        self._clock = clock
+        self._pace = pace or Pace()
+        self._poster = Poster(clock)
+        self._plans = Plans(log.reader, log.producer)
+        self._changes = Changes()
+        self._runs = [self._run(export, columns) for export in exports.values()]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def ready(self) -> dict[str, bool]:
+        """Which exports hold their share of partitions."""
+        return {run.name: run.holds for run in self._runs}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Each export's ``Target.state``."""
+        return {run.name: run.target.state for run in self._runs}
+
+    async def run(self) -> None:
+        """Until cancelled, or a lane ends with an error of ours.
+
+        Raises:
+            StreamappError: Halt or Refuse of a lane.
+        """
+        self._tasks = [asyncio.create_task(run.follow()) for run in self._runs]
+        default = next((run.target for run in self._runs if run.name == DEFAULT), None)
+        self._tasks.append(asyncio.create_task(self._follow_config(default)))
+        waiting = set(self._tasks)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    async def stop(self, wait_s_max: float) -> None:
+        """Finish the attempts that are under way, commit, leave the groups."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s_max):
+                await asyncio.gather(*(run.stop() for run in self._runs))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for run in self._runs:
+            await run.member.stop()
+        await self._poster.close()
+
+    def _run(self, export: Export, columns: pa.Schema) -> "_Run":
+        schema = pa.schema([*ADDRESS, *EVENT_SCHEMA, *columns])
+        target = Target(export, self._metrics.export_disabled.labels(export.name))
+        run = _Run(export, target, self._log)
+        run.work = Work(
+            courier=Courier(
+                target, self._poster, self._pace, self._log.producer, self._metrics, self._clock
+            ),
+            columns=schema,
+            names=exported_columns(export, columns),
+            condition=lambda: Condition(export.name, export.where, columns),
+            reader=self._log.reader,
+            plans=self._plans,
+            metrics=self._metrics,
+            clock=self._clock,
+            committed=run.committed,
+            commit=run.commit,
+            reconfigure=partial(self._reconfigure, export)
+            if export.name == DEFAULT and export.config_events
+            else None,
+        )
+        return run
+
+    async def _follow_config(self, target: Target | None) -> None:
+        """What clients change of the default export."""
+        if target is None or CONFIG_TOPIC not in await self._log.admin.topics():
+            return
+        at = (await self._log.reader.bounds(CONFIG_TOPIC, 0))[0]
+        while True:
+            slice_ = await persist("export", lambda: self._config(at), self._metrics)  # noqa: B023
+            assert slice_ is not None  # noqa: S101  # it goes on until there is one
+            if slice_.records:
+                try:
+                    self._changes = Changes.decode(slice_.records[-1].value)
+                    target.change(self._changes)
+                except msgspec.DecodeError as error:
+                    logger.error("%s holds what is no configuration: %s", CONFIG_TOPIC, error)  # noqa: TRY400
+            at = slice_.range.next
+
+    async def _config(self, at: int) -> Slice:
+        return await self._log.reader.read(CONFIG_TOPIC, 0, at, wait_ms_max=_CONFIG_WAIT_MS)
+
+    async def _reconfigure(self, declared: Export, given: Mapping[str, Any]) -> None:
+        """An event that changes the default export: for all processes and for later ones."""
+        try:
+            checked_changes(given, declared)
+            merged = self._changes.merged(given)
+        except (Reject, msgspec.ValidationError) as error:
+            what = "[exports.%s] a %s event is not taken up: %s"
+            logger.error(what, declared.name, CONFIG_TYPE, error)  # noqa: TRY400  # no traceback
+            return
+        self._changes = merged
+        record = Outgoing(
+            msgspec.json.encode(merged), CONFIG_KEY, [("ce_type", CONFIG_TYPE.encode())], 0
+        )
+        await self._log.producer.send(CONFIG_TOPIC, [record])
+
+
+class _Run:
+    """One export."""
+
+    work: Work
+
+    def __init__(self, export: Export, target: Target, log: Log) -> None:
+        self.name = export.name
+        self.target = target
+        self._group = export.group
+        self._log = log
+        self.member = log.members.member(export.group, self._revoked)
+        self._lanes: dict[int, tuple[Lane, asyncio.Task[None]]] = {}
+        self._generation: int | None = None
+        self._stopping = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the group has told what is ours."""
+        return self._generation is not None
+
+    async def follow(self) -> None:
+        """Lanes for what this member holds."""
+        await self.member.start()
+        await self.member.subscribe([ENRICHED])
+        while True:
+            try:
+                held = await self.member.held(_HELD_S)
+            except Retry as error:
+                logger.warning("[exports.%s] %s", self.name, error)
+                held = None
+            for _, task in self._lanes.values():
+                if task.done():
+                    task.result()  # an error of ours ends the process
+            if self._stopping:
+                return
+            if held is None:
+                if self._generation is not None:
+                    await self._end_lanes()
+                await asyncio.sleep(0.05)
+            elif held.generation != self._generation:
+                await self._end_lanes()
+                self._generation = held.generation
+                for _, partition in sorted(held.partitions):
+                    lane = Lane(self.work, partition)
+                    self._lanes[partition] = lane, asyncio.create_task(lane.run())
+            else:
+                await self.target.news(_HELD_S)
+
+    async def stop(self) -> None:
+        """End the lanes after the attempts that are under way."""
+        self._stopping = True
+        for lane, _ in self._lanes.values():
+            lane.stop()
+        await asyncio.gather(*(task for _, task in self._lanes.values()), return_exceptions=True)
+
+    async def committed(self, partition: int) -> int | None:
+        """The group's."""
+        return (await self._log.admin.committed(self._group)).get((ENRICHED, partition))
+
+    async def commit(self, partition: int, offset: int) -> None:
+        """As a member; what the group moved meanwhile is its next owner's to commit."""
+        try:
+            await self.member.commit({(ENRICHED, partition): offset})
+        except Retry as error:
+            if error.code != "group.moved":
+                raise
+
+    async def _revoked(self, _held: Held) -> None:
+        await self._end_lanes()
+
+    async def _end_lanes(self) -> None:
+        lanes, self._lanes, self._generation = self._lanes, {}, None
+        for lane, _ in lanes.values():
+            lane.stop()
+        tasks = [task for _, task in lanes.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_REVOKE_S)
+            for task in late:
+                task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
