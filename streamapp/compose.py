@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 
 def catalogue(settings: Settings) -> topics.Catalogue:
-    """The declared topics, the optional ones as the settings ask for them."""
-    return topics.load(settings.topics_dir, {topics.TWIN} if settings.json_twin == "true" else ())
+    """The declared topics, the optional ones as the settings and the project ask for them."""
+    from streamapp.core.exports import has_exports
+
+    twin = {topics.TWIN} if settings.json_twin == "true" else set()
+    return topics.load(settings.topics_dir, twin | topics.EXPORTS if has_exports() else twin)
 
 
 def security(settings: Settings) -> "Security":
@@ -158,6 +161,7 @@ async def check_topics(settings: Settings) -> None:
 async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
     """The gateway, until a signal."""
     from streamapp.gateway import serve
+    from streamapp.gateway.schemas.configured import changeable_export
     from streamapp.gateway.sources import project_sources
 
     await serve(
@@ -169,6 +173,7 @@ async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | No
         reader=reader(settings),
         members=members(settings),
         webhooks=project_sources(),
+        export=changeable_export(),
         on_ready=on_ready,
     )
 
@@ -243,6 +248,7 @@ def store_app(settings: Settings) -> Any:
             actions=upkeep.of_sink(store, settings.dedup_window_s, settings.dedup_window_events),
             ingest=Batches.of(settings, sender, catalogue(settings), metrics),
             live=store,
+            prepare=store.prepare,
             on_query=lambda result: metrics.queries.labels(result).inc(),
         ).stop
 

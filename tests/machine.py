@@ -14,6 +14,7 @@ import urllib.request
 from contextlib import closing, suppress
 from pathlib import Path
 
+import adbc_driver_flightsql.dbapi as flightsql
 import pytest
 
 from streamapp.flight.client import query
@@ -140,7 +141,16 @@ class Machine:
         return query("127.0.0.1", self.ports["flight"], sql)
 
     def rows(self, sql):
-        return self.query(sql).to_pylist()
+        """As any other program reads the store: by ADBC, not by code of ours."""
+        token = self.env.get("STREAMAPP_TOKEN")
+        options = {"adbc.flight.sql.authorization_header": f"Bearer {token}"} if token else {}
+        uri = f"grpc://127.0.0.1:{self.ports['flight']}"
+        with (
+            flightsql.connect(uri, db_kwargs=options, autocommit=True) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(sql)
+            return cursor.fetch_arrow_table().to_pylist()
 
     def wait_rows(self, count, wait_s=120.0):
         def enough():

@@ -180,7 +180,7 @@ class Letters:
         source = letter.source
         if letter.value is not None or digest is None or source is None:
             return letter
-        if source.partition >= self.partitions_of(source.topic):
+        if not 0 <= source.partition < self.partitions_of(source.topic):
             return letter
         slice_ = await self._reader.read(*source, records_max=1)
         for record in slice_.records:

@@ -50,7 +50,7 @@ def json_twin(batch: Batch, bytes_max: int, *, embedding: bool = False) -> list[
         embedding: write the column ``embedding`` too (some thousand characters a row).
     """
     names = [name for name in batch.rows.schema.names if embedding or name != "embedding"]
-    columns = [_values(name, batch.column(name)) for name in names]
+    columns = [json_values(name, batch.column(name)) for name in names]
     stamps = batch.column("ingest_time").cast(pa.int64()).to_pylist()
     records = []
     for stamp_us, values in zip(stamps, zip(*columns, strict=True), strict=True):
@@ -73,7 +73,7 @@ def _headers(row: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     yield _CONTENT_TYPE
 
 
-def _values(name: str, column: pa.Array) -> Sequence[Any]:
+def json_values(name: str, column: pa.Array) -> Sequence[Any]:
     """A column as values that msgspec writes as JSON."""
     if name in _JSON_COLUMNS:
         texts = column.to_pylist()

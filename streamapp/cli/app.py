@@ -41,6 +41,7 @@ SECTIONS = {
         "parquet": Entry("parquet:parquet", "Look into the Parquet store."),
         "ring": Entry("ring:ring", "Look into this host's ring of frames."),
         "topics": Entry("topics:topics", "List the log's topics, or create them."),
+        "attachments": Entry("attachments:attachments", "List or sweep large attachments."),
         "dlq": Entry("dlq:dlq", "Look at dead letters, mend them, send them again."),
     },
     "Processes": {
@@ -48,11 +49,13 @@ SECTIONS = {
         "worker": Entry("run:worker", "Enrich events."),
         "store": Entry("store:store", "Store enriched events and answer SQL; verify, back up."),
         "terminal": Entry("run:terminal", "Mirror enriched events into this host's ring."),
+        "export": Entry("export:export", "Post enriched rows to webhooks; replay what failed."),
     },
     "Parts": {
         "models": Entry("models:models", "List and fetch model files."),
         "stage": Entry("stage:stage", "List stages, or start one of your own."),
         "invoke": Entry("invoke:invoke", "Run one stage on a few events, without any broker."),
+        "token": Entry("token:token", "Create, list and revoke tokens with scopes."),
         "config": Entry("config:config", "Show every setting and where it came from."),
         "completion": Entry("completion:completion", "Print the completion script of a shell."),
     },

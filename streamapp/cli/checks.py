@@ -14,8 +14,9 @@ from typing import Literal, NamedTuple
 from streamapp.cli.options import missing_log
 from streamapp.cli.output import bytes_text
 from streamapp.core.clock import now_us
-from streamapp.core.config import Settings, env_name, http_url
+from streamapp.core.config import Settings, env_name, gateway_url, http_url
 from streamapp.core.errors import StreamappError
+from streamapp.core.tls import client_context
 from streamapp.topics import catalogue
 from streamapp.transport.clients import Admin
 
@@ -238,11 +239,14 @@ async def _port(settings: Settings, name: str, host: str) -> Check:
     if (refused := _bind(host, port)) is None:
         return Check(title, "ok", f"{port} is free")
     limit = aiohttp.ClientTimeout(total=ANSWER_S_MAX)
+    gateway = name == "gateway_port"
+    url = gateway_url(settings) if gateway else http_url(host, port)
+    tls = client_context(settings) if gateway else None
     ours = False
     try:
         async with (
             aiohttp.ClientSession(timeout=limit) as session,
-            session.get(f"{http_url(host, port)}/metrics") as answer,
+            session.get(f"{url}/metrics", ssl=tls or True) as answer,
         ):
             ours = "streamapp_" in await answer.text()
     except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):

@@ -1,17 +1,16 @@
 """Posting rows to the gateway: bounded, in order per conversation, repeated until it answers."""
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
-import aiohttp
-import msgspec
-
 from streamapp.cli.feed import Feed
 from streamapp.cli.rows import BadRow, Row
+from streamapp.client import AsyncClient, Patience, Received
 from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse, Retry
 
@@ -25,10 +24,7 @@ REQUEST_S_MAX = 30
 #: A gateway that never answered is not waited for as long as one that did.
 FIRST_CONTACT_S = 5.0
 BACKOFF_S = 0.1
-BACKOFF_S_MAX = 5.0
 REASONS_MAX = 10
-_BUSY = {408, 425, 429, 502, 503, 504}
-_TRANSIENT = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +35,8 @@ class Target:
     token: str = ""
     retry_s: float = 60.0
     rate: float | None = None
+    topic: str | None = None
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(slots=True)
@@ -95,20 +93,6 @@ class _Lane:
         await self.queue.put([])
 
 
-class _Answer(msgspec.Struct):
-    """What ``POST /v1/events`` says of one line; ``status`` is ``received`` when the log has it."""
-
-    status: str = ""
-    code: str = ""
-    error: str = ""
-
-
-class _Answers(msgspec.Struct):
-    """What it says of all, in the order of the body's lines."""
-
-    events: list[_Answer]
-
-
 class Sender:
     """Posts rows until they are taken, refused, or the gateway has not answered for too long.
 
@@ -138,17 +122,20 @@ class Sender:
         feed = Feed(rows)
         feed.start()
         self._lanes = [_Lane() for _ in range(LANES)]
-        headers = {"Content-Type": "application/x-ndjson"}
-        if self._target.token:
-            headers["Authorization"] = f"Bearer {self._target.token}"
-        timeout = aiohttp.ClientTimeout(total=REQUEST_S_MAX)
+        target = self._target
+        patience = Patience(
+            attempt_s=REQUEST_S_MAX,
+            retry_s=target.retry_s,
+            first_s=FIRST_CONTACT_S,
+            backoff_s=BACKOFF_S,
+        )
         try:
             async with (
-                aiohttp.ClientSession(headers=headers, timeout=timeout) as session,
+                AsyncClient(target.url, target.token, patience=patience, tls=target.tls) as client,
                 asyncio.TaskGroup() as tasks,
             ):
                 for lane in self._lanes:
-                    tasks.create_task(self._work(session, lane))
+                    tasks.create_task(self._work(client, lane))
                 tasks.create_task(self._dispatch(feed))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -187,116 +174,42 @@ class Sender:
         if await self._lanes[number % LANES].add(row):
             self._turn += 1
 
-    async def _work(self, session: aiohttp.ClientSession, lane: _Lane) -> None:
+    async def _work(self, client: AsyncClient, lane: _Lane) -> None:
         while batch := await lane.queue.get():
-            await self._deliver(session, batch)
+            await self._deliver(client, batch)
             self._progress(self.report)
 
-    async def _deliver(self, session: aiohttp.ClientSession, batch: list[Row]) -> None:
+    async def _deliver(self, client: AsyncClient, batch: list[Row]) -> None:
         """Post one batch until there is an answer; ids are in the rows, so repeating is safe."""
-        started_s, wait_s = monotonic_s(), BACKOFF_S
-        body = b"\n".join(row.body for row in batch) + b"\n"
-        while True:
-            asked_s = 0.0
-            try:
-                async with session.post(f"{self._target.url}/v1/events", data=body) as response:
-                    content = await response.read()
-                    self._answered = True
-                    if response.status not in _BUSY:
-                        break
-                    asked_s = _retry_after_s(response.headers.get("Retry-After", ""))
-                    why = f"HTTP {response.status} {_said(content)}"
-            except _TRANSIENT as error:
-                why = str(error) or type(error).__name__
-            except aiohttp.InvalidURL:
-                raise _no_url(self._target.url) from None
-            except aiohttp.ClientError:
-                raise _no_http(self._target.url) from None
-            wait_s = min(max(wait_s * 2, asked_s), max(BACKOFF_S_MAX, asked_s))
-            self._give_up_after(started_s, wait_s, why)
-            self.report.retries += 1
-            await asyncio.sleep(wait_s)
-        if response.status == 413 and len(batch) > 1:
-            half = len(batch) // 2
-            await self._deliver(session, batch[:half])
-            await self._deliver(session, batch[half:])
-            return
-        self._count(batch, response.status, content)
-
-    def _give_up_after(self, started_s: float, wait_s: float, why: str) -> None:
-        patience_s = self._target.retry_s if self._answered else FIRST_CONTACT_S
-        if monotonic_s() - started_s + wait_s <= min(patience_s, self._target.retry_s):
-            return
-        if not self._answered:
-            raise Retry(
-                "send.unreachable",
-                f"no gateway answers at {self._target.url}: {why}",
-                "start it with `streamapp up`, or name another with --url",
+        try:
+            outcomes = await client.send_batch(
+                [row.body for row in batch], topic=self._target.topic
             )
-        raise Retry(
-            "send.gave_up",
-            f"the gateway at {self._target.url} took nothing for {patience_s:g} s: {why}; "
-            f"{self.report.accepted} events were accepted",
-            "run the same command again: ids repeat, so nothing is stored twice",
-        )
-
-    def _count(self, batch: list[Row], status: int, content: bytes) -> None:
-        """Add the gateway's answer to the report."""
-        answers = _answers(content)
-        if len(answers) != len(batch):
-            if status != 413:
-                raise _misunderstood(self._target.url, status, content)
-            answers = [_Answer("rejected", "http.413", "larger than the gateway takes")]
+        except (Refuse, Retry) as error:
+            raise self._told(error) from None
+        self.report.retries = client.retries
         self.report.sent += len(batch)
-        for row, answer in zip(batch, answers, strict=True):
-            if answer.status == "received":
+        for row, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Received):
                 self.report.accepted += 1
             else:
                 self.report.rejected += 1
-                self.report.refuse(row.line, answer.code, answer.error)
+                self.report.refuse(row.line, outcome.code, outcome.message)
 
-
-def _answers(content: bytes) -> list[_Answer]:
-    """The report per line, or nothing when the answer has none."""
-    try:
-        return msgspec.json.decode(content, type=_Answers).events
-    except msgspec.DecodeError:
-        return []
-
-
-def _said(content: bytes) -> str:
-    """What a problem document (RFC 9457) says, or the beginning of whatever came."""
-    try:
-        problem = msgspec.json.decode(content, type=dict[str, Any])
-    except msgspec.DecodeError:
-        problem = {}
-    detail = problem.get("detail") or problem.get("title")
-    return str(detail) if detail else content[:200].decode(errors="replace")
-
-
-def _retry_after_s(header: str) -> float:
-    """Seconds of a Retry-After header (RFC 9110 section 10.2.3); a date counts as none."""
-    return float(header) if header.isdigit() else 0.0
-
-
-def _no_url(url: str) -> Refuse:
-    return Refuse("send.url", f"{url!r} is not a URL", "write it like http://127.0.0.1:9382")
-
-
-def _no_http(url: str) -> Refuse:
-    return Refuse(
-        "send.refused", f"{url} does not speak HTTP", "check that --url names a streamapp gateway"
-    )
-
-
-def _misunderstood(url: str, status: int, content: bytes) -> Refuse:
-    """Why the whole request was refused, in the gateway's own words where it has some."""
-    if status in {401, 403}:
-        return Refuse(
-            "send.token", f"the gateway at {url} refuses this token", "give its --token TOKEN"
-        )
-    return Refuse(
-        "send.refused",
-        f"{url} answered HTTP {status}: {_said(content)}",
-        "check that --url names a streamapp gateway",
-    )
+    def _told(self, error: Refuse | Retry) -> Refuse | Retry:
+        """The client's error in words of the command line."""
+        match error.code:
+            case "client.unreachable":
+                fix = "start it with `streamapp up`, or name another with --url"
+                return Retry("send.unreachable", error.message, fix)
+            case "client.gave_up":
+                told = f"{error.message}; {self.report.accepted} events were accepted"
+                fix = "run the same command again: ids repeat, so nothing is stored twice"
+                return Retry("send.gave_up", told, fix)
+            case "request.token" | "http.401" | "http.403":
+                told = f"the gateway at {self._target.url} refuses this token"
+                return Refuse("send.token", told, "give its --token TOKEN")
+            case "topic.unknown" | "topic.internal" | "request.scope":
+                return Refuse("send.topic", error.message, error.fix)
+        fix = "check that --url names a streamapp gateway"
+        return Refuse("send.refused", error.message, fix)

@@ -10,8 +10,9 @@ import aiohttp
 import numpy as np
 
 from streamapp.core.clock import monotonic_s
-from streamapp.core.config import Settings
+from streamapp.core.config import Settings, gateway_url
 from streamapp.core.errors import Halt, Retry
+from streamapp.core.tls import client_context
 
 Address = tuple[int, int]
 #: Between two messages: each is measured on an idle path, as a person at a keyboard would see it.
@@ -90,10 +91,11 @@ def latencies(sent: Sequence[Sent]) -> tuple[list[str], list[list[str]]]:
 
 async def _post_all(settings: Settings, messages: Sequence[Mapping[str, Any]]) -> list[Sent]:
     headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
-    url = f"http://{settings.gateway_host}:{settings.gateway_port}/ingest"
+    url = f"{gateway_url(settings)}/ingest"
     sent: list[Sent] = []
     taken: set[str] = set()
-    async with aiohttp.ClientSession(headers=headers) as session:
+    connector = aiohttp.TCPConnector(ssl=client_context(settings) or True)
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
         for message in messages:
             posted_s = monotonic_s()
             async with session.post(url, json=message) as answer:

@@ -25,6 +25,19 @@ class NumberRange(click.FloatRange):
         return self.fail(f"{value!r} is not a number.", param, ctx) if isnan(number) else number
 
 
+class PlaceParam(click.Path):
+    """A file or folder that somebody else may write; an empty one would be the working folder."""
+
+    def __init__(self) -> None:
+        super().__init__(readable=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See :class:`click.ParamType`."""
+        if not str(value).strip():
+            self.fail("the path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def setting_flags(*names: str) -> Callable[[Command], Command]:
     """A flag for each named setting; the command gets their values, None where not given.
 

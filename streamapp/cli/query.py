@@ -1,5 +1,6 @@
 """``streamapp query``: ask the store in SQL, over Arrow Flight."""
 
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import PlaceParam, json_option, settings_options
 from streamapp.cli.output import console, harmless
 from streamapp.core.clock import monotonic_s
 from streamapp.core.config import Settings
@@ -38,7 +39,7 @@ BYTES_SHOWN = 40
 @click.argument("sql")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print csv; nested values as JSON.")
-@click.option("--arrow", "arrow_file", type=click.Path(path_type=Path), help="Write an Arrow file.")
+@click.option("--arrow", "arrow_file", type=PlaceParam(), help="Write an Arrow file.")
 @settings_options("token", "flight_host", "flight_port", "flight_ca_file")
 def query(
     settings: Settings, sql: str, as_json: bool, as_csv: bool, arrow_file: Path | None
@@ -111,11 +112,16 @@ def print_lines(table: "pa.Table") -> None:
 
 
 def _print_csv(table: "pa.Table") -> None:
+    import pyarrow as pa
     from pyarrow import csv, types
 
     for number, field in enumerate(table.schema):
+        column = table.column(number)
         if types.is_nested(field.type) or types.is_binary(field.type) or _is_interval(field.type):
-            texts = _as_json(values_of(field.name, table.column(number)))
+            texts = _as_json(values_of(field.name, column))
+            table = table.set_column(number, field.name, texts)
+        elif types.is_temporal(field.type) and not _has_room(column):
+            texts = pa.array(_texts(field.name, column), pa.string())
             table = table.set_column(number, field.name, texts)
     csv.write_csv(table, click.get_binary_stream("stdout"))
 
@@ -129,6 +135,23 @@ def _as_json(values: list[Any]) -> "pa.Array":
     return pa.array(texts, pa.string())
 
 
+def _has_nanoseconds(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_timestamp(kind) and kind.unit == "ns")
+
+
+def _has_room(column: "pa.ChunkedArray") -> bool:
+    """Whether Python, and Arrow's csv, can write all of its times."""
+    if _has_nanoseconds(column.type):
+        return False
+    try:
+        column.to_pylist()
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
 def _is_interval(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
@@ -136,24 +159,49 @@ def _is_interval(kind: "pa.DataType") -> bool:
 
 
 def values_of(name: str, column: "pa.Array | pa.ChunkedArray") -> list[Any]:
-    """Python values; times that Python's have no room for (nanoseconds, year 290000) as text."""
-    import pyarrow as pa
+    """Python values; times that Python's have no room for as DuckDB writes them.
 
-    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-        column = column.cast(
-            pa.string()
-        )  # else pandas, where it is there, makes objects of its own
+    Those are nanoseconds, years beyond 9999, and infinity.
+    """
+    if _has_nanoseconds(column.type):  # pandas, where it is there, would make objects of its own
+        return _texts(name, column)
     try:
         values: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):
-        if not pa.types.is_temporal(column.type):
+        texts = _texts(name, column)
+        values = [_value(item, text) for item, text in zip(column, texts, strict=True)]
+    return values
+
+
+def _value(item: "pa.Scalar", text: Any) -> Any:
+    try:
+        return item.as_py()
+    except (ValueError, OverflowError):
+        return text
+
+
+def _texts(name: str, column: "pa.Array | pa.ChunkedArray") -> list[Any]:
+    """Values as DuckDB's text; of nested ones what is in them.
+
+    Raises:
+        Refuse: DuckDB has no text for one.
+    """
+    import duckdb
+    import pyarrow as pa
+
+    is_nested = pa.types.is_nested(column.type)
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'UTC'").fetchall()
+        values = connection.from_arrow(pa.table({"v": column}))
+        try:
+            texts = values.project("to_json(v)" if is_nested else "v::VARCHAR").fetchall()
+            return [json.loads(t) if is_nested and t else t for (t,) in texts]
+        except duckdb.Error:
             raise Refuse(
                 "query.value",
-                f"column {name!r} holds a time that cannot be shown",
+                f"column {name!r} holds a value that cannot be shown",
                 "cast it to varchar in the SQL, or use --arrow",
             ) from None
-        values = column.cast(pa.string()).to_pylist()
-    return values
 
 
 def _write_arrow(table: "pa.Table", path: Path) -> None:

@@ -1,11 +1,13 @@
-"""``streamapp send``: the rows of a file as events."""
+"""``streamapp send``: the rows of a file, or one text, as events."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from uuid import uuid4
 
 import click
@@ -14,8 +16,9 @@ from streamapp.cli.framework import command
 from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import console, harmless, print_json
 from streamapp.cli.rows import FORMATS, Lines, Shape, file_key, format_of, read_rows
-from streamapp.core.config import Settings, http_url
+from streamapp.core.config import Settings, gateway_url
 from streamapp.core.errors import Refuse
+from streamapp.core.tls import client_context
 
 if TYPE_CHECKING:
     from streamapp.cli.delivery import Report
@@ -30,9 +33,12 @@ EXIT_REJECTED = 65  # EX_DATAERR
         "streamapp send notes.txt --rate 100",
         'echo \'{"message": "hello", "type": "Greeting"}\' | streamapp send -',
         "tail -F app.log | streamapp send - --format text --type LogLine",
+        'streamapp send --message "I want to cancel my plan" --type UserMessage',
     ],
 )
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option("--message", metavar="TEXT", help="Send one event with this text, not a file.")
+@click.option("--topic", metavar="NAME", help="Instead of the gateway's default topic.")
 @click.option("--text", metavar="COL", help="Column that holds the text (default: message, text).")
 @click.option("--type", "kind", metavar="TYPE", help="Type of every event.")
 @click.option("--conversation", metavar="COL", help="Column that names the conversation.")
@@ -54,7 +60,9 @@ EXIT_REJECTED = 65  # EX_DATAERR
 @settings_options("token", "gateway_host", "gateway_port")
 def send(
     settings: Settings,
-    file: str,
+    file: str | None,
+    message: str | None,
+    topic: str | None,
     text: str | None,
     kind: str | None,
     conversation: str | None,
@@ -70,6 +78,8 @@ def send(
 ) -> int:
     """Send the rows of FILE as events: csv, tsv, json lines or plain text, - for standard input.
 
+    With --message there is no FILE: one event with that text is sent.
+
     Columns called time, actor, duration_ms, type and source fill the event's fields, all others go
     into its payload.  Events of one conversation stay in order.
 
@@ -84,16 +94,19 @@ def send(
     from streamapp.cli.delivery import Sender, Target
 
     shape = Shape(text=text, conversation=conversation, id=id_column, kind=kind, source=source)
-    target = Target(url=_url(url, settings), token=settings.token, retry_s=retry_s, rate=rate)
-    with _open(file) as (stream, size):
-        path = Path(file)
-        if file == "-":
-            kind_of_file, key = kind_of_file or "", key or uuid4().hex
-        else:
-            kind_of_file, key = kind_of_file or format_of(path), key or file_key(path)
-        lines = Lines(stream)
+    target = Target(
+        url=_url(url, settings),
+        token=settings.token,
+        retry_s=retry_s,
+        rate=rate,
+        topic=topic,
+        tls=client_context(settings),
+    )
+    with _input(file, message) as source_:
+        kind_of_file, key = source_.kind_and_key(kind_of_file, key)
+        lines = Lines(source_.stream)
         rows = read_rows(lines, kind_of_file, shape, key)
-        with _progress(file, size, lines) as show:
+        with _progress(source_.name, source_.size, lines) as show:
             sender = Sender(target, strict=strict, progress=show)
             try:
                 asyncio.run(sender.send(rows))
@@ -108,26 +121,50 @@ def send(
 def _url(url: str | None, settings: Settings) -> str:
     if url:
         return url.rstrip("/")
-    return http_url(settings.gateway_host, settings.gateway_port)
+    return gateway_url(settings)
+
+
+class _Input(NamedTuple):
+    """What is sent: a file, standard input (which has no path), or one message."""
+
+    name: str
+    stream: BinaryIO
+    size: int | None = None
+    path: Path | None = None
+    kind: str = ""
+
+    def kind_and_key(self, kind: str | None, key: str | None) -> tuple[str, str]:
+        """The format, and what the ids are derived from; as the user said it, where he did."""
+        if self.path is None:
+            return kind or self.kind, key or uuid4().hex
+        return kind or format_of(self.path), key or file_key(self.path)
 
 
 @contextmanager
-def _open(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
-    """The input and its size in bytes, if it has one."""
-    if file == "-":
-        yield sys.stdin.buffer, None
+def _input(file: str | None, message: str | None) -> Iterator[_Input]:
+    """The input, open."""
+    if (file is None) == (message is None):
+        raise click.UsageError("Give FILE, - or --message, and one of them only.")
+    if message is not None:
+        line = json.dumps({"message": message}).encode()
+        yield _Input("message", BytesIO(line), len(line), kind="jsonl")
         return
+    assert file is not None  # noqa: S101  # one of both is there
+    if file == "-":
+        yield _Input("-", sys.stdin.buffer)
+        return
+    path = Path(file)
     try:
-        stream = Path(file).open("rb")  # noqa: SIM115  # closed below; errors of the body are not ours
-        size = Path(file).stat().st_size
+        stream = path.open("rb")  # closed below; errors of the body are not ours
+        size = path.stat().st_size
     except OSError as error:
         raise Refuse("send.file", f"{file}: {error.strerror}", "check the path") from None
     with stream:
-        yield stream, size
+        yield _Input(path.name, stream, size, path)
 
 
 @contextmanager
-def _progress(file: str, size: int | None, lines: Lines) -> Iterator[Callable[["Report"], None]]:
+def _progress(name: str, size: int | None, lines: Lines) -> Iterator[Callable[["Report"], None]]:
     """A bar with rate and time left on a terminal, nothing elsewhere."""
     screen = console(stderr=True)
     if not screen.is_terminal:
@@ -142,7 +179,7 @@ def _progress(file: str, size: int | None, lines: Lines) -> Iterator[Callable[["
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=screen, transient=True) as bars:
-        task = bars.add_task(Path(file).name, total=size, events=0, rate=0.0)
+        task = bars.add_task(name, total=size, events=0, rate=0.0)
 
         def show(report: "Report") -> None:
             elapsed_s = bars.tasks[0].elapsed or 0

@@ -14,15 +14,21 @@ from streamapp.cli.framework import command
 from streamapp.cli.options import settings_options
 from streamapp.cli.output import console
 from streamapp.cli.prepare import prepare
-from streamapp.core.config import Settings, http_url, to_environment
+from streamapp.core.config import Settings, gateway_url, to_environment
 from streamapp.core.errors import Refuse
+from streamapp.core.exports import has_exports
+from streamapp.core.tls import client_context
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from streamapp.screen.supervisor import Printer, Supervisor
 
 #: Stopped in this order: each drains into the next.
 PROCESSES = ("gateway", "worker", "store", "terminal")
 PORTS = ("gateway_port", "flight_port", "worker_port", "store_port", "terminal_port")
+#: Runs beside them where the project declares exports; stopped last, for it reads what they made.
+EXPORT, EXPORT_PORT = "export", "export_port"
 REFRESH_S = 1.0
 
 
@@ -46,47 +52,52 @@ REFRESH_S = 1.0
     "gateway_host",
     "flight_host",
     *PORTS,
+    EXPORT_PORT,
     "ring_path",
     "ring",
     "threads",
 )
 def up(settings: Settings, *, no_tui: bool) -> None:
-    """Run gateway, worker, store and terminal on this machine.
+    """Run gateway, worker, store and terminal on this machine, and the project's exports.
 
     Creates the topics and fetches the models that the workflow names when they are missing.  A
     process that dies is started again; Ctrl-C or SIGTERM stops all of them in order, so that what
     was accepted is finished.
     """
-    check_ports(settings)
+    exports = has_exports()
+    check_ports(settings, exports=exports)
     prepare(settings)
     screen = console()
     live = screen.is_terminal and not no_tui
-    if not asyncio.run(_run(settings, live=live)):
+    if not asyncio.run(_run(settings, live=live, exports=exports)):
         raise click.exceptions.Exit(1)
 
 
-def processes(settings: Settings) -> tuple[str, ...]:
+def processes(settings: Settings, *, exports: bool = False) -> tuple[str, ...]:
     """The names of what runs; a worker that writes the ring itself needs no terminal."""
-    return tuple(name for name in PROCESSES if name != "terminal" or settings.ring != "direct")
+    named = (*PROCESSES, EXPORT) if exports else PROCESSES
+    return tuple(name for name in named if name != "terminal" or settings.ring != "direct")
 
 
-def supervisor(settings: Settings, printer: "Printer | None" = None) -> "Supervisor":
+def supervisor(
+    settings: Settings, printer: "Printer | None" = None, *, exports: bool = False
+) -> "Supervisor":
     """The processes with these settings, not yet started."""
     from streamapp.screen.supervisor import Child, Supervisor
 
     env = {**os.environ, **to_environment(settings)}  # noqa: TID251  # children inherit ours
     children = [
         Child(name, (sys.executable, "-P", "-m", "streamapp.cli", name), env)
-        for name in processes(settings)
+        for name in processes(settings, exports=exports)
     ]
     return Supervisor(children, settings.home / "logs", drain_s=settings.drain_s, printer=printer)
 
 
-def check_ports(settings: Settings) -> None:
+def check_ports(settings: Settings, *, exports: bool = False) -> None:
     """Refuse a port that something else listens on, naming the setting to change."""
     idle = {f"{name}_port" for name in PROCESSES} - {f"{name}_port" for name in processes(settings)}
     hosts = {"gateway_port": settings.gateway_host, "flight_port": settings.flight_host}
-    for name in PORTS:
+    for name in (*PORTS, EXPORT_PORT) if exports else PORTS:
         if name in idle:
             continue
         port = getattr(settings, name)
@@ -115,54 +126,67 @@ def refuse_if_refused(watched: "Supervisor", settings: Settings) -> None:
         )
 
 
-async def _run(settings: Settings, *, live: bool) -> bool:
+async def _run(settings: Settings, *, live: bool, exports: bool) -> bool:
     """Until told to stop; True when everything ended cleanly."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    watched = supervisor(settings, None if live else _print_line)
+    watched = supervisor(settings, None if live else _print_line, exports=exports)
     await watched.start()
     try:
-        await (_show(watched, settings, stop) if live else _wait(watched, settings, stop))
+        show = _show if live else _wait
+        await show(watched, settings, stop, exports=exports)
     finally:
         _print_line("up", "stopping: each process finishes what it has taken")
         clean = await watched.stop()
     return clean
 
 
-async def _wait(watched: "Supervisor", settings: Settings, stop: asyncio.Event) -> None:
+async def _wait(
+    watched: "Supervisor", settings: Settings, stop: asyncio.Event, *, exports: bool
+) -> None:
     import aiohttp
 
     from streamapp.screen.summary import read_numbers
 
     told = False
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(connector=_connector(settings)) as session:
         while not stop.is_set():
             refuse_if_refused(watched, settings)
-            if not told and all((await read_numbers(session, settings)).ready.values()):
+            if not told and all(
+                (await read_numbers(session, settings, exports=exports)).ready.values()
+            ):
                 told = True
-                place = http_url(settings.gateway_host, settings.gateway_port)
-                _print_line("up", f"ready: POST {place}/ingest")
+                _print_line("up", f"ready: POST {gateway_url(settings)}/ingest")
             await _pause(stop)
 
 
-async def _show(watched: "Supervisor", settings: Settings, stop: asyncio.Event) -> None:
+async def _show(
+    watched: "Supervisor", settings: Settings, stop: asyncio.Event, *, exports: bool
+) -> None:
     import aiohttp
     from rich.live import Live
 
     from streamapp.screen.summary import read_numbers, render
 
-    async with aiohttp.ClientSession() as session:
-        before = await read_numbers(session, settings)
+    async with aiohttp.ClientSession(connector=_connector(settings)) as session:
+        before = await read_numbers(session, settings, exports=exports)
         with Live(console=console(), auto_refresh=False) as screen:
             while not stop.is_set():
                 refuse_if_refused(watched, settings)
-                now = await read_numbers(session, settings)
+                now = await read_numbers(session, settings, exports=exports)
                 table = render(watched.children, before, now, settings, console().width)
                 screen.update(table, refresh=True)
                 before = now
                 await _pause(stop)
+
+
+def _connector(settings: Settings) -> "aiohttp.TCPConnector":
+    """Connections that trust our own gateway."""
+    import aiohttp
+
+    return aiohttp.TCPConnector(ssl=client_context(settings) or True)
 
 
 async def _pause(stop: asyncio.Event) -> None:

@@ -31,6 +31,12 @@ class Metrics:
         )
         self.http_seconds = histogram("http_request_duration_seconds", "Time to answer", "route")
         self.ingest_events = counter("ingest_events_total", "Events taken or refused", "result")
+        self.schema_violations = counter(
+            "schema_violations_total",
+            "Events that their topic's schema does not take",
+            "topic",
+            "did",
+        )
         self.inflight_events = gauge("inflight_events", "Events that wait for the log")
         self.batch_events = counter("enrich_events_total", "Events enriched")
         self.batches = counter("enrich_batches_total", "Batches enriched")
@@ -58,6 +64,14 @@ class Metrics:
             "ring_control_ignored_total", "Control planes that were no sound ones"
         )
         self.queries = counter("queries_total", "Flight statements", "result")
+        self.export_events = counter(
+            "export_events_total", "Events posted or given up", "export", "result"
+        )
+        self.export_attempts = counter(
+            "export_attempts_total", "Attempts to post, by what came of them", "export", "outcome"
+        )
+        self.export_seconds = histogram("export_attempt_duration_seconds", "Time of one", "export")
+        self.export_disabled = gauge("export_disabled", "1: its receiver answered 410", "export")
 
     def text(self) -> bytes:
         """The exposition in Prometheus's text format."""

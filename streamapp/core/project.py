@@ -1,6 +1,7 @@
 """What ``streamapp.toml`` declares beside settings: tables, and secrets by where they are."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from dotenv import dotenv_values
 
 from streamapp.core.config import find_project, read_toml
 from streamapp.core.errors import Refuse
+
+#: What a variable's name looks like, and what some services' secrets begin with.
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+_SECRETS = ("whsec_", "sk_", "rk_", "ghp_", "github_pat_")
 
 
 def project_table(name: str, folder: Path | None = None) -> tuple[dict[str, Any], Path]:
@@ -46,13 +51,13 @@ def read_secret(reference: str, folder: Path, *, environ: Mapping[str, str] | No
     kind, _, name = reference.partition(":")
     if kind == "env":
         secret = environ.get(name) or dotenv_values(folder / ".env").get(name)
-        where = f"the environment has no {name}"
+        where = f"the environment has no {name if _VARIABLE.fullmatch(name) else 'such name'}"
     elif kind == "file":
         try:
             secret = (folder / Path(name).expanduser()).read_text().strip()
         except (OSError, UnicodeDecodeError):
             secret = None
-        where = f"{name} cannot be read, or is empty"
+        where = f"{'the file' if name.startswith(_SECRETS) else name} cannot be read, or is empty"
     else:
         raise Refuse(
             "config.secret",

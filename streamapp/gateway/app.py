@@ -4,15 +4,17 @@ from aiohttp import web
 
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.metrics import Metrics
-from streamapp.gateway import confluent, native, operations, webhooks
+from streamapp.gateway import confluent, native, openapi, operations, uploads, webhooks
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.edge import Edge
 from streamapp.gateway.gateway import Gateway, build
+from streamapp.gateway.life import LIFE
+from streamapp.gateway.schemas import api as schemas
 from streamapp.topics.catalogue import Catalogue
 from streamapp.transport.clients import Admin, Members, Producer, Reader
 
 #: Every module here has ``routes(gateway)``; a new protocol is a new module and a word here.
-PROTOCOLS = (native, webhooks, confluent, operations)
+PROTOCOLS = (native, uploads, webhooks, confluent, schemas, operations, openapi)
 GATEWAY = web.AppKey("gateway", Gateway)
 
 
@@ -52,13 +54,19 @@ def create_app(
     edge = Edge(gateway)
     app = web.Application(middlewares=[edge.run])
     app[GATEWAY] = gateway
+    app[LIFE] = gateway.life
     for protocol in PROTOCOLS:
         app.router.add_routes(protocol.routes(gateway))
     edge.learn(app)
+
+    async def open_(_: web.Application) -> None:
+        for begin in gateway.opening:
+            await begin()
 
     async def close(_: web.Application) -> None:
         for end in gateway.closing:
             await end()
 
+    app.on_startup.append(open_)
     app.on_cleanup.append(close)
     return app

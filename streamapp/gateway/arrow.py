@@ -22,15 +22,15 @@ from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.footprint import footprint
 from streamapp.gateway.problem import ProblemError
 from streamapp.gateway.stamp import (
-    CONTENT_TYPE,
-    SPECVERSION,
     TYPE_DEFAULT,
     Stamped,
+    assembled,
+    is_clean,
     rfc3339,
     stamp,
     too_large,
+    unclean,
 )
-from streamapp.transport.clients import Outgoing
 
 MEDIA = "application/vnd.apache.arrow.stream"
 #: Rows that become Python objects at a time, between two looks at other requests.
@@ -126,8 +126,11 @@ class _Rows:
     def _one_by_one(
         self, values: list[bytes], columns: list[Column], first: int
     ) -> Iterator[Stamped | Reject]:
-        no_json = {
-            n: why for column in columns if column.is_json for n, why in column.refused.items()
+        refused = {  # what ``stamp`` does not find in the JSON
+            n: why
+            for column in columns
+            if column.is_json or column.role is None
+            for n, why in column.refused.items()
         }
         source, received_us, bytes_max, trace = self._making
         one = partial(
@@ -135,7 +138,7 @@ class _Rows:
         )
         for n, value in enumerate(values):
             try:
-                yield no_json.get(n) or one(value, id_if_none=f"{self._id_prefix}-{first + n}")
+                yield refused.get(n) or one(value, id_if_none=f"{self._id_prefix}-{first + n}")
             except Reject as error:
                 yield error
 
@@ -163,18 +166,17 @@ class _Rows:
                 yield refused[n]
                 continue
             identity = (ids and ids[n]) or f"{self._id_prefix}-{first + n}"
-            kind = (kinds and kinds[n]) or TYPE_DEFAULT
-            headers = [
-                SPECVERSION,
-                ("ce_id", identity.encode()),
-                ("ce_source", ((sources and sources[n]) or self._making.source).encode()),
-                ("ce_type", kind.encode()),
-                ("ce_time", ((times and times[n]) or received).encode()),
-                CONTENT_TYPE,
-                *self._making.trace,
-            ]
+            said = kinds and kinds[n]
+            kind = said or TYPE_DEFAULT
+            source = (sources and sources[n]) or self._making.source
+            if not is_clean(f"{identity}{kind}{source}"):
+                yield unclean()
+                continue
+            time = (times and times[n]) or received
             key = (conversations and conversations[n]) or identity
-            yield Stamped(identity, kind, Outgoing(value, key.encode(), headers))
+            yield assembled(
+                value, identity, kind, source, time, key, self._making.trace, typed=bool(said)
+            )
 
     def _taken(self, rows: Iterator[bytes]) -> list[bytes]:
         """The rows, once there is room for them."""

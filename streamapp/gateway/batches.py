@@ -1,7 +1,7 @@
 """Arrow batches from who is no HTTP client (Flight): the same rows, verdicts and limits."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as NotInTimeError
 from typing import Self
 
@@ -15,6 +15,7 @@ from streamapp.gateway.budget import Budget
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.gateway import Gateway, Target, build
 from streamapp.gateway.problem import ProblemError, problem_of
+from streamapp.gateway.schemas import Letter
 from streamapp.gateway.stamp import Stamped
 from streamapp.topics.catalogue import Catalogue
 from streamapp.transport.clients import Producer
@@ -51,7 +52,8 @@ class Batches:
         metrics: Metrics,
     ) -> Self:
         """With the gateway's limits, in the loop that runs now."""
-        gateway = build(GatewayConfig.of(settings), producer, catalogue, metrics)
+        config = GatewayConfig.of(settings)
+        gateway = build(config, producer, catalogue, metrics, is_watched=False)
         return cls(gateway, asyncio.get_running_loop())
 
     @property
@@ -74,6 +76,8 @@ class Batches:
         try:
             target = self._gateway.target(topic)
             outcomes = [made for part in _parts(batch) for made in self._made(target, part)]
+            if whole:
+                outcomes = [_refused(made) for made in outcomes]
             refused = sum(isinstance(outcome, Reject) for outcome in outcomes)
             self._gateway.delivery.rejected(refused)
             if not (whole and refused):
@@ -91,7 +95,12 @@ class Batches:
                 _SOURCE, self._gateway.clock.now_us(), target.event_bytes_max, trace=()
             )
             made = arrow.outcomes(_stream(batch), lease, making, config=config, id_prefix=None)
-            yield from (outcome for _, outcome in made)
+            settle = self._gateway.settling(target)
+            for _, outcome in made:
+                if settle is not None and isinstance(outcome, Stamped):
+                    yield _settled(settle, outcome)
+                else:
+                    yield outcome
 
     def _send(self, target: Target, outcomes: list[Outcome]) -> None:
         """Append what is good; what the log refuses takes its place in ``outcomes``."""
@@ -114,6 +123,20 @@ class Batches:
         for (n, _), address in zip(good, addresses, strict=True):
             if isinstance(address, Reject):
                 outcomes[n] = address
+
+
+def _refused(made: Outcome) -> Outcome:
+    """A row that is for the dead letters is refused where one bad row refuses all."""
+    if isinstance(made, Stamped) and isinstance(made.record, Letter):
+        return made.record.why
+    return made
+
+
+def _settled(settle: Callable[[Stamped], Stamped], stamped: Stamped) -> Outcome:
+    try:
+        return settle(stamped)
+    except Reject as error:
+        return error
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,5 @@
 """A request's body in memory: bounded, timed, decompressed."""
 
-import asyncio
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,7 +10,8 @@ from aiohttp import web
 
 from streamapp.gateway.budget import Lease
 from streamapp.gateway.config import GatewayConfig
-from streamapp.gateway.problem import ProblemError
+from streamapp.gateway.life import LIFE
+from streamapp.gateway.problem import ProblemError, stopping
 
 #: RFC 9659: a zstd frame sent as a content coding needs a window of 8 MB at most.
 ZSTD_WINDOW_BYTES_MAX = 8 << 20
@@ -30,9 +30,10 @@ async def read_body(
 
     Raises:
         ProblemError: 413 too large as sent or as decompressed (answered without reading the rest),
-            415 unknown Content-Encoding, 417 unknown Expect, 408 too slow, 400 broken, 429.
+            415 unknown Content-Encoding, 417 unknown Expect, 408 too slow, 400 broken, 429, 503 the
+            gateway stops.
     """
-    headers, content = request.headers, request.content
+    headers, content, life = request.headers, request.content, request.app[LIFE]
     coding = _coding(headers.get("Content-Encoding", ""))
     limit = min(config.body_bytes_max, bytes_max or config.body_bytes_max)
     body = _Body(limit, lease, coding)
@@ -45,10 +46,12 @@ async def read_body(
         if content.is_eof():  # small bodies came with their headers
             body.feed(content.read_nowait())
         else:
-            async with asyncio.timeout(config.body_s_max):
+            async with life.body(config.body_s_max):
                 while chunk := await content.readany():
                     body.feed(chunk)
     except TimeoutError:
+        if life.draining:
+            raise stopping() from None
         raise ProblemError(
             408,
             "request.timeout",

@@ -23,7 +23,7 @@ from streamapp.core.slice import Headers
 from streamapp.gateway.idempotency import unquoted
 from streamapp.gateway.problem import SERVER, ProblemError
 from streamapp.gateway.split import unknown_media
-from streamapp.gateway.stamp import Stamped, too_large
+from streamapp.gateway.stamp import Stamped, is_clean, too_large
 
 StampOne = Callable[..., Stamped]
 REQUIRED = ("specversion", "id", "source", "type")
@@ -31,12 +31,12 @@ _PREFIX = "ce-"
 RECORD_PREFIX = "ce_"
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _NAME = re.compile(r"[a-z0-9]{1,64}")
-#: What a String must not have (core specification, section 3.1).
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 #: A DNS name with an optional port (http-webhook, section 4.1.1).
 _ORIGIN = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?")
 _value = msgspec.json.Decoder(str | bool | int | None)
 _text = msgspec.json.Decoder(str | None)
+#: What an Integer may be (core specification, section 3.1).
+_INTEGERS = range(-(1 << 31), 1 << 31)
 _ATTRIBUTES_BYTES_MAX = 64 << 10
 _NO_DATA = b"{}"
 
@@ -73,7 +73,7 @@ def mode_of(headers: CIMultiDictProxy[str], media: str) -> Mode | None:
 
 
 def binary_attributes(headers: CIMultiDictProxy[str], *, whole: bool) -> dict[str, str] | None:
-    """The ``ce-*`` headers without prefix, decoded (HTTP binding 3.1.3); None without any version.
+    """The ``ce-*`` headers without prefix, decoded (HTTP binding 3.1.3); None for no CloudEvent.
 
     Args:
         headers: of the request.
@@ -82,7 +82,7 @@ def binary_attributes(headers: CIMultiDictProxy[str], *, whole: bool) -> dict[st
     Raises:
         Reject: ``event.specversion``, ``event.header``, ``event.attribute``.
     """
-    if not whole and "ce-specversion" not in headers:
+    if not whole and not any(_PREFIX + name in headers for name in REQUIRED):
         return None
     attributes: dict[str, str] = {}
     for header, value in headers.items():
@@ -199,7 +199,7 @@ def _checked(attributes: dict[str, str], *, whole: bool) -> dict[str, str]:
                 f"{', '.join(REQUIRED)} are required (CloudEvents 1.0, section 3)",
             )
     for name, text in attributes.items():
-        if _FORBIDDEN.search(text):
+        if not is_clean(text):
             raise Reject(
                 "event.attribute",
                 f"attribute {name} has a control character or a noncharacter",
@@ -244,6 +244,12 @@ def _json_text(name: str, raw: msgspec.Raw) -> str | None:
         ) from None
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and value not in _INTEGERS:
+        raise Reject(
+            "event.attribute",
+            f"attribute {name} is {str(value)[:40]}, no integer of 32 bits",
+            "send it as a string (CloudEvents 1.0, section 3.1)",
+        )
     return None if value is None else str(value)
 
 

@@ -202,7 +202,23 @@ def _read_json(name: str, role: str | None, array: pa.Array) -> Column:
 
 
 def _read_other(name: str, role: str | None, array: pa.Array) -> Column:
-    return Column(name, role, _cells(array))
+    try:
+        return Column(name, role, _cells(array))
+    except KeyError:  # a map has a key twice
+        return _read_one_by_one(name, role, array)
+
+
+def _read_one_by_one(name: str, role: str | None, array: pa.Array) -> Column:
+    column = Column(name, role, [])
+    for row in range(len(array)):
+        try:
+            column.cells += _cells(array.slice(row, 1))
+        except KeyError:
+            column.cells.append(None)
+            column.refused[row] = Reject(
+                "event.duplicate_key", f"{name} has a key twice", "send each key once"
+            )
+    return column
 
 
 _READERS = {
@@ -223,7 +239,7 @@ def _cells(array: pa.Array) -> list[Any]:
     is_number = types.is_integer(array.type) or types.is_floating(array.type)
     if is_text(array.type) or (is_number and not array.null_count):
         return _objects(array)
-    cells: list[Any] = array.to_pylist(maps_as_pydicts="lossy")
+    cells: list[Any] = array.to_pylist(maps_as_pydicts="strict")
     if types.is_nested(array.type):
         _encode(cells)  # or it says now what it cannot write
     return cells

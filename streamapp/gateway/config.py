@@ -1,8 +1,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
 
 from streamapp.core.config import Settings
+from streamapp.core.exports import Export
+from streamapp.gateway.cors import origins_of
 from streamapp.gateway.sources import Source
+
+Learning = Literal["off", "shapes", "samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +18,19 @@ class GatewayConfig:
     host: str = "127.0.0.1"
     port: int = 9382
     token: str = field(default="", repr=False)
+    #: More tokens, each with what it may do; None: only the one above.
+    tokens_file: Path | None = None
+    #: TLS, and mutual TLS with these authorities' clients.
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    client_ca_file: Path | None = None
+    #: ``open`` or ``read``.
+    metrics_scope: str = "open"
+    cors_origins: frozenset[str] = frozenset()
+    #: Of one caller in a window; 0: no limit.
+    rate_requests_max: int = 0
+    rate_bytes_max: int = 0
+    rate_window_s: int = 10
     #: One request's body, as sent and after decompression.
     body_bytes_max: int = 16 << 20
     #: One event; larger ones would be dead-lettered behind us, so they are refused here.
@@ -21,9 +40,15 @@ class GatewayConfig:
     inflight_bytes_max: int = 256 << 20
     request_events_max: int = 10_000
     connections_max: int = 4_096
+    #: Of these from one address (in IPv6: network); 0: all.
+    connections_per_address_max: int = 0
     #: The whole body must have come by then.
     body_s_max: float = 60.0
-    #: An idle connection, or one that has not finished its first request's headers, is closed.
+    #: A request's headers must have come by then, and TLS must have been agreed on.
+    headers_s_max: float = 10.0
+    #: An answer must have been read by then.
+    answer_s_max: float = 60.0
+    #: An idle connection is closed.
     keepalive_s: float = 75.0
     #: Entries of one Confluent v3 batch; Confluent's own limit is between 1 and 50.
     confluent_batch_max: int = 10
@@ -34,6 +59,13 @@ class GatewayConfig:
     poll_bytes_max: int = 4 << 20
     poll_s_max: float = 60.0
     drain_s: float = 20.0
+    #: What is learned of events; samples are of shapes, too.
+    learn: Learning = "samples"
+    #: The export whose values clients may change.
+    export: Export | None = None
+    #: Where attachments are kept, a path or a URL; empty: nowhere.  All of them together; 0: any.
+    attachments_url: str = ""
+    attachments_bytes_max: int = 0
     #: Who may deliver webhooks, by name.
     webhooks: Mapping[str, Source] = field(default_factory=dict)
 
@@ -42,9 +74,18 @@ class GatewayConfig:
         """Whether only this machine reaches it."""
         return self.host in {"127.0.0.1", "::1", "localhost"}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever reaches it may use it."""
+        has_file = self.tokens_file is not None and self.tokens_file.exists()
+        return not (self.token or has_file or self.client_ca_file)
+
     @classmethod
     def of(
-        cls, settings: Settings, webhooks: Mapping[str, Source] | None = None
+        cls,
+        settings: Settings,
+        webhooks: Mapping[str, Source] | None = None,
+        export: Export | None = None,
     ) -> "GatewayConfig":
         """The process's settings; limits without a setting keep their defaults."""
         return cls(
@@ -52,6 +93,17 @@ class GatewayConfig:
             host=settings.gateway_host,
             port=settings.gateway_port,
             token=settings.token,
+            tokens_file=settings.tokens_file,
+            cert_file=settings.gateway_cert_file,
+            key_file=settings.gateway_key_file,
+            client_ca_file=settings.gateway_client_ca_file,
+            metrics_scope=settings.metrics_scope,
+            cors_origins=origins_of(settings.cors_origins),
+            rate_requests_max=settings.rate_requests_max,
+            rate_bytes_max=settings.rate_bytes_max,
+            rate_window_s=settings.rate_window_s,
+            connections_max=settings.connections_max,
+            connections_per_address_max=settings.connections_per_address_max,
             body_bytes_max=settings.body_bytes_max,
             event_bytes_max=settings.event_bytes_max,
             inflight_events_max=settings.inflight_events_max,
@@ -61,4 +113,8 @@ class GatewayConfig:
             consumer_instances_max=settings.consumer_instances_max,
             consumer_instance_timeout_s=settings.consumer_instance_timeout_s,
             drain_s=settings.drain_s,
+            learn=cast("Learning", settings.learn),
+            export=export,
+            attachments_url=settings.attachments_place,
+            attachments_bytes_max=settings.attachments_bytes_max,
         )

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Halt, Reject, Retry, StreamappError
 from streamapp.core.metrics import Metrics
 from streamapp.gateway.budget import Lease
 from streamapp.gateway.life import Life
+from streamapp.gateway.schemas.rules import DeadLettered, Letter
 from streamapp.transport.clients import Address, Outgoing, Producer
 
 #: How long the log counts as silent after it last failed to answer.
@@ -17,18 +18,30 @@ _PAUSE_S_FIRST, _PAUSE_S_MAX = 0.1, 5.0
 _log = logging.getLogger("streamapp.gateway")
 
 
+#: Called with what the log has now: the topic, the records, and where each is.
+OnSent = Callable[[str, Sequence[Outgoing], Sequence[Address]], None]
+
+
 class Delivery:
     """The gateway's side of a Producer, which coalesces concurrent calls and bounds its waits."""
 
     def __init__(
-        self, producer: Producer, metrics: Metrics, life: Life, *, clock: Clock = SYSTEM
+        self,
+        producer: Producer,
+        metrics: Metrics,
+        life: Life,
+        *,
+        clock: Clock = SYSTEM,
+        on_sent: OnSent | None = None,
     ) -> None:
         self._producer = producer
+        self._on_sent = on_sent
         self._life = life
         self._retries = metrics.retries.labels("gateway")
         results = metrics.ingest_events
         self._received = results.labels("received")
         self._rejected = results.labels("rejected")
+        self._dead_lettered = results.labels("dead-lettered")
         self._lost = results.labels("lost")
         self._clock = clock
         self._failed: tuple[float, str] | None = None
@@ -37,10 +50,24 @@ class Delivery:
     async def send(self, topic: str, records: Sequence[Outgoing]) -> list[Address | Reject]:
         """Append all records; where each is now, or why the log refuses it.
 
+        A ``Letter`` goes to its own topic and comes back as ``DeadLettered``.
+
         Raises:
             Retry: the log does not answer; some may have been appended.
             Refuse: the log has no such topic.
         """
+        letters = [record for record in records if isinstance(record, Letter)]
+        if not letters:
+            return await self._append(topic, records)
+        good = [record for record in records if not isinstance(record, Letter)]
+        sent = iter(await self._append(topic, good) if good else ())
+        dead = iter(await self._append(letters[0].dead_letter, letters))
+        return [
+            _dead_lettered(one, next(dead)) if isinstance(one, Letter) else next(sent)
+            for one in records
+        ]
+
+    async def _append(self, topic: str, records: Sequence[Outgoing]) -> list[Address | Reject]:
         try:
             addresses = await self._producer.send(topic, records)
         except Reject as error:
@@ -49,15 +76,18 @@ class Delivery:
                 self.rejected(1)
                 return [error]
             middle = len(records) // 2
-            left = await self.send(topic, records[:middle])
-            return [*left, *await self.send(topic, records[middle:])]
+            left = await self._append(topic, records[:middle])
+            return [*left, *await self._append(topic, records[middle:])]
         except StreamappError as error:
             self._note(error)
             raise
         if self._failed is not None:
             _log.warning("the log takes events again")
             self._failed = None
-        self._received.inc(len(addresses))
+        is_letters = isinstance(records[0], Letter)
+        (self._dead_lettered if is_letters else self._received).inc(len(addresses))
+        if self._on_sent is not None:
+            self._on_sent(topic, records, addresses)
         return list(addresses)
 
     def accept(self, topic: str, records: Sequence[Outgoing], lease: Lease) -> None:
@@ -120,5 +150,10 @@ class Delivery:
                     return
                 else:
                     break
-        for refused in [outcome for outcome in outcomes if isinstance(outcome, Reject)]:
-            _log.error("an accepted event is lost: %s", refused)
+        for refused in outcomes:
+            if isinstance(refused, Reject) and not isinstance(refused, DeadLettered):
+                _log.error("an accepted event is lost: %s", refused)
+
+
+def _dead_lettered(letter: Letter, outcome: Address | Reject) -> Reject:
+    return DeadLettered(letter.why, outcome) if isinstance(outcome, Address) else outcome

@@ -1,16 +1,24 @@
 """What every protocol of the gateway works with."""
 
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from uuid import uuid4
 
 from streamapp.core.clock import SYSTEM, Clock
+from streamapp.core.errors import Reject
 from streamapp.core.metrics import Metrics
+from streamapp.gateway.attachments import Attachments, attachments_of
 from streamapp.gateway.budget import Budget
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.delivery import Delivery
 from streamapp.gateway.life import Life
 from streamapp.gateway.problem import ProblemError
+from streamapp.gateway.schemas.learned import Learned
+from streamapp.gateway.schemas.rules import Rules, rules_of
+from streamapp.gateway.schemas.watch import Watch
+from streamapp.gateway.stamp import Stamped
 from streamapp.topics.catalogue import Catalogue
 from streamapp.transport.clients import Admin, Members, Producer, Reader
 
@@ -20,10 +28,11 @@ _EVENT_SCHEMA = "event."
 
 
 class Target(NamedTuple):
-    """A topic that clients may send events to."""
+    """A topic that clients may send events to; ``rules`` check them, None: nobody does."""
 
     name: str
     event_bytes_max: int
+    rules: Rules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +48,13 @@ class Gateway:
     life: Life
     clock: Clock
     admin: Admin | None
+    producer: Producer
+    watch: Watch
     reader: Reader | None = None
     members: Members | None = None
+    attachments: Attachments | None = None
+    #: Awaited, in this order, before the gateway takes its first request.
+    opening: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     #: Awaited, in this order, when the gateway has answered its last request.
     closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
@@ -58,6 +72,28 @@ class Gateway:
             raise ProblemError(403, "topic.internal", f"topic {topic!r} takes no events", takes)
         raise ProblemError(404, "topic.unknown", f"no topic is called {topic[:120]!r}", takes)
 
+    def settling(self, target: Target) -> Callable[[Stamped], Stamped] | None:
+        """What every event for the topic must go through; None: there is nothing to do now."""
+        if target.rules is None and not self.watch.guess:
+            return None
+        return lambda stamped: self.settled(target, stamped)
+
+    def settled(self, target: Target, stamped: Stamped) -> Stamped:
+        """An event as it may be sent: with a type, if it looks like one, and as its topic wants it.
+
+        Raises:
+            Reject: ``event.schema``.
+        """
+        if not stamped.typed:
+            stamped = self.watch.guess.typed(stamped)
+        if target.rules is None:
+            return stamped
+        try:
+            return target.rules.judged(stamped)
+        except Reject as error:
+            self.watch.newest.refused(target.name, stamped, self.clock.now_us(), error.message)
+            raise
+
 
 def build(
     config: GatewayConfig,
@@ -69,26 +105,45 @@ def build(
     reader: Reader | None = None,
     members: Members | None = None,
     clock: Clock = SYSTEM,
+    is_watched: bool = True,
 ) -> Gateway:
-    """Put the parts together; nothing is started."""
+    """Put the parts together; nothing is started.
+
+    Raises:
+        Refuse: a topic's schema is none.
+    """
     targets = {
-        topic.name: Target(topic.name, min(config.event_bytes_max, topic.record_bytes_max))
+        topic.name: Target(
+            topic.name,
+            min(config.event_bytes_max, topic.record_bytes_max),
+            rules_of(topic, catalogue, metrics),
+        )
         for topic in catalogue
         if topic.schema is not None and topic.schema.startswith(_EVENT_SCHEMA)
     }
     budget = Budget(events_max=config.inflight_events_max, bytes_max=config.inflight_bytes_max)
     metrics.inflight_events.set_function(lambda: budget.events)
     life = Life()
+    watch = Watch(frozenset(targets), Learned(_writer(config)), config.learn, clock)
+    on_sent = watch.sent if is_watched else None
     return Gateway(
         config=config,
         metrics=metrics,
         targets=targets,
         declared=frozenset(catalogue.topics),
         budget=budget,
-        delivery=Delivery(producer, metrics, life, clock=clock),
+        delivery=Delivery(producer, metrics, life, clock=clock, on_sent=on_sent),
         life=life,
         clock=clock,
         admin=admin,
+        producer=producer,
+        watch=watch,
         reader=reader,
         members=members,
+        attachments=attachments_of(config.attachments_url, config.attachments_bytes_max, clock),
     )
+
+
+def _writer(config: GatewayConfig) -> str:
+    """A name for this gateway that it has after a restart, too, where its port is its own."""
+    return f"{socket.gethostname()}:{config.port}" if config.port else str(uuid4())

@@ -11,6 +11,7 @@ one.
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from multidict import CIMultiDictProxy
 
@@ -22,6 +23,9 @@ from streamapp.gateway.problem import ProblemError
 IDEMPOTENCY_KEY_CHARS_MAX = KEY_CHARS_MAX - 12
 #: Keys whose bodies one process remembers; about 200 bytes each.
 REMEMBERED_MAX = 16_384
+NO_HEADERS: Mapping[str, str] = {}
+#: Headers that name the event of a body (CloudEvents in binary mode).
+_IDENTIFYING = ("ce-id", "ce-source")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -64,13 +68,23 @@ class Bodies:
         self._keys_max = keys_max
         self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def check(self, source: str, key: str, body: bytes) -> "Claim":
+    def check(
+        self, source: str, key: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS
+    ) -> "Claim":
         """A claim on the key; ``keep`` it when something of the body is sent.
+
+        Args:
+            source: the route; each has keys of its own.
+            key: what the client calls its request.
+            body: as it was sent, decompressed.
+            headers: of the request; who a CloudEvent is (binary mode) is part of the request.
 
         Raises:
             ProblemError: 422 this process saw the key with another body.
         """
-        claim = Claim(self, _digest(f"{source}\0{key}".encode()), _digest(body))
+        said = "\0".join(headers.get(name, "") for name in _IDENTIFYING)
+        body_digest = _digest(body + b"\0" + said.encode(errors="surrogateescape"))
+        claim = Claim(self, _digest(f"{source}\0{key}".encode()), body_digest)
         self._require(claim)
         return claim
 

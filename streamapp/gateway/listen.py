@@ -6,12 +6,15 @@ import errno
 import logging
 import resource
 from collections.abc import AsyncIterator
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from streamapp.core.errors import Refuse
 from streamapp.gateway.config import GatewayConfig
+from streamapp.gateway.connections import Connections, refusal
+from streamapp.gateway.tls import ServerTls
 
 #: File descriptors kept for the log and whatever else the process opens.
 _FILES_KEPT = 128
@@ -24,17 +27,21 @@ def runner(app: web.Application, config: GatewayConfig) -> web.AppRunner:
     """An aiohttp runner with our limits; ``read_body`` needs ``auto_decompress=False``."""
     if not any(isinstance(known, _OneLine) for known in _http_log.filters):
         _http_log.addFilter(_OneLine())
-    return web.AppRunner(
-        app,
-        access_log=None,
-        logger=_http_log,
-        auto_decompress=False,
-        keepalive_timeout=config.keepalive_s,
-        max_line_size=8190,
-        max_field_size=8190,
-        max_headers=100,
-        shutdown_timeout=config.drain_s * _CLOSE_SHARE,
-    )
+    shutdown_s = config.drain_s * _CLOSE_SHARE
+    return web.AppRunner(app, shutdown_timeout=shutdown_s, **connection_options(config))
+
+
+def connection_options(config: GatewayConfig) -> dict[str, Any]:
+    """aiohttp's, of each connection."""
+    return {
+        "access_log": None,
+        "logger": _http_log,
+        "auto_decompress": False,
+        "keepalive_timeout": config.keepalive_s,
+        "max_line_size": 8190,
+        "max_field_size": 8190,
+        "max_headers": 100,
+    }
 
 
 @contextlib.asynccontextmanager
@@ -44,23 +51,30 @@ async def listening(
     """Accept connections while the block runs; yields the listener and its URL.
 
     Raises:
-        Refuse: ``gateway.bind``.
+        Refuse: ``gateway.bind``, ``gateway.certificate``.
     """
+    tls = ServerTls.of(config)
     web_runner = runner(app, config)
     await web_runner.setup()
     try:
         assert web_runner.server is not None  # noqa: S101  # setup made it
-        listener = await _listen(web_runner.server, config)
+        connections = Connections(web_runner.server, config, connection_options(config))
+        listener = await _listen(connections, config, tls)
+        sweeping = asyncio.create_task(connections.close_slow())
         host, port = listener.sockets[0].getsockname()[:2]
+        scheme = "http" if tls is None else "https"
         try:
-            yield listener, f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            yield listener, f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         finally:
+            sweeping.cancel()
             listener.close()
     finally:
         await web_runner.cleanup()
 
 
-async def _listen(server: web.Server, config: GatewayConfig) -> asyncio.Server:
+async def _listen(
+    connections: Connections, config: GatewayConfig, tls: ServerTls | None
+) -> asyncio.Server:
     files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files_max != resource.RLIM_INFINITY:
         connections_max = max(1, min(config.connections_max, files_max - _FILES_KEPT))
@@ -68,13 +82,20 @@ async def _listen(server: web.Server, config: GatewayConfig) -> asyncio.Server:
         connections_max = config.connections_max
 
     def answer() -> asyncio.Protocol:
-        return server() if len(server.connections) < connections_max else _Full()
+        if tls is not None:
+            tls.refresh()
+        return connections.new() if len(connections.all) < connections_max else _Full()
 
     where = f"port {config.port} on {config.host or 'every address'}"
     fix = "stop what uses it, or set STREAMAPP_GATEWAY_PORT (--gateway-port)"
     try:
         return await asyncio.get_running_loop().create_server(
-            answer, config.host or None, config.port, backlog=1024
+            answer,
+            config.host or None,
+            config.port,
+            backlog=1024,
+            ssl=None if tls is None else tls.context,
+            ssl_handshake_timeout=None if tls is None else config.headers_s_max,
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -91,10 +112,7 @@ class _Full(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a TCP listener
-        transport.write(
-            b"HTTP/1.1 503 Service Unavailable\r\nServer: streamapp\r\nRetry-After: 1\r\n"
-            b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-        )
+        transport.write(refusal("503 Service Unavailable"))
         transport.close()
 
 

@@ -5,14 +5,16 @@ another name for it.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Literal
 
 from aiohttp import web
+from msgspec import UNSET
 
 from streamapp.core.errors import Reject
-from streamapp.gateway import arrow
+from streamapp.gateway import arrow, plain
 from streamapp.gateway.body import defer_continue, media_type, read_body
 from streamapp.gateway.budget import Lease
 from streamapp.gateway.cloudevents import (
@@ -23,12 +25,17 @@ from streamapp.gateway.cloudevents import (
     stamp_binary,
     stamp_envelope,
 )
+from streamapp.gateway.forms import FORM
 from streamapp.gateway.gateway import Gateway, Target
 from streamapp.gateway.idempotency import Bodies, idempotency_key
 from streamapp.gateway.problem import ProblemError, json_response
+from streamapp.gateway.reply import received
+from streamapp.gateway.schemas import DeadLettered, Letter
 from streamapp.gateway.split import JSON, split, split_batch, unknown_media
 from streamapp.gateway.stamp import Stamped, stamp
 from streamapp.gateway.trace import trace_headers
+from streamapp.gateway.uploads import event_bytes, lighter_body
+from streamapp.gateway.wire import Line, Lines
 from streamapp.topics.catalogue import RAW
 from streamapp.transport.clients import Address
 
@@ -38,7 +45,6 @@ _EVENTS_PER_TURN = 128
 _SOURCE_ONE, _SOURCE_MANY = "/ingest", "/v1/events"
 _MANY = ("/events", "/v1/events", "/v1/events/{topic}")
 
-Report = dict[str, Any]
 #: (line, its record or why it has none) of every event of a body.
 Outcomes = Iterable[tuple[int, Stamped | Reject]]
 
@@ -65,17 +71,18 @@ class Native:
         gateway = self._gateway
         headers = request.headers
         media = media_type(headers.get("Content-Type", ""))
-        if media and media not in JSON:  # none at all: the ancestors' clients send none
-            raise unknown_media(media, "application/json")
+        if media and media not in JSON and media != FORM:  # the ancestors' clients send none
+            raise unknown_media(media, f"application/json or {FORM}")
         target = gateway.target(RAW)
         with gateway.budget.lease() as lease:
             body = await read_body(request, gateway.config, lease)
             lease.take(events=1)
             try:
+                value = await event_bytes(gateway, media, request, body, lease)
                 key = idempotency_key(headers)
-                claim = self._bodies.check(_SOURCE_ONE, key, body) if key else None
+                claim = self._bodies.check(_SOURCE_ONE, key, value, headers) if key else None
                 stamped = stamp(
-                    body,
+                    value,
                     source=_SOURCE_ONE,
                     received_us=gateway.clock.now_us(),
                     bytes_max=target.event_bytes_max,
@@ -83,23 +90,14 @@ class Native:
                     attributes=binary_attributes(headers, whole=False),
                     trace=trace_headers(headers),
                 )
+                stamped = gateway.settled(target, stamped)
             except Reject:
                 gateway.delivery.rejected(1)
                 raise
             if claim:
                 claim.keep()
             (outcome,) = await gateway.delivery.send(target.name, [stamped.record])
-        if isinstance(outcome, Reject):
-            raise outcome
-        return json_response(
-            {
-                "status": "received",
-                "event_type": stamped.type,
-                "id": stamped.id,
-                "partition": outcome.partition,
-                "offset": outcome.offset,
-            }
-        )
+        return received(stamped, outcome)
 
     async def events(self, request: web.Request) -> web.Response:
         """Many events, each with its outcome; ``?wait=accepted`` answers before the log does."""
@@ -108,22 +106,18 @@ class Native:
         waits = _waits_for_ack(request)
         with gateway.budget.lease() as lease:
             body = await read_body(request, gateway.config, lease)
+            lighter = await lighter_body(gateway, request, body, lease)
             key = idempotency_key(request.headers)
-            claim = self._bodies.check(_SOURCE_MANY, key, body) if key else None
-            outcomes = self._outcomes(request, body, target, lease, key)
-            reports, good = await self._reported(outcomes)
+            claim = self._bodies.check(_SOURCE_MANY, key, lighter, request.headers) if key else None
+            outcomes = self._outcomes(request, lighter, target, lease, key)
+            reports, good = await self._reported(target, outcomes)
             if claim and good:
                 claim.keep()  # nothing is awaited from here until they are sent
             if waits:
                 await self._send(target, good)
             else:
                 self._accept(target, good, lease)
-        accepted = sum(report["status"] != "rejected" for report in reports)
-        rejected = len(reports) - accepted
-        status = (200 if waits else 202) if not rejected else 207 if accepted else 400
-        return json_response(
-            {"accepted": accepted, "rejected": rejected, "events": reports}, status
-        )
+        return _answer(reports, 200 if waits else 202)
 
     def _outcomes(
         self, request: web.Request, body: bytes, target: Target, lease: Lease, key: str | None
@@ -137,74 +131,112 @@ class Native:
         media = media_type(headers.get("Content-Type", ""))
         received_us, bytes_max = self._gateway.clock.now_us(), target.event_bytes_max
         trace = trace_headers(headers)
+        making = arrow.Making(_SOURCE_MANY, received_us, bytes_max, trace)
         if media == arrow.MEDIA:
-            making = arrow.Making(_SOURCE_MANY, received_us, bytes_max, trace)
             return arrow.outcomes(body, lease, making, config=config, id_prefix=key)
-        one = partial(
-            stamp, source=_SOURCE_MANY, received_us=received_us, bytes_max=bytes_max, trace=trace
-        )
         mode = mode_of(headers, media)
         if mode is Mode.BATCH:
             pieces = split_batch(body, events_max=config.request_events_max)
         elif mode is not None:
             pieces = [(1, body)]
         else:
+            media = "application/json" if media == FORM else media  # its event, by now
             pieces = split(body, media, events_max=config.request_events_max)
         lease.take(events=len(pieces))
+        if mode is None:
+            return plain.outcomes(pieces, making, id_prefix=key)
+        one = partial(stamp, **making._asdict())
         if mode is Mode.BINARY:
-            return _each(pieces, lambda _, value: stamp_binary(one, value, headers))
-        if mode is not None:
-            return _each(pieces, lambda _, value: stamp_envelope(one, value, bytes_max))
-        return _each(pieces, lambda line, value: one(value, id_if_none=key and f"{key}-{line}"))
+            return _each(pieces, lambda value: stamp_binary(one, value, headers))
+        return _each(pieces, lambda value: stamp_envelope(one, value, bytes_max))
 
     async def _reported(
-        self, outcomes: Outcomes
-    ) -> tuple[list[Report], list[tuple[Report, Stamped]]]:
+        self, target: Target, outcomes: Outcomes
+    ) -> tuple[list[Line], list[tuple[Line, Stamped]]]:
         """A report for every event, and those of the good ones with their records."""
-        reports: list[Report] = []
-        good: list[tuple[Report, Stamped]] = []
-        for count, (line, outcome) in enumerate(outcomes, 1):
-            report: Report = {"line": line, "status": "accepted"}
+        reports: list[Line] = []
+        good: list[tuple[Line, Stamped]] = []
+        settle = self._gateway.settling(target)
+        for count, (line, outcome) in enumerate(_settled(outcomes, settle), 1):
+            report = Line(line, "accepted")
             reports.append(report)
             if isinstance(outcome, Reject):
                 _refuse(report, outcome)
             else:
-                report["id"] = outcome.id
+                report.id = outcome.id
+                if outcome.violation is not None:
+                    report.violation = outcome.violation
+                if isinstance(outcome.record, Letter):
+                    _refuse(report, outcome.record.why, "dead-lettered")
                 good.append((report, outcome))
             if count % _EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
         self._gateway.delivery.rejected(len(reports) - len(good))
         return reports, good
 
-    async def _send(self, target: Target, good: Sequence[tuple[Report, Stamped]]) -> None:
+    async def _send(self, target: Target, good: Sequence[tuple[Line, Stamped]]) -> None:
         if not good:
             return
         records = [stamped.record for _, stamped in good]
         outcomes = await self._gateway.delivery.send(target.name, records)
         for (report, _), outcome in zip(good, outcomes, strict=True):
             if isinstance(outcome, Address):
-                report.update(status="received", partition=outcome.partition, offset=outcome.offset)
+                report.status = "received"
+                report.partition, report.offset = outcome.partition, outcome.offset
+            elif isinstance(outcome, DeadLettered):
+                _refuse(report, outcome, "dead-lettered")
+                report.topic, report.partition, report.offset = outcome.address
             else:
                 _refuse(report, outcome)
 
-    def _accept(self, target: Target, good: Sequence[tuple[Report, Stamped]], lease: Lease) -> None:
+    def _accept(self, target: Target, good: Sequence[tuple[Line, Stamped]], lease: Lease) -> None:
         if good:
             records = [stamped.record for _, stamped in good]
             self._gateway.delivery.accept(target.name, records, lease.hand_over())
 
 
 def _each(
-    pieces: Sequence[tuple[int, bytes]], stamp_one: Callable[[int, bytes], Stamped]
+    pieces: Sequence[tuple[int, bytes]], stamp_one: Callable[[bytes], Stamped]
 ) -> Iterator[tuple[int, Stamped | Reject]]:
     for line, value in pieces:
         try:
-            yield line, stamp_one(line, value)
+            yield line, stamp_one(value)
         except Reject as error:
             yield line, error
 
 
-def _refuse(report: Report, error: Reject) -> None:
-    report.update(status="rejected", code=error.code, error=error.message, fix=error.fix)
+def _settled(outcomes: Outcomes, settle: Callable[[Stamped], Stamped] | None) -> Outcomes:
+    if settle is None:
+        return outcomes
+    return (
+        (line, outcome if isinstance(outcome, Reject) else _tried(settle, outcome))
+        for line, outcome in outcomes
+    )
+
+
+def _tried(settle: Callable[[Stamped], Stamped], stamped: Stamped) -> Stamped | Reject:
+    try:
+        return settle(stamped)
+    except Reject as error:
+        return error
+
+
+def _answer(reports: list[Line], all_taken: int) -> web.Response:
+    """The report of all events, with the status that sums it up."""
+    counts = Counter(report.status for report in reports)
+    rejected, dead_lettered = counts["rejected"], counts["dead-lettered"]
+    accepted = len(reports) - rejected - dead_lettered
+    lines = Lines(accepted, rejected, reports, dead_lettered or UNSET)
+    if accepted == len(reports):
+        return json_response(lines, all_taken)
+    return json_response(lines, 400 if rejected == len(reports) else 207)
+
+
+def _refuse(
+    report: Line, error: Reject, status: Literal["rejected", "dead-lettered"] = "rejected"
+) -> None:
+    report.status = status
+    report.code, report.error, report.fix = error.code, error.message, error.fix
 
 
 def _waits_for_ack(request: web.Request) -> bool:

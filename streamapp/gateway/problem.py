@@ -51,6 +51,13 @@ class ProblemError(Exception):
         )
 
 
+def stopping() -> ProblemError:
+    """503: the gateway takes no more."""
+    return ProblemError(
+        503, "gateway.draining", "the gateway is stopping", "send it again", RETRY_AFTER
+    )
+
+
 def json_response(body: Any, status: int = 200) -> web.Response:
     """A JSON answer."""
     return web.Response(status=status, body=_encode(body), headers=_JSON)

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping
 
 from streamapp.core.config import Settings
 from streamapp.core.errors import Retry
+from streamapp.core.exports import Export
 from streamapp.core.metrics import Metrics
 from streamapp.gateway.app import GATEWAY, create_app
 from streamapp.gateway.config import GatewayConfig
@@ -20,6 +22,8 @@ from streamapp.transport.clients import Admin, Members, Producer, Reader
 
 #: Share of the drain's time for requests and accepted events; the rest is for closing.
 _WORK_SHARE = 0.75
+#: Containers made and not freed, and collections of the young ones before older ones are looked at.
+_COLLECT_AFTER = (10_000, 10, 10)
 _log = logging.getLogger("streamapp.gateway")
 
 
@@ -33,6 +37,7 @@ async def serve(
     reader: Reader | None = None,
     members: Members | None = None,
     webhooks: Mapping[str, Source] | None = None,
+    export: Export | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
@@ -48,15 +53,17 @@ async def serve(
         reader: of the log.
         members: of the log's consumer groups.
         webhooks: see ``sources.declared_sources``.
+        export: whose values clients may change.
         on_ready: called with the gateway's URL when it listens.
 
     Raises:
-        Refuse: ``gateway.bind`` the address cannot be bound.
+        Refuse: ``gateway.bind`` the address cannot be bound, or the certificate or the file of
+            tokens cannot be used.
         Retry: the log did not answer at the start, or ``gateway.drain``: accepted events were lost
             because it did not answer within ``drain_s`` at the end.
         Halt: what the log raised.
     """
-    config = GatewayConfig.of(settings, webhooks)
+    config = GatewayConfig.of(settings, webhooks, export)
     app = create_app(
         config, producer, catalogue, metrics, admin=admin, reader=reader, members=members
     )
@@ -69,14 +76,36 @@ async def serve(
                 stack.push_async_callback(drain.stop, client)
         listener, url = await stack.enter_async_context(listening(app, config))
         stack.enter_context(_signals(gateway.life))
-        if not config.is_local and not config.token:
-            _log.warning("%s takes events from its whole network: set STREAMAPP_TOKEN", url)
+        stack.enter_context(_collected_seldom())
+        if not config.is_local and config.is_open:
+            _log.warning(
+                "%s takes events from its whole network: set STREAMAPP_TOKEN, or run"
+                " `streamapp token create`",
+                url,
+            )
         if on_ready is not None:
             on_ready(url)
         await gateway.life.stopping.wait()
         listener.close()
         await drain.work()
     drain.verdict()
+
+
+@contextlib.contextmanager
+def _collected_seldom() -> Iterator[None]:
+    """Python's cycle collector passes over what the start made, and waits for more garbage.
+
+    A body of 1,000 events makes some ten thousand containers, none of them in a cycle; by default
+    they are looked through again and again while the body is read.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ time must be within five minutes of ours.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ TOLERANCE_S = 300
 _SIGNATURES_MAX = 16
 #: Of a Unix time in seconds; these are good until the year 33,658.
 _TIME_DIGITS_MAX = 12
-_PREFIX = "whsec_"
 #: Standard Webhooks' own names, and those of the service that they came from.
 _STANDARD = ("webhook", "svix")
 Headers = CIMultiDictProxy[str]
@@ -87,22 +85,6 @@ def stripe(headers: Headers, body: bytes, keys: Sequence[bytes], now_s: float) -
     _check([_hmac(key, signed).hex().encode() for key in keys], signatures)
     _check_time(sent, now_s)
     return ""
-
-
-def standard_key(secret: str) -> bytes:
-    """The key in ``whsec_BASE64``.
-
-    Raises:
-        ValueError: it is not base64, or has nothing in it.
-    """
-    coded = secret.removeprefix(_PREFIX)
-    try:
-        key = binascii.a2b_base64(coded + "=" * (-len(coded) % 4), strict_mode=True)
-    except binascii.Error:
-        key = b""
-    if not key:
-        raise ValueError("it is not whsec_ and base64")
-    return key
 
 
 def plain_key(secret: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from streamapp.core import signing
 from streamapp.core.errors import Refuse
 from streamapp.core.project import project_table, read_secret
 from streamapp.gateway import signatures
@@ -116,7 +117,7 @@ def _source(name: str, table: Any, read_secret: Callable[[str], str]) -> Source:
             f"{where} names {len(declared.secrets)} secrets",
             f"name 1 to {_SECRETS_MAX}: the new one, and the old one while it is still in use",
         )
-    key_of = signatures.standard_key if declared.kind == "standard" else signatures.plain_key
+    key_of = signing.key_of if declared.kind == "standard" else signatures.plain_key
     keys = []
     for number, reference in enumerate(declared.secrets, 1):
         try:

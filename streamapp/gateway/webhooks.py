@@ -17,6 +17,7 @@ from streamapp.gateway.body import defer_continue, media_type, read_body
 from streamapp.gateway.budget import Budget
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.problem import ProblemError, json_response
+from streamapp.gateway.reply import received
 from streamapp.gateway.signatures import Headers
 from streamapp.gateway.sources import Source
 from streamapp.gateway.split import JSON, unknown_media
@@ -80,21 +81,12 @@ class Webhooks:
                 return json_response({"status": "pong", "id": identity})
             try:
                 stamped = self._stamped(source, identity, _payload(request, body), request.headers)
+                stamped = gateway.settled(gateway.target(source.topic), stamped)
             except Reject:
                 gateway.delivery.rejected(1)
                 raise
             (outcome,) = await gateway.delivery.send(source.topic, [stamped.record])
-        if isinstance(outcome, Reject):
-            raise outcome
-        return json_response(
-            {
-                "status": "received",
-                "event_type": stamped.type,
-                "id": stamped.id,
-                "partition": outcome.partition,
-                "offset": outcome.offset,
-            }
-        )
+        return received(stamped, outcome)
 
     async def _proven(self, request: web.Request, source: Source) -> tuple[bytes, str]:
         """A body that its source signed, and the delivery's id."""

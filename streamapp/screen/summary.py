@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamapp.core.clock import monotonic_s
-from streamapp.core.config import Settings, http_url
+from streamapp.core.config import Settings, gateway_url, http_url
 from streamapp.screen.supervisor import Child
 
 ANSWER_S_MAX = 1.0
@@ -39,22 +39,26 @@ class Numbers:
         return self.values.get(process, {}).get(metric, 0.0)
 
 
-def addresses(settings: Settings) -> dict[str, str]:
+def addresses(settings: Settings, *, exports: bool = False) -> dict[str, str]:
     """Where each process answers ``/readyz`` and ``/metrics``."""
     places = {
-        "gateway": http_url(settings.gateway_host, settings.gateway_port),
+        "gateway": gateway_url(settings),
         "worker": http_url("127.0.0.1", settings.worker_port),
         "store": http_url("127.0.0.1", settings.store_port),
     }
     if settings.ring != "direct":  # else the worker is the terminal, too
         places["terminal"] = http_url("127.0.0.1", settings.terminal_port)
+    if exports:
+        places["export"] = http_url("127.0.0.1", settings.export_port)
     return places
 
 
-async def read_numbers(session: aiohttp.ClientSession, settings: Settings) -> Numbers:
+async def read_numbers(
+    session: aiohttp.ClientSession, settings: Settings, *, exports: bool = False
+) -> Numbers:
     """Ask all processes at once; one that does not answer is simply not ready."""
     numbers = Numbers(monotonic_s())
-    places = addresses(settings)
+    places = addresses(settings, exports=exports)
     answers = await asyncio.gather(*(_ask(session, base) for base in places.values()))
     for name, (ready, values) in zip(places, answers, strict=True):
         numbers.ready[name] = ready
@@ -100,7 +104,7 @@ def render(
         )
     scheme = "grpc+tls" if settings.flight_cert_file else "grpc"
     where = Text(
-        f"\n  REST  POST {http_url(settings.gateway_host, settings.gateway_port)}/ingest"
+        f"\n  REST  POST {gateway_url(settings)}/ingest"
         f"\n  SQL   {scheme}://{settings.flight_host}:{settings.flight_port}"
         f"\n  ring  {settings.ring_file}"
         "\n  numbers count since a process started; Ctrl-C stops everything cleanly",
@@ -143,6 +147,9 @@ def _works(before: Numbers, now: Numbers) -> dict[str, str]:
         f"{behind('store')}",
         "terminal": f"{rate('terminal', 'streamapp_ring_frames_total')} mirrored"
         f"  {now.get('terminal', 'streamapp_ring_frames_total'):,.0f} frames{behind('terminal')}",
+        "export": f"{rate('export', 'streamapp_export_events_total:delivered')} posted"
+        f"  {now.get('export', 'streamapp_export_events_total:delivered'):,.0f} events"
+        f"  {now.get('export', 'streamapp_export_events_total:dead'):,.0f} dead letters",
     }
 
 

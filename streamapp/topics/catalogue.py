@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,6 +15,11 @@ ENRICHED = "events.enriched"
 DEAD = "events.dead"
 #: Optional: the rows of the enriched topic as JSON records.
 TWIN = "events.enriched.json"
+#: What gateways learned of each event type.
+SCHEMAS = "system.schemas"
+#: Optional: what exports are about to post, and what they could not.
+PLANS, UNDELIVERED = "system.exports", "exports.dead"
+EXPORTS = frozenset({PLANS, UNDELIVERED})
 #: What a record that holds a rejected one adds to it at most: address, stage, code and reason.
 CONTEXT_BYTES = 16 << 10
 #: What a source checkout and an installed wheel bring along.
@@ -25,7 +30,8 @@ _IN_CHECKOUT = Path(__file__).parent.parent.parent
 class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One topic as declared.  Retention None: kept for ever.
 
-    An ``optional`` one is there only where a setting asks for it.
+    An ``optional`` one is there only where a setting asks for it.  ``validate`` says what the
+    gateway does with an event that its JSON Schema does not take; None: it does not look.
     """
 
     name: str
@@ -36,6 +42,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retention_bytes: int | None = None
     compacted: bool = False
     schema: str | None = None
+    validate: Literal["reject", "dead-letter", "observe"] | None = None
     dead_letter: str | None = None
     optional: bool = False
 
@@ -126,7 +133,34 @@ def _checked(catalogue: Catalogue) -> Catalogue:
                 f" of {RAW} with its address and reason may have {least}",
                 f"set its record_bytes_max to {least} or more",
             )
+    for topic in catalogue:
+        if topic.validate is not None:
+            _check_validation(topic, catalogue)
     return catalogue
+
+
+def _check_validation(topic: Topic, catalogue: Catalogue) -> None:
+    """A topic that is validated has a schema, and where its bad events go takes them."""
+    where = f"{catalogue.folder}: {topic.name}: validate = {topic.validate!r}"
+    if topic.schema is None:
+        raise Refuse(
+            "topic.validate", f"{where} without a schema", 'name one: schema = "event.NAME.v1.json"'
+        )
+    if topic.validate != "dead-letter":
+        return
+    dead = catalogue.topics.get(topic.dead_letter or "")
+    if dead is None or dead.schema is not None:
+        raise Refuse(
+            "topic.validate",
+            f"{where}, and dead_letter = {topic.dead_letter!r} is no topic for dead letters",
+            f'name one: dead_letter = "{DEAD}"',
+        )
+    if dead.record_bytes_max < topic.record_bytes_max + CONTEXT_BYTES:
+        raise Refuse(
+            "topic.record_bytes_max",
+            f"{where}, but {dead.name} takes {dead.record_bytes_max} bytes",
+            f"set its record_bytes_max to {topic.record_bytes_max + CONTEXT_BYTES} or more",
+        )
 
 
 def _read(path: Path) -> Topic:

@@ -60,14 +60,14 @@ class LetterAddress(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where the event was when it failed."""
+    """Where the event was when it failed; partition and offset -1: it never got to its topic."""
 
     topic: str
     partition: int
     offset: int
 
     def __str__(self) -> str:
-        return f"{self.topic}:{self.partition}:{self.offset}"
+        return f"{self.topic}:{self.partition}:{self.offset}" if self.partition >= 0 else self.topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,8 @@ def _mark(record: RecordLike) -> Mark | None:
 
 def _source(context: Mapping[str, str]) -> Source | None:
     topic, partition, offset = (context.get(name, "") for name in ("topic", "partition", "offset"))
-    if not topic or not _ADDRESS.fullmatch(f"{partition}:{offset}"):
+    nowhere = partition == offset == "-1"
+    if not topic or not (nowhere or _ADDRESS.fullmatch(f"{partition}:{offset}")):
         return None
     return Source(topic, int(partition), int(offset))
 

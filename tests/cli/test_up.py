@@ -29,6 +29,13 @@ def test_a_worker_that_writes_the_ring_is_its_own_terminal(clean):
     assert "no terminal" in caught.value.fix
 
 
+def test_the_exporter_runs_where_exports_are_declared(clean):
+    settings = load()[0]
+    assert processes(settings, exports=True) == (*PROCESSES, "export")
+    assert tuple(supervisor(settings, exports=True).children) == (*PROCESSES, "export")
+    assert tuple(addresses(settings, exports=True)) == (*PROCESSES, "export")
+
+
 def test_a_port_that_nobody_of_us_will_listen_on_may_be_taken(clean):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamapp.core.errors import Reject
-from streamapp.core.event import DEPTH_MAX, merge_attributes, parse_event, parse_time
+from streamapp.core.event import (
+    DEPTH_MAX,
+    merge_attributes,
+    parse_event,
+    parse_head,
+    parse_time,
+)
 
 scalars = (
     st.none()
@@ -76,6 +82,50 @@ def test_what_is_no_event_says_why(value, code):
 
 def test_a_colon_in_a_string_is_no_duplicate():
     assert parse_event(b'{"message": "a: b: c", "url": "https://x"}').text == "a: b: c"
+
+
+@given(
+    st.lists(
+        st.tuples(st.text('a:"\\ \n', max_size=3), st.text('b:"\\ \n', max_size=6)), max_size=5
+    ),
+    st.sampled_from([":", ": ", " :", "\n:\n", "\t:", "\r:", " \t : "]),
+    st.booleans(),
+)
+def test_a_key_that_comes_twice_is_found_whatever_is_round_the_colons(pairs, colon, nested):
+    members = ",".join(f"{json.dumps(key)}{colon}{json.dumps(text)}" for key, text in pairs)
+    value = f'{{"x"{colon}[{{{members}}}]}}' if nested else f"{{{members}}}"
+    if len(dict(pairs)) == len(pairs):
+        assert json.loads(parse_event(value.encode()).payload) == json.loads(value)
+    else:
+        with pytest.raises(Reject) as caught:
+            parse_event(value.encode())
+        assert caught.value.code == "event.duplicate_key"
+
+
+FIELDS = [
+    "id", "type", "source", "conversation", "conversation_id", "actor", "time", "text", "message", "duration_ms",
+    "attachments", "other",
+]  # fmt: skip
+VALUES = (
+    st.none() | st.booleans() | st.integers(-1, 2**65) | st.floats(allow_nan=False) | st.text(max_size=4)
+    | st.sampled_from(["x" * 513, "2026-11-22T09:30:00Z", [], {}])
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6), st.booleans())
+def test_the_head_is_that_of_the_whole_event(event, twice):
+    value = json.dumps(event).encode()
+    value = value[:-1] + b',"id":1}' if twice and event else value
+    try:
+        whole = parse_event(value)
+    except Reject as error:
+        with pytest.raises(Reject) as caught:
+            parse_head(value)
+        assert (caught.value.code, caught.value.message) == (error.code, error.message)
+        return
+    head = parse_head(value)
+    for name in ("id", "type", "source", "conversation", "actor", "time_us"):
+        assert getattr(head, name) == getattr(whole, name)
 
 
 @given(st.binary(max_size=200))

@@ -14,6 +14,7 @@ import pytest
 from npm_packages import node, npm_folder  # noqa: F401  # fixtures
 from yarl import URL
 
+from streamapp.core.clock import SYSTEM
 from streamapp.core.errors import Refuse, Reject, StreamappError
 from streamapp.core.metrics import Metrics
 from streamapp.gateway import GatewayConfig, create_app
@@ -123,13 +124,14 @@ def producer() -> MemoryProducer:
 
 @pytest.fixture
 async def start(producer) -> AsyncIterator[Callable[..., Awaitable[Gate]]]:
-    """Start a gateway; keywords are GatewayConfig's, and ``admin``."""
+    """Start a gateway; keywords are GatewayConfig's, ``admin``, ``clock``, ``declared`` topics."""
     async with AsyncExitStack() as stack:
 
-        async def begin(*, admin=None, **config: Any) -> Gate:
+        async def begin(*, admin=None, declared=None, clock=SYSTEM, **config: Any) -> Gate:
             metrics = Metrics()
             settings = GatewayConfig(port=0, **config)
-            app = create_app(settings, producer, catalogue.load(), metrics, admin=admin)
+            declared = declared or catalogue.load()
+            app = create_app(settings, producer, declared, metrics, admin=admin, clock=clock)
             _, url = await stack.enter_async_context(listening(app, settings))
             http = await stack.enter_async_context(aiohttp.ClientSession())
             return Gate(url, http, producer, metrics, app[GATEWAY])
@@ -183,7 +185,7 @@ async def serve_rest() -> AsyncIterator[Callable[..., Awaitable[Rest]]]:
     """Start a gateway on the log at a URL; keywords are GatewayConfig's."""
     async with AsyncExitStack() as stack:
 
-        async def begin(broker: str, **config: Any) -> Rest:
+        async def begin(broker: str, *, declared=None, **config: Any) -> Rest:
             opened = [
                 open_(broker) for open_ in (open_producer, open_reader, open_admin, open_members)
             ]
@@ -191,8 +193,8 @@ async def serve_rest() -> AsyncIterator[Callable[..., Awaitable[Rest]]]:
                 await client.start()
                 stack.push_async_callback(client.stop)
             producer, reader, admin, members = opened
-            declared = catalogue.load()
-            await create_topics(admin)
+            declared = declared or catalogue.load()
+            await create_topics(admin, declared)
             settings = GatewayConfig(port=0, **config)
             app = create_app(
                 settings, producer, declared, Metrics(), admin=admin, reader=reader, members=members
@@ -204,10 +206,10 @@ async def serve_rest() -> AsyncIterator[Callable[..., Awaitable[Rest]]]:
         yield begin
 
 
-async def create_topics(admin: Any) -> None:
+async def create_topics(admin: Any, declared: Any = None) -> None:
     """The catalogue's and ``plain``."""
     there = await admin.topics()
-    for spec in [*(TopicSpec(*topic.log_spec()) for topic in catalogue.load()), PLAIN]:
+    for spec in [*(TopicSpec(*t.log_spec()) for t in declared or catalogue.load()), PLAIN]:
         if spec.name not in there:
             await admin.create(spec)
 

@@ -64,6 +64,14 @@ async def test_health_and_metrics_ask_for_no_token(start):
             assert answer.headers["Server"] == "streamapp"
 
 
+async def test_metrics_ask_for_a_token_when_they_are_told_to(start):
+    gate = await start(token=TOKEN, metrics_scope="read")
+    for headers, status in (({}, 401), (bearer(TOKEN), 200)):
+        async with gate.http.get(gate.url + "/metrics", headers=headers) as answer:
+            assert answer.status == status
+    assert (await gate.get("/readyz"))[0] == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code", "allow"),
     [
@@ -91,6 +99,8 @@ async def test_headers_are_bounded_and_the_answer_tells_nothing_of_us(gate, capl
     ):
         answer = await gate.raw(request)
         assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+        assert b'"code":"request.http"' in answer
+        assert b"\r\nServer: streamapp\r\n" in answer
         assert b"Traceback" not in answer
         assert b".py" not in answer
     assert "Traceback" not in caplog.text

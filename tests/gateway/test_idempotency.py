@@ -179,6 +179,77 @@ async def test_of_two_bodies_at_once_one_has_the_key(gate):
     assert len(gate.producer.records) == 1_000
 
 
+async def test_a_key_with_another_event_of_the_same_body_is_told(gate):
+    """In binary mode the body is the same, and the event is another."""
+    headers = {"Idempotency-Key": "k", **CE}
+    other = {**headers, "ce-id": "another"}
+    for path in ("/events", "/ingest"):
+        assert (await gate.post(path, {"message": "a"}, headers=headers))[0] == 200
+        assert (await gate.post(path, {"message": "a"}, headers=headers))[0] == 200
+        assert (await gate.post(path, {"message": "a"}, headers=other))[0] == 422
+    assert {record.key for _, record in gate.producer.records} == {b"ce"}
+
+
+V2 = "application/vnd.kafka.json.v2+json"
+RAW = "/v3/clusters/any/topics/events.raw/records"
+STREAM = {"Content-Type": "application/json", "Idempotency-Key": "s"}
+
+
+async def test_confluents_v2_has_the_rule_and_the_memory(rest):
+    async def send(*messages, key="k"):
+        body = {"records": [{"value": {"message": message}} for message in messages]}
+        said = await rest.call(
+            "POST", "/topics/events.raw", body, Content_Type=V2, Idempotency_Key=key
+        )
+        return said[0]
+
+    assert [await send("a", "b"), await send("a", "b")] == [200, 200]
+    assert await send("a", "c") == 422
+    assert await send("a", "c", key="l") == 200
+    ids = await ids_in_log(rest)
+    assert sorted(ids) == ["k-1", "k-1", "k-2", "k-2", "l-1", "l-2"]
+
+
+async def test_confluents_v3_has_the_rule_and_for_batches_the_memory(rest):
+    def entry(n, message):
+        return {"id": str(n), "value": {"type": "JSON", "data": {"message": message}}}
+
+    async def batch(*messages):
+        body = {"entries": [entry(n, message) for n, message in enumerate(messages)]}
+        return (
+            await rest.call(
+                "POST", RAW + ":batch", body, Content_Type="application/json", Idempotency_Key="k"
+            )
+        )[0]
+
+    assert [await batch("a", "b"), await batch("a", "b")] == [207, 207]
+    assert await batch("a", "c") == 422
+    stream = b"".join(
+        b'{"value":{"type":"JSON","data":{"n":%d}}}' % n if n != 1 else b"{}" for n in range(3)
+    )
+    for _ in range(2):
+        async with rest.http.post(
+            rest.url + RAW, data=io.BytesIO(stream), headers=STREAM
+        ) as answer:
+            assert answer.status == 200
+            await answer.read()
+    ids = await ids_in_log(rest)
+    assert sorted(ids) == ["k-1", "k-1", "k-2", "k-2", "s-1", "s-1", "s-3", "s-3"]
+
+
+async def test_in_a_stream_numbers_go_on_from_turn_to_turn(rest):
+    stream = b"".join(b'{"value":{"type":"JSON","data":{"n":%d}}}' % n for n in range(1_203))
+    async with rest.http.post(rest.url + RAW, data=io.BytesIO(stream), headers=STREAM) as answer:
+        await answer.read()
+    assert len(set(await ids_in_log(rest))) == 1_203
+    assert "s-1203" in await ids_in_log(rest)
+
+
+async def ids_in_log(rest):
+    records = [record for p in range(4) for record in await rest.records("events.raw", p)]
+    return [dict(record.headers)["ce_id"].decode() for record in records]
+
+
 async def test_two_routes_are_two_names_for_a_key(gate):
     headers = {"Idempotency-Key": "k"}
     assert (await gate.post("/ingest", {"message": "a"}, headers=headers))[0] == 200

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -108,6 +109,17 @@ async def test_a_fault_of_the_log_ends_the_process_with_it(producer):
         with pytest.raises(Halt, match="offsets went back"):
             await task
         assert producer.log == ["start", "stop"]
+
+
+async def test_the_collector_rests_while_the_gateway_serves_and_is_as_it_was_afterwards(producer):
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    async with serving(producer) as (_, task):
+        assert gc.get_threshold()[0] > before[0]
+        assert gc.get_freeze_count() > frozen
+        stop()
+        await task
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
 
 
 async def test_a_port_in_use_is_named_with_the_way_out(producer):

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import numpy as np
@@ -360,32 +358,6 @@ def test_a_read_that_fails_leaves_nothing_half_known(make, opened, fill, monkeyp
         with pytest.raises(duckdb.Error, match="MemoryError"):
             make.rows(store, "FROM similar('q', 3)")
     assert len(make.rows(store, "SELECT DISTINCT id FROM similar('q', 24)")) == 24
-
-
-def test_who_closes_does_not_wait_for_the_first_search(make, opened, fill, monkeypatch):
-    """Reading all vectors takes seconds in a large store; it ends at the next batch."""
-    store, reading, closing = opened(rows_max=50_000), threading.Event(), threading.Event()
-    fill(store, vectors_of(1, 30_000))
-    add, calls = Matrix.add, []
-
-    def slow(self, *arguments):
-        calls.append(arguments)
-        reading.set()
-        assert closing.wait(30)
-        add(self, *arguments)
-
-    monkeypatch.setattr(Matrix, "add", slow)
-    with ThreadPoolExecutor() as threads:
-        answer = threads.submit(make.rows, store, "FROM similar('q', 3)")
-        assert reading.wait(30)
-        closed = threads.submit(store.close)
-        while store._options.search._cursor is not None:
-            time.sleep(0.01)
-        closing.set()
-        with pytest.raises(duckdb.Error, match="the store is not open"):
-            answer.result(60)
-        closed.result(60)
-    assert len(calls) == 1
 
 
 def test_a_column_that_is_no_vector_is_left_alone(make, open_store):

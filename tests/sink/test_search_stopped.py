@@ -1,8 +1,10 @@
 """The first search of a large store reads for seconds: who asked can stop it, and so can the limit."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -107,3 +109,18 @@ def test_what_searches_nothing_reads_nothing(store, monkeypatch):
         assert next(statements.run("SELECT count(*) AS n FROM events")).to_pylist() == [{"n": ROWS}]
         assert statements.schema(SEARCHES[0]).names
     assert slow.batches == 0
+
+
+def test_who_closes_does_not_wait_for_the_first_search(make, store, monkeypatch):
+    slow = Slow(monkeypatch)
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(make.rows, store, SEARCHES[0])
+        assert slow.reading.wait(WAIT_S)
+        closed = threads.submit(store.close)
+        while store._options.search._cursor is not None:
+            time.sleep(0.01)
+        slow.go_on.set()
+        with pytest.raises(duckdb.Error, match="the store is not open"):
+            answer.result(WAIT_S)
+        closed.result(WAIT_S)
+    assert slow.batches == 1

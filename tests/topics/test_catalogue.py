@@ -81,3 +81,43 @@ def test_a_bad_record_must_fit_where_it_goes(folder, name):
     with pytest.raises(Refuse, match=f"{name} takes 2097152 bytes") as caught:
         catalogue.load(folder)
     assert "2113536 or more" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("declared", "code", "message"),
+    [
+        ('validate = "perhaps"', "topic.declaration", "perhaps"),
+        ('validate = "reject"', "topic.validate", "without a schema"),
+        (
+            'schema = "event.v1.json"\nvalidate = "dead-letter"',
+            "topic.validate",
+            "no topic for dead letters",
+        ),
+        (
+            'schema = "event.v1.json"\nvalidate = "dead-letter"\ndead_letter = "events.raw"',
+            "topic.validate",
+            "no topic for dead letters",
+        ),
+        (
+            'schema = "event.v1.json"\nvalidate = "dead-letter"\ndead_letter = "events.dead"',
+            "topic.record_bytes_max",
+            "events.dead takes 2162688",
+        ),
+    ],
+)
+def test_what_is_validated_has_a_schema_and_somewhere_to_go(folder, declared, code, message):
+    (folder / "zz.toml").write_text(
+        f'name = "zz"\nabout = ""\npartitions = 1\nrecord_bytes_max = 3_000_000\n{declared}\n'
+    )
+    with pytest.raises(Refuse) as caught:
+        catalogue.load(folder)
+    assert caught.value.code == code
+    assert message in caught.value.message
+
+
+def test_what_the_gateways_share_is_kept_for_ever():
+    for name in ("system.schemas", "system.config"):
+        topic = catalogue.load()[name]
+        assert topic.compacted
+        assert topic.retention_days is topic.retention_bytes is None
+        assert topic.partitions == 1

@@ -23,7 +23,8 @@ _KNOWN = frozenset(
         *_STRIMZI,
     }
 )
-_NO_PATH = frozenset("{}")
+#: The router takes them for a pattern.
+NO_PATH = "{}"
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -33,12 +34,16 @@ def name_of(config: Mapping[str, Any]) -> str | None:
     Raises:
         ConfluentError: 42204.
     """
-    name = config.get("id") or config.get("name")
+    names = [_checked_name(config.get(key)) for key in ("id", "name")]
+    return next(filter(None, names), None)
+
+
+def _checked_name(name: object) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str) or len(name) > NAME_CHARS_MAX or not name.isprintable():
         raise _wrong("name", name)
-    if name in {".", ".."} or not _NO_PATH.isdisjoint(name):  # no URL would lead there
+    if name in {".", ".."} or not set(NO_PATH).isdisjoint(name):  # no URL would lead there
         raise _wrong("name", name)
     return name
 
@@ -56,10 +61,13 @@ def options_of(config: Mapping[str, Any], timeout_s_max: float) -> Options:
     unknown = sorted(config.keys() - _KNOWN)
     if unknown:
         raise _invalid(f"{unknown[0][:80]!r} is not known")
-    format_ = str(config.get("format") or "binary").lower()
+    format_ = _given(config, "format", "binary")
+    if not isinstance(format_, str):
+        raise _wrong("format", format_)
+    format_ = format_.lower()
     if format_ not in FORMATS:
         raise _invalid(f"format {format_[:40]!r} is not one of {', '.join(FORMATS)}")
-    reset = config.get("auto.offset.reset") or "latest"
+    reset = _given(config, "auto.offset.reset", "latest")
     if reset not in ("earliest", "latest"):  # of any type
         raise _wrong("auto.offset.reset", reset)
     if config.get("isolation.level", "read_uncommitted") != "read_uncommitted":
@@ -70,18 +78,25 @@ def options_of(config: Mapping[str, Any], timeout_s_max: float) -> Options:
     timeout_ms = _number(config, "consumer.instance.timeout.ms", most_ms, 1, 1 << 31)
     strimzi = not _STRIMZI.isdisjoint(config)
     # Strimzi's bridge has Kafka's default, and so has Confluent's proxy.
-    committing = config.get("enable.auto.commit", config.get("auto.commit.enable", True))
+    committing = _truth(config, "auto.commit.enable", default=True)
     return Options(
         format=format_,
         reset=reset,
-        auto_commit=_truth("auto.commit.enable", committing),
+        auto_commit=_truth(config, "enable.auto.commit", default=committing),
         timeout_s=min(timeout_ms, most_ms) / 1000,
         wait_ms=wait_ms,
         strimzi=strimzi,
     )
 
 
-def _truth(name: str, value: object) -> bool:
+def _given(config: Mapping[str, Any], name: str, default: str) -> Any:
+    """What the client says, unless it is nothing."""
+    value = config.get(name)
+    return default if value is None or value == "" else value
+
+
+def _truth(config: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = config.get(name, default)
     if isinstance(value, bool):
         return value
     found = _TRUTHS.get(str(value).lower())
@@ -96,6 +111,8 @@ def _number(config: Mapping[str, Any], name: str, default: int, least: int, most
         return default
     try:
         number = int(value)
+        if isinstance(value, bool) or (isinstance(value, float) and number != value):
+            raise _wrong(name, value)
     except (TypeError, ValueError, OverflowError):
         raise _wrong(name, value) from None
     if not least <= number <= most:

@@ -1,6 +1,5 @@
 """v2's consumer: instances of a group, by HTTP; and v1's way to read, for its clients."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from streamapp.core.errors import Refuse
+from streamapp.core.scopes import Need, Verb
 from streamapp.gateway.body import defer_continue, read_body
 from streamapp.gateway.confluent.configs import name_of, options_of
 from streamapp.gateway.confluent.directory import Directory
@@ -23,8 +23,10 @@ from streamapp.gateway.confluent.instances import Found, Instance, Log, Place
 from streamapp.gateway.confluent.media import Accepted, accepted, agreed_format, answer, format_of
 from streamapp.gateway.confluent.patterns import matcher
 from streamapp.gateway.confluent.registry import Registry
+from streamapp.gateway.connections import write_answer
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.problem import SERVER
+from streamapp.gateway.scopes import allowed, require
 
 TOPICS_MAX = 100
 PARTITIONS_MAX = 1000
@@ -114,6 +116,7 @@ class Consumers:
 
     async def delete(self, request: web.Request) -> web.Response:
         """End it; what it delivered is committed if it commits by itself."""
+        self._instance(request)
         group, name = request.match_info["group"], request.match_info["instance"]
         await self._registry.remove(group, name)
         return _nothing()
@@ -128,10 +131,15 @@ class Consumers:
         topics = wanted.topics
         if topics is None:
             pattern = matcher(wanted.topic_pattern or "")
-            topics = [name for name in await self._directory.topics() if pattern(name)]
+            topics = [
+                name
+                for name in await self._directory.topics()
+                if pattern(name) and allowed(request, Need(Verb.CONSUME, name))
+            ]
         if not 1 <= len(topics) <= TOPICS_MAX:
             raise unprocessable(f"{len(topics)} topics, not 1 to {TOPICS_MAX}")
         for topic in topics:
+            require(request, Verb.CONSUME, topic)
             await self._directory.topic(topic)
         async with self._registry.use(instance):
             await instance.subscribe(topics)
@@ -207,7 +215,8 @@ class Consumers:
         if wanted:
             past = 0 if strimzi else 1
             offsets = {
-                place: offset + past for place, offset in (await self._offsets(wanted)).items()
+                place: offset + past
+                for place, offset in (await self._offsets(request, wanted)).items()
             }
         async with self._registry.use(instance):
             await instance.commit(offsets)
@@ -231,7 +240,8 @@ class Consumers:
         """Go on from given offsets."""
         accepted(request)
         instance = self._instance(request)
-        offsets = await self._offsets(await self._body(request, dict[str, Any]) or {})
+        wanted = await self._body(request, dict[str, Any]) or {}
+        offsets = await self._offsets(request, wanted)
         async with self._registry.use(instance):
             await instance.seek(offsets)
         return _nothing()
@@ -261,7 +271,11 @@ class Consumers:
         return Log(gateway.reader, self._directory.admin, gateway.members)
 
     def _instance(self, request: web.Request) -> Instance:
-        return self._registry.get(request.match_info["group"], request.match_info["instance"])
+        """The instance, for who may consume what it reads, whoever created it."""
+        found = self._registry.get(request.match_info["group"], request.match_info["instance"])
+        for topic in found.reads:
+            require(request, Verb.CONSUME, topic)
+        return found
 
     async def _body(self, request: web.Request, kind: type[Any]) -> Any:
         """The body as ``kind``; None when there is none."""
@@ -283,16 +297,18 @@ class Consumers:
             raise ConfluentError(NO_PARTITION, "Partition not found.")
         _count(wanted.partitions)
         for place in wanted.partitions:
+            require(request, Verb.CONSUME, place.topic)
             await self._directory.partition(place.topic, str(place.partition))
         return [(place.topic, place.partition) for place in wanted.partitions]
 
-    async def _offsets(self, wanted: Mapping[str, Any]) -> dict[Place, int]:
+    async def _offsets(self, request: web.Request, wanted: Mapping[str, Any]) -> dict[Place, int]:
         try:
             offsets = msgspec.convert(wanted, _Offsets, strict=False).offsets
         except msgspec.ValidationError as error:
             raise unprocessable(str(error)) from None
         _count(offsets)
         for place in offsets:
+            require(request, Verb.CONSUME, place.topic)
             await self._directory.partition(place.topic, str(place.partition))
             if not 0 <= place.offset < 1 << 62:
                 raise unprocessable(f"offset {place.offset} is none")
@@ -304,14 +320,7 @@ class Consumers:
         """The answer on its way, before what is in it counts as delivered."""
         body = b"[" + b",".join(bodies) + b"]"
         response = web.Response(body=body, headers={**SERVER, "Content-Type": taken.media})
-        try:
-            async with asyncio.timeout(self._gateway.config.body_s_max):
-                await response.prepare(request)
-                await response.write_eof()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the client does not read its answer") from None
+        await write_answer(request, response, self._gateway.config.answer_s_max)
         return response
 
 

@@ -13,7 +13,7 @@ from streamapp.core.errors import Retry, StreamappError
 from streamapp.gateway.problem import RETRY_AFTER, SERVER, ProblemError
 
 #: Whose errors are told in these words.
-PREFIXES = ("/topics", "/brokers", "/consumers", "/v3/")
+PREFIXES = ("/topics", "/brokers", "/consumers", "/v3", "/subjects", "/schemas/")
 
 UNAUTHENTICATED, FORBIDDEN = 40101, 40301
 NO_TOPIC, NO_PARTITION, NO_INSTANCE, NO_PLACE_V3 = 40401, 40402, 40403, 40403
@@ -26,6 +26,8 @@ KAFKA_FINAL, NO_BROKER = 50002, 50302
 #: Our dotted codes that have a number of their own, and Confluent's words where it has some.
 _NUMBERS: dict[str, tuple[int, str]] = {
     "request.token": (UNAUTHENTICATED, ""),
+    "request.scope": (FORBIDDEN, ""),
+    "request.rate": (TOO_MANY, ""),
     "request.origin": (FORBIDDEN, ""),
     "request.host": (FORBIDDEN, ""),
     "topic.internal": (FORBIDDEN, ""),
@@ -34,6 +36,8 @@ _NUMBERS: dict[str, tuple[int, str]] = {
     "topic.name": (NO_TOPIC, "Topic not found."),
     "topic.partition": (NO_PARTITION, "Partition not found."),
     "gateway.busy": (TOO_MANY, ""),
+    "request.path": (404, "HTTP 404 Not Found"),
+    "request.method": (405, "HTTP 405 Method Not Allowed"),
     "group.kind": (ILLEGAL_STATE, "Illegal state: the group is that of another kind of consumer."),
     "group.busy": (ILLEGAL_STATE, "Illegal state: others are members of the group."),
     "group.moved": (

@@ -102,6 +102,11 @@ class Instance:
         idle_s = self._clock.monotonic_s() - self._used_s
         return not self.lock.locked() and idle_s > self.options.timeout_s
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """The topics that it is subscribed to, or has partitions of."""
+        return self.topics or frozenset(topic for topic, _ in self._manual)
+
     async def close(self, *, commit: bool) -> None:
         """Leave the group; ``commit`` what was delivered if it commits by itself."""
         try:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from streamapp.gateway.confluent.errors import unprocessable
 
 _PATTERN = re.compile(r"(?:[A-Za-z0-9_-]|\\.|\.\*)+")
-_CHARS_MAX = 249
+#: Of a topic's name.
+CHARS_MAX = 249
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
@@ -19,7 +20,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
         ConfluentError: 422 another pattern.
     """
     bare = pattern.removeprefix("^").removesuffix("$")
-    if len(bare) > _CHARS_MAX or not _PATTERN.fullmatch(bare):
+    if len(bare) > CHARS_MAX or not _PATTERN.fullmatch(bare):
         raise unprocessable("topic_pattern: use letters, digits, _ and -, \\. and .* only")
     first, *rest = bare.replace("\\.", "\0").split(".*")
     pieces = [piece.replace("\0", ".") for piece in (first, *rest)]

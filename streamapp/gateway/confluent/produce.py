@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 import msgspec
+from aiohttp import web
 
 from streamapp.core.errors import Reject, Retry
 from streamapp.core.slice import Headers
@@ -22,10 +23,13 @@ from streamapp.gateway.confluent.errors import (
     KAFKA_FINAL,
     NO_BROKER,
     ConfluentError,
+    bad_request,
 )
 from streamapp.gateway.gateway import Gateway, Target
+from streamapp.gateway.idempotency import idempotency_key
 from streamapp.gateway.problem import RETRY_AFTER
-from streamapp.gateway.stamp import stamp
+from streamapp.gateway.schemas import DeadLettered
+from streamapp.gateway.stamp import Stamped, stamp
 from streamapp.transport.clients import Address, Outgoing
 
 #: Kafka's times are 64 bits of milliseconds; this is some 285,000 years.
@@ -71,6 +75,7 @@ class Producing:
         lease: Lease,
         *,
         id_prefix: str | None = None,
+        first: int = 1,
         trace: Headers = (),
     ) -> list[Outcome]:
         """Append records; for each where it is, or why not.  Errors among them stay.
@@ -79,7 +84,8 @@ class Producing:
             to: the topic.
             wanted: records, and errors for those that were none already.
             lease: holds them until the log has answered.
-            id_prefix: of the ids of events without one.
+            id_prefix: of the ids of events without one; behind it is their number.
+            first: the number of the first one.
             trace: W3C trace context, headers of every event.
 
         Raises:
@@ -93,7 +99,7 @@ class Producing:
             try:
                 if isinstance(record, ConfluentError):
                     raise record
-                identity = id_prefix and f"{id_prefix}-{count}"
+                identity = id_prefix and f"{id_prefix}-{first + count - 1}"
                 records.append(self._checked(to, record, identity, trace))
                 outcomes.append(None)
             except ConfluentError as error:
@@ -117,7 +123,7 @@ class Producing:
     def _event(
         self, to: Target, record: Outgoing, identity: str | None, trace: Headers
     ) -> Outgoing:
-        """The record stamped; its own partition, key and time win."""
+        """The record stamped and settled; its own partition, key and time win."""
         if record.value is None:
             raise ConfluentError(BAD_PAYLOAD, f"{to.name} takes events, and null is none")
         one = partial(
@@ -130,23 +136,42 @@ class Producing:
         )
         try:
             if _is_envelope(record.headers):
-                stamped = stamp_envelope(one, record.value, to.event_bytes_max).record
+                stamped = stamp_envelope(one, record.value, to.event_bytes_max)
             else:
-                stamped = one(record.value, attributes=record_attributes(record.headers)).record
+                stamped = one(record.value, attributes=record_attributes(record.headers))
+            return self._gateway.settled(to, _as_sent(stamped, record)).record
         except Reject as error:
             raise ConfluentError(BAD_PAYLOAD, f"{error.code}: {error}") from None
-        others = [
-            (name, value)
-            for name, value in record.headers
-            if not name.startswith(RECORD_PREFIX) and name != "content-type"
-        ]
-        return Outgoing(
-            stamped.value,
-            stamped.key if record.key is None else _plain(record.key),
-            [*stamped.headers, *others],
-            record.partition,
-            record.timestamp_ms,
-        )
+
+
+def _as_sent(stamped: Stamped, record: Outgoing) -> Stamped:
+    """The event's record with the partition, key, time and headers that the client gave it."""
+    others = [
+        (name, value)
+        for name, value in record.headers
+        if not name.startswith(RECORD_PREFIX) and name != "content-type"
+    ]
+    made = stamped.record
+    sent = Outgoing(
+        made.value,
+        made.key if record.key is None else _plain(record.key),
+        [*made.headers, *others],
+        record.partition,
+        record.timestamp_ms,
+    )
+    return stamped._replace(record=sent)
+
+
+def key_of(request: web.Request) -> str | None:
+    """The request's Idempotency-Key: of the ids of its events without one, ``KEY-N``.
+
+    Raises:
+        ConfluentError: 400.
+    """
+    try:
+        return idempotency_key(request.headers)
+    except Reject as error:
+        raise bad_request(str(error)) from None
 
 
 def _is_envelope(headers: Headers) -> bool:
@@ -168,6 +193,8 @@ def _plain(key: bytes) -> bytes:
 def _outcome(sent: Address | Reject) -> Outcome:
     if isinstance(sent, Address):
         return sent
+    if isinstance(sent, DeadLettered):
+        return ConfluentError(BAD_PAYLOAD, f"{sent.code}: {sent}")
     return ConfluentError(KAFKA_FINAL, f"Kafka error: {sent.code}: {sent}")
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from streamapp.core.errors import Reject
 from streamapp.gateway.body import defer_continue, read_body
 from streamapp.gateway.confluent.errors import ConfluentError, bad_request, unprocessable
 from streamapp.gateway.confluent.formats import NULL, base64_of, decode
@@ -14,9 +13,10 @@ from streamapp.gateway.confluent.produce import (
     TIMESTAMP_MS_MAX,
     Outcome,
     Producing,
+    key_of,
 )
 from streamapp.gateway.gateway import Gateway
-from streamapp.gateway.idempotency import idempotency_key
+from streamapp.gateway.idempotency import Bodies
 from streamapp.gateway.split import ARRAY_COMMAS_MAX
 from streamapp.gateway.trace import trace_headers
 from streamapp.transport.clients import Address, Outgoing
@@ -75,6 +75,7 @@ class Produce:
     def __init__(self, gateway: Gateway, producing: Producing) -> None:
         self._gateway = gateway
         self._producing = producing
+        self._bodies = Bodies()
 
     async def to_topic(self, request: web.Request) -> web.Response:
         """Records, each with a partition if it likes."""
@@ -96,12 +97,16 @@ class Produce:
             to = await self._producing.destination(request.match_info["topic"])
             if partition is not None and to.partitions is not None and partition >= to.partitions:
                 raise ConfluentError(40402, "Partition not found.")
+            key = key_of(request)
+            claim = self._bodies.check(request.path, key, body) if key else None
             records = parse(body, format_, partition, gateway.config.request_events_max)
+            if claim:
+                claim.keep()
             outcomes = await self._producing.send(
                 to,
                 records,
                 lease,
-                id_prefix=_key_prefix(request),
+                id_prefix=key,
                 trace=trace_headers(request.headers),
             )
         failed = sum(isinstance(outcome, ConfluentError) for outcome in outcomes)
@@ -189,10 +194,3 @@ def _raise_if_all_are_the_clients_fault(outcomes: list[Outcome]) -> None:
     same = {o.status for o in outcomes if isinstance(o, ConfluentError)}
     if isinstance(first, ConfluentError) and len(same) == 1 and first.status < 500:
         raise first
-
-
-def _key_prefix(request: web.Request) -> str | None:
-    try:
-        return idempotency_key(request.headers)
-    except Reject as error:
-        raise bad_request(str(error)) from None

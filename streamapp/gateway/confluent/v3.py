@@ -27,10 +27,12 @@ from streamapp.gateway.confluent.errors import (
 )
 from streamapp.gateway.confluent.media import JSON, json_accepted
 from streamapp.gateway.confluent.objects import BrokenStreamError, Objects
-from streamapp.gateway.confluent.produce import Destination, Outcome, Producing, silent
+from streamapp.gateway.confluent.produce import Destination, Outcome, Producing, key_of, silent
 from streamapp.gateway.confluent.records3 import Entry, Sent, parse, report, sent
 from streamapp.gateway.gateway import Gateway
+from streamapp.gateway.idempotency import Bodies
 from streamapp.gateway.problem import SERVER, ProblemError, json_response, problem_of
+from streamapp.gateway.rates import METER
 from streamapp.gateway.split import ARRAY_COMMAS_MAX
 from streamapp.gateway.trace import trace_headers
 from streamapp.transport.clients import Address
@@ -68,6 +70,7 @@ class Records:
         self._gateway = gateway
         self._directory = directory
         self._producing = producing
+        self._bodies = Bodies()
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """One or more JSON objects, one after the other; a report for each, in their order."""
@@ -88,11 +91,19 @@ class Records:
             body = await read_body(request, gateway.config, lease)
             cluster = (await self._directory.cluster()).id
             to = await self._producing.destination(request.match_info["topic"])
+            key = key_of(request)
+            claim = self._bodies.check(request.path, key, body) if key else None
             entries = _entries(body, gateway.config.confluent_batch_max)
             now_ms = gateway.clock.now_us() // 1000
             wanted = {entry.id: _or_error(entry, now_ms) for entry in entries}
+            if claim:
+                claim.keep()
             outcomes = await self._producing.send(
-                to, _records(wanted.values()), lease, trace=trace_headers(request.headers)
+                to,
+                _records(wanted.values()),
+                lease,
+                id_prefix=key,
+                trace=trace_headers(request.headers),
             )
         successes: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []
@@ -121,6 +132,8 @@ class _Stream:
         self._to = to
         self._cluster = cluster
         self._trace = trace_headers(request.headers)
+        self._key = key_of(request)
+        self._records = 0  # that have come
         config = gateway.config
         self._s_max = config.body_s_max
         self._objects = Objects(config.event_bytes_max * 4 // 3 + _ENVELOPE_BYTES)
@@ -152,7 +165,11 @@ class _Stream:
         return self._response
 
     async def _exchange(self) -> None:
+        meter = self._request.get(METER)
         while chunk := await self._read():
+            if meter is not None:
+                meter.require_more()
+                meter.count(self._request.content.total_bytes)
             objects = self._objects.feed(chunk)
             whole: list[bytes] = []
             try:
@@ -199,10 +216,16 @@ class _Stream:
             lease.take(nbytes=sum(map(len, objects)))
             try:
                 outcomes = await self._producing.send(
-                    self._to, _records(wanted), lease, trace=self._trace
+                    self._to,
+                    _records(wanted),
+                    lease,
+                    id_prefix=self._key,
+                    first=self._records + 1,
+                    trace=self._trace,
                 )
             except Retry as error:
                 raise silent(error) from None
+        self._records += len(wanted)
         await self._write([self._report(*pair) for pair in zip(wanted, outcomes, strict=True)])
 
     def _report(self, record: Sent | ConfluentError, outcome: Outcome) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""A client of the gateway: events sent once, told apart, and repeated until there is an answer.
+
+    from streamapp.client import Client
+
+    with Client("http://127.0.0.1:9382") as client:
+        client.send({"message": "hello", "type": "Greeting"})
+
+``AsyncClient`` is the same with ``await``.  Errors are those of :mod:`streamapp.core.errors`:
+``Reject`` the event is bad, ``Retry`` the gateway did not answer in time, ``Refuse`` it does not
+take the request at all.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from streamapp.client.outcomes import Outcome, Received, Rejected, Report
+from streamapp.client.steps import Patience
+from streamapp.core.errors import Refuse, Reject, Retry
+
+if TYPE_CHECKING:
+    from streamapp.client.asynchronous import AsyncClient
+    from streamapp.client.blocking import Client
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Outcome",
+    "Patience",
+    "Received",
+    "Refuse",
+    "Reject",
+    "Rejected",
+    "Report",
+    "Retry",
+]
+
+_HOMES = {
+    "AsyncClient": "streamapp.client.asynchronous",  # which loads aiohttp
+    "Client": "streamapp.client.blocking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

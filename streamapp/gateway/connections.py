@@ -1,0 +1,165 @@
+"""One client's connection, and what is not put up with before its request reaches the edge.
+
+asyncio calls these methods; what they leave to aiohttp is HTTP.
+"""
+
+import asyncio
+from collections import Counter
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from streamapp.gateway.config import GatewayConfig
+from streamapp.gateway.problem import SERVER, ProblemError
+from streamapp.gateway.rates import network_of
+
+#: How often slow connections are looked for.
+LOOK_EVERY_S = 0.5
+#: States of ``Connection.asking_s`` beside a time.
+IDLE, BUSY = 0.0, -1.0
+#: An answer of this size fits in any socket's buffer whose reader reads.
+_SMALL_BYTES = 16 << 10
+
+
+class Connections:
+    """All connections of one listener."""
+
+    def __init__(self, server: web.Server, config: GatewayConfig, options: Any) -> None:
+        self._server = server
+        self._options = options
+        self._headers_s_max = config.headers_s_max
+        self._per_address_max = config.connections_per_address_max
+        self._by_address: Counter[str] = Counter()
+        self.all: set[Connection] = set()
+
+    def new(self) -> "Connection":
+        """The protocol of a connection that was accepted."""
+        loop = asyncio.get_running_loop()
+        return Connection(self, self._server, loop=loop, **self._options)
+
+    def enter(self, connection: "Connection", address: str) -> bool:
+        """Count it; False when its address has as many as it may."""
+        if self._per_address_max and self._by_address[address] >= self._per_address_max:
+            return False
+        self._by_address[address] += 1
+        self.all.add(connection)
+        return True
+
+    def leave(self, connection: "Connection", address: str) -> None:
+        """It is over."""
+        self.all.discard(connection)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    async def close_slow(self) -> None:
+        """Close, until cancelled, who does not get to the end of a request's headers."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(LOOK_EVERY_S, self._headers_s_max / 2))
+            begun_before_s = loop.time() - self._headers_s_max
+            for connection in [one for one in self.all if 0 < one.asking_s < begun_before_s]:
+                connection.refuse("408 Request Timeout")
+
+
+class Connection(web.RequestHandler):
+    """One connection."""
+
+    def __init__(self, all_: Connections, server: web.Server, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._all = all_
+        self._address: str | None = None
+        #: When the first byte of the headers came that have not ended; BUSY while the edge answers.
+        self.asking_s = IDLE
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take it, or say that there are too many."""
+        peer = transport.get_extra_info("peername")
+        address = network_of(str(peer[0])) if peer else ""
+        super().connection_made(transport)
+        if self._all.enter(self, address):
+            self._address = address
+        else:
+            self.refuse("503 Service Unavailable")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It is over."""
+        if self._address is not None:
+            self._all.leave(self, self._address)
+            self._address = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request."""
+        if self.asking_s == IDLE:
+            self.asking_s = asyncio.get_running_loop().time()
+        super().data_received(data)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What no handler sees, HTTP that is broken above all, is told as all errors are."""
+        super().handle_error(request, status, exc, message)  # logs, and knows what went out already
+        ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        told = "the gateway made an error" if ours else _first_line(message)
+        response = ProblemError(
+            status,
+            "gateway.internal" if ours else "request.http",
+            told,
+            "its log says which" if ours else "send valid HTTP/1.1",
+        ).response()
+        response.force_close()
+        return response
+
+    def refuse(self, status: str) -> None:
+        """Say so, and hang up."""
+        if self.transport is not None:
+            self.transport.write(refusal(status))
+        self.force_close()
+
+
+def _first_line(message: str | None) -> str:
+    return (message or "the request is broken").strip().partition("\n")[0].rstrip(":")[:200]
+
+
+def refusal(status: str) -> bytes:
+    """An answer to who is not listened to."""
+    return (
+        f"HTTP/1.1 {status}\r\nServer: {SERVER['Server']}\r\nRetry-After: 1\r\n"
+        "Content-Length: 0\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+def may_stall(connection: web.RequestHandler | None, response: web.StreamResponse) -> bool:
+    """Whether writing this answer may take as long as its reader likes.
+
+    Asked for every answer, so without aiohttp's properties and abstract classes where it matters.
+    """
+    if connection is None or (transport := connection.transport) is None:
+        return False
+    if type(response) is web.Response:
+        body = response.body
+        if type(body) is bytes and len(body) <= _SMALL_BYTES:
+            return transport.get_write_buffer_size() > 0
+    return not response.prepared
+
+
+async def write_answer(request: web.Request, response: web.StreamResponse, s_max: float) -> None:
+    """Write an answer whose reader may have stopped reading.
+
+    Raises:
+        ConnectionResetError: it was not read in time, and the connection is closed.
+    """
+    try:
+        async with asyncio.timeout(s_max):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client does not read its answer") from None
