@@ -20,8 +20,6 @@ from ring.rows import Shape
 BATCH = 256
 #: Of the default ring, which stays in the last cache, and of the ancestors' kind, which does not.
 CACHE, DRAM = Shape(8192, 384), Shape(131_072, 1024)
-#: The ancestors' rows in a cache: for these the aim of C was set.
-WIDE = Shape(4096, 1024, BATCH)
 SHM_BYTES = 1_500_000_000
 READERS = (1, 4)
 RATE = 1000
@@ -76,8 +74,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
     except peers_env.Unavailable as error:
         missing |= dict.fromkeys(("iceoryx2", "zmq"), str(error))
     say("C beside memcpy")
-    beside = {"wide 256": WIDE} | shapes
-    tasks = {key: _task(key, shape, sizes) for key, shape in beside.items()}
+    tasks = {key: _task(key, shape, sizes) for key, shape in shapes.items()}
     with copies.compiled("copies") as binary:
         c = {key: copies.costs(binary, **task) for key, task in tasks.items()}
     say("Python beside memcpy")
@@ -140,8 +137,7 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
     c, python, missing = figures["c"], figures["python"], figures["not_measured"]
     stopped = figures["stopped"]
     ratios = {
-        "c_write_vs_memcpy": c["wide 256"]["write to memcpy"],
-        "c_write_vs_memcpy_384": c["cache 256"]["write to memcpy"],
+        "c_write_vs_memcpy": c["cache 256"]["write to memcpy"],
         "py_batch256_vs_memcpy_cache": python["cache 256"]["write to memcpy"],
         "py_single_write_extra_ns": python["cache 1"]["write"] - c["cache 1"]["memcpy in"],
         "futex_p50_us": _p50_us(figures, "C ring"),

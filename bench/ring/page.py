@@ -15,8 +15,7 @@ BEGIN, END = "<!-- figures of make bench-ring -->\n", "<!-- end of the ring's fi
 
 #: What each says, its unit, and what it should be, if anything: at most (-) or at least (+) so much.
 AIMS: dict[str, tuple[str, str, float | None]] = {
-    "c_write_vs_memcpy": ("C: commit of 256 rows of 1,024 values to memcpy, in cache", "x", -1.10),
-    "c_write_vs_memcpy_384": ("C: the same with 384 values", "x", None),
+    "c_write_vs_memcpy": ("C: commit of 256 rows to memcpy, in cache", "x", -1.10),
     "py_batch256_vs_memcpy_cache": ("Python: write of 256 rows to memcpy, in cache", "x", -1.6),
     "py_batch256_vs_memcpy_dram": ("Python: write of 256 rows to memcpy, from DRAM", "x", -1.15),
     "iceoryx2_vs_ours": ("Python: one row written and read, iceoryx2 to ours", "x", 5.0),
@@ -45,7 +44,6 @@ SLEEPERS = {
 SHAPES = {
     "cache 1": "one row, in cache",
     "cache 256": "256 rows, in cache",
-    "wide 256": "256 rows of 1,024, in cache",
     "dram 1": "one row, DRAM",
     "dram 256": "256 rows, DRAM",
 }

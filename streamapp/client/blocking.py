@@ -4,7 +4,6 @@ import http.client
 import select
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from time import sleep
 from types import TracebackType
 from typing import Self
@@ -178,9 +177,12 @@ class Client:
             connection.timeout = call.answer_s_max
             if connection.sock is not None:
                 connection.sock.settimeout(call.answer_s_max)
-            # A gateway may answer, and close, before it has read what it does not want.
-            with suppress(BrokenPipeError, ConnectionResetError):
+            try:
                 connection.request("POST", call.path, call.body, call.headers)
+            except (BrokenPipeError, ConnectionResetError):
+                # A gateway may answer, and close, before it has read what it does not want.
+                if connection.sock is None:
+                    raise
             answer = _read(connection, call.answer_bytes_max, end_s)
             done = connection.sock is not None
         except (OSError, http.client.IncompleteRead) as error:

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from streamapp.core.clock import Clock
-from streamapp.core.errors import Refuse, Reject, Retry
+from streamapp.core.errors import Halt, Refuse, Reject, Retry
 from streamapp.gateway import forms
 from streamapp.gateway.blobs import Blobs, open_blobs
 from streamapp.gateway.problem import RETRY_AFTER, ProblemError
+from streamapp.gateway.split import ARRAY_COMMAS_MAX
 
 #: Content above this many bytes is kept by itself.
 INLINE_BYTES_MAX = 512 << 10
@@ -28,6 +29,8 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=-]+)*;base64,", re.ASC
 #: Members of an attachment that may hold its content.
 _CODED = ("data_base64", "data")
 _USED_ASKED_EVERY_S = 60.0
+#: Texts that may be large content, before anything is decoded; base64 has no quotes.
+_LARGE_TEXT = re.compile(rb'"[^"]{%d,}"' % (INLINE_BYTES_MAX * 4 // 3))
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
@@ -43,13 +46,17 @@ class Reference(msgspec.Struct):
     url: str
 
 
-def attachments_of(url: str, bytes_max: int, clock: Clock) -> "Attachments | None":
+def attachments_of(
+    url: str, bytes_max: int, clock: Clock, *, event_bytes_max: int
+) -> "Attachments | None":
     """Where a gateway keeps attachments; None when ``url`` is empty.
 
     Raises:
         Refuse: as :func:`blobs.open_blobs`.
     """
-    return Attachments(open_blobs(url), bytes_max, clock) if url else None
+    if not url:
+        return None
+    return Attachments(open_blobs(url), bytes_max, clock, event_bytes_max=event_bytes_max)
 
 
 class Attachments:
@@ -59,12 +66,14 @@ class Attachments:
         blobs: where.
         bytes_max: of all together; 0: no limit.
         clock: for how often the room is measured.
+        event_bytes_max: an event with more beside its large attachments stays as it is.
     """
 
-    def __init__(self, blobs: Blobs, bytes_max: int, clock: Clock) -> None:
+    def __init__(self, blobs: Blobs, bytes_max: int, clock: Clock, *, event_bytes_max: int) -> None:
         self._blobs = blobs
         self._bytes_max = bytes_max
         self._clock = clock
+        self._event_bytes_max = event_bytes_max
         self._used = 0
         self._asked_s = float("-inf")
 
@@ -92,10 +101,15 @@ class Attachments:
         """Content that is kept; None when it is not.
 
         Raises:
-            ProblemError: 503.
+            ProblemError: 503, 500 it is not what it was, which is no reason to end.
         """
         try:
             return await asyncio.to_thread(self._blobs.read, digest)
+        except Halt as error:
+            _log.critical("%s", error)
+            raise ProblemError(
+                500, error.code, "the attachment is damaged", "send its content again"
+            ) from None
         except Retry as error:
             raise _unreachable(error) from None
 
@@ -108,6 +122,9 @@ class Attachments:
         """
         if len(value) <= INLINE_BYTES_MAX or b'"attachments"' not in value:
             return value
+        large = sum(found.end() - found.start() for found in _LARGE_TEXT.finditer(value))
+        if not large or len(value) - large > self._event_bytes_max:
+            return value  # nothing to do, or too large anyway: not worth being decoded
         try:
             raw = _members.decode(value).get("attachments")
             found = msgspec.json.decode(raw) if raw is not None else None
@@ -132,6 +149,9 @@ class Attachments:
         """
         if not lines and not body.lstrip().startswith(b"["):
             return await self._tried(body)
+        separators = body.count(b"\n" if lines else b",")
+        if separators > ARRAY_COMMAS_MAX or not _LARGE_TEXT.search(body):
+            return body
         try:
             values = body.split(b"\n") if lines else [bytes(one) for one in _elements.decode(body)]
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

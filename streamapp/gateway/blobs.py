@@ -90,7 +90,7 @@ class Folder:
         path = self._path(digest)
         try:
             with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_size == len(data):
+                if path.stat().st_size == len(data) and path.read_bytes() == data:
                     os.utime(path)
                     return digest
             self._write(path, data)

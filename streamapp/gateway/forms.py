@@ -9,6 +9,8 @@ from streamapp.gateway.problem import ProblemError
 FORM = "multipart/form-data"
 _PARTS_MAX = 64
 _HEADER_BYTES_MAX = 4096
+#: Of a Content-Type, or of a part's headers: email takes the square of their number.
+_PARAMETERS_MAX = 16
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{1,70}(?<! )")
 
 
@@ -27,14 +29,15 @@ def parts_of(content_type: str, body: bytes) -> list[Part]:
     Raises:
         ProblemError: 400 ``request.form``.
     """
+    _require_few_parameters(content_type.count(";"))
     boundary = _parameters(content_type).get_param("boundary", "")
     if not isinstance(boundary, str) or not _BOUNDARY.fullmatch(boundary):
         raise _broken("the Content-Type has no boundary")
-    pieces = (b"\r\n" + body).split(b"\r\n--" + boundary.encode())
-    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
-        raise _broken("its last boundary is missing: it is cut off")
+    pieces = (b"\r\n" + body).split(b"\r\n--" + boundary.encode(), _PARTS_MAX + 2)
     if len(pieces) - 2 > _PARTS_MAX:
         raise _broken(f"it has more than {_PARTS_MAX} parts")
+    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
+        raise _broken("its last boundary is missing: it is cut off")
     return [_part(piece) for piece in pieces[1:-1]]
 
 
@@ -48,6 +51,7 @@ def _part(piece: bytes) -> Part:
     line_end, _, head = head.partition(b"\r\n")
     if not end or line_end.strip(b" \t") or len(head) > _HEADER_BYTES_MAX:
         raise _broken("a part has no headers, or too many")
+    _require_few_parameters(head.count(b";"))
     headers = Message()
     try:
         for line in head.decode().split("\r\n"):
@@ -64,6 +68,11 @@ def _part(piece: bytes) -> Part:
     if not isinstance(name, str) or not isinstance(filename, str) or not name:
         raise _broken("a part's Content-Disposition has no plain name")
     return Part(name, filename, headers.get("Content-Type", ""), content)
+
+
+def _require_few_parameters(count: int) -> None:
+    if count > _PARAMETERS_MAX:
+        raise _broken(f"its headers have more than {_PARAMETERS_MAX} parameters")
 
 
 def _parameters(content_type: str) -> Message:

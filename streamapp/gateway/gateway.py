@@ -140,7 +140,12 @@ def build(
         watch=watch,
         reader=reader,
         members=members,
-        attachments=attachments_of(config.attachments_url, config.attachments_bytes_max, clock),
+        attachments=attachments_of(
+            config.attachments_url,
+            config.attachments_bytes_max,
+            clock,
+            event_bytes_max=config.event_bytes_max,
+        ),
     )
 
 

@@ -9,13 +9,16 @@ from aiohttp import hdrs, web
 from streamapp.gateway.attachments import INLINE_BYTES_MAX, Attachments
 from streamapp.gateway.blobs import DIGEST
 from streamapp.gateway.body import defer_continue, media_type, read_body
-from streamapp.gateway.budget import Lease
+from streamapp.gateway.budget import Budget, Lease
+from streamapp.gateway.connections import write_answer
 from streamapp.gateway.forms import FORM
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.problem import SERVER, ProblemError, json_response
 from streamapp.gateway.split import JSON, LINES
 
 PATH = "/v1/attachments"
+#: Of the bytes that all requests may hold: answers that their readers have not read.
+_UNREAD_SHARE = 0.25
 _KEPT = {
     **SERVER,
     hdrs.CONTENT_TYPE: "application/octet-stream",
@@ -78,6 +81,9 @@ class Uploads:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        # Who does not read must not hold what requests need.
+        nbytes = int(gateway.config.inflight_bytes_max * _UNREAD_SHARE)
+        self._unread = Budget(events_max=0, bytes_max=nbytes)
 
     async def keep(self, request: web.Request) -> web.Response:
         """Keep a body; 201 with what to write into an event."""
@@ -103,12 +109,16 @@ class Uploads:
         with self._gateway.budget.lease() as lease:
             lease.take(nbytes=self._gateway.config.body_bytes_max)  # it is no larger
             data = await attachments.read(digest)
-            if data is None:
-                raise _missing("there is no such attachment, or not any more")
-            headers = {**_KEPT, hdrs.ETAG: tag}
-            if tag in [one.strip() for one in request.headers.get("If-None-Match", "").split(",")]:
-                return web.Response(status=304, headers=headers)
-            return web.Response(body=data, headers=headers)
+        if data is None:
+            raise _missing("there is no such attachment, or not any more")
+        headers = {**_KEPT, hdrs.ETAG: tag}
+        if tag in [one.strip() for one in request.headers.get("If-None-Match", "").split(",")]:
+            return web.Response(status=304, headers=headers)
+        with self._unread.lease() as lease:
+            lease.take(nbytes=len(data))
+            response = web.Response(body=data, headers=headers)
+            await write_answer(request, response, self._gateway.config.answer_s_max)
+        return response
 
 
 def _required(gateway: Gateway) -> Attachments:

@@ -184,3 +184,14 @@ def test_any_thread_may_call_a_client():
         for thread in threads:
             thread.join()
     assert sorted(server.kept) == list(range(80))
+
+
+def test_a_connection_that_is_reset_while_it_is_made_is_tried_again(monkeypatch):
+    def reset(*_, **__):
+        raise ConnectionResetError("reset")
+
+    monkeypatch.setattr("socket.create_connection", reset)
+    patience = Patience(first_s=0.05, backoff_s=0.01)
+    with Client("http://127.0.0.1:9", patience=patience) as client, pytest.raises(Retry) as told:
+        client.send("hello")
+    assert told.value.code == "client.unreachable"

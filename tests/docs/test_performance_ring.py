@@ -18,7 +18,6 @@ RATIOS = {
     "py_single_write_extra_ns",
     "futex_p50_us",
     "stopped_reader_p50",
-    "c_write_vs_memcpy_384",
     "py_futex_p50_us",
 }
 

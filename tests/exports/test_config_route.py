@@ -20,7 +20,7 @@ async def test_a_client_points_the_default_export_elsewhere(source, receiver, ex
     async with listening(app, config) as (_, url), aiohttp.ClientSession() as http:
         refused = {"webhook_url": "http://169.254.169.254/"}
         async with http.post(f"{url}/api/config", json=refused) as answer:
-            assert (answer.status, (await answer.json())["code"]) == (400, "export.url_not_allowed")
+            assert (answer.status, (await answer.json())["code"]) == (403, "export.url_not_allowed")
         assert exporter.states == {"default": "off"}
         wanted = {"webhook_url": f"{receiver.url}/new", "batch_size": 1}
         async with http.post(f"{url}/api/config", json=wanted) as answer:

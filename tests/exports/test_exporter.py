@@ -8,6 +8,7 @@ import pytest
 from exporting import SECRET, export_of
 from standardwebhooks import Webhook
 
+from streamapp.agents.exports.exporter import Exporter
 from streamapp.core.errors import Refuse
 from streamapp.core.exports import CONFIG_KEY, CONFIG_TOPIC, Changes
 from streamapp.topics.catalogue import ENRICHED
@@ -202,7 +203,7 @@ async def set_config(log, **values):
     await log.producer.send(CONFIG_TOPIC, [record])
 
 
-async def test_clients_change_the_default_export(source, receiver, exporting, log):
+async def test_clients_change_the_default_export(source, receiver, exporting, log, caplog):
     export = export_of(receiver, allow=(receiver.url,))
     await exporting(export, export_of(receiver, "crm", where="false"))
     await set_config(log, ontology_iri="https://example.org/#", webhook_url=f"{receiver.url}/b")
@@ -213,6 +214,8 @@ async def test_clients_change_the_default_export(source, receiver, exporting, lo
             await receiver.until(lambda last=sent[-1]: receiver.ids()[-1:] == [last])
     assert receiver.ids() == sent
     assert receiver.paths[-1] == "/hook/b"
+    assert "clients changed it: webhook_url, ontology_iri set" in caplog.text
+    assert "/hook/b" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -249,3 +252,23 @@ async def test_an_event_changes_the_default_export_and_a_webhook_s_does_not(
             await asyncio.sleep(0.01)
     assert [json.loads(record.value) for record in found] == [{"batch_size": 2}]
     await receiver.until(lambda: len(receiver.events()) == 2)
+
+
+async def test_an_event_keeps_what_another_process_changed(
+    source, receiver, exporting, log, monkeypatch
+):
+    async def never(*_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Exporter, "_follow_config", never)
+    await exporting(export_of(receiver))
+    await set_config(log, batch_size=3)
+    payload = [json.dumps(one) for one in ({"colour": 1}, {"interval_ms": 7})]
+    await source.send("x", "y", kinds=("SystemConfig",), payload=payload)
+    async with asyncio.timeout(30):
+        while len(found := (await log.reader.read(CONFIG_TOPIC, 0, 0)).records) < 2:
+            await asyncio.sleep(0.01)
+    assert [json.loads(record.value) for record in found] == [
+        {"batch_size": 3},
+        {"batch_size": 3, "interval_ms": 7},
+    ]

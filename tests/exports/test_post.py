@@ -90,7 +90,15 @@ async def test_a_long_answer_is_not_read_to_its_end(poster, receiver):
 
 @pytest.mark.parametrize(
     ("said", "wait_s"),
-    [("7", 7), ("0", 0), ("999999999999", RETRY_AFTER_S_MAX), ("soon", 0), ("-5", 0), ("", 0)],
+    [
+        ("7", 7),
+        ("0", 0),
+        ("999999999999", RETRY_AFTER_S_MAX),
+        ("soon", 0),
+        ("-5", 0),
+        ("", 0),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", 0),
+    ],
 )
 async def test_retry_after_in_seconds(said, wait_s, receiver, poster):
     receiver.answers.append((429, {"Retry-After": said}))

@@ -6,15 +6,19 @@ import errno
 import json
 import os
 import random
+import tracemalloc
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from aiohttp import FormData
 
+from streamapp.core.clock import SYSTEM
 from streamapp.core.errors import Halt, Retry
-from streamapp.gateway.attachments import INLINE_BYTES_MAX
+from streamapp.gateway.attachments import INLINE_BYTES_MAX, attachments_of
 from streamapp.gateway.blobs import Cloud, Folder, sweep
+from streamapp.gateway.forms import parts_of
+from streamapp.gateway.problem import ProblemError
 
 LARGE = random.Random(18).randbytes(64) * ((INLINE_BYTES_MAX // 64) + 1)
 SMALL = b"\x89PNG small"
@@ -185,6 +189,23 @@ async def test_a_form_that_cannot_be_read_is_refused(keeping, kept, media, body)
     assert kept() == []
 
 
+def test_a_form_is_read_in_no_more_time_than_its_size_needs():
+    """Python's reader of parameters takes the square of their number."""
+    many = 'form-data; name="a"' + ";" * 17
+    body = f"--b\r\nContent-Disposition: {many}\r\n\r\nx\r\n--b--".encode()
+    with pytest.raises(ProblemError, match="parameters"):
+        parts_of("multipart/form-data; boundary=b", body)
+    with pytest.raises(ProblemError, match="parameters"):
+        parts_of("multipart/form-data; boundary=b" + ";" * 17, body.replace(b";" * 17, b""))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProblemError, match="more than 64 parts"):
+            parts_of("multipart/form-data; boundary=b", b"--b\r\n" * 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
 async def test_half_a_body_leaves_nothing(keeping, kept):
     head = b"POST /v1/attachments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
     _, writer = await asyncio.open_connection(*keeping.address)
@@ -246,6 +267,56 @@ def test_what_is_damaged_is_not_handed_out(tmp_path):
     path.write_bytes(b"contens")
     with pytest.raises(Halt, match=digest):
         folder.read(digest)
+
+
+async def test_one_that_is_damaged_stops_no_gateway_and_heals(keeping, tmp_path):
+    _, kept = await keeping.post("/v1/attachments", b"content")
+    path = tmp_path / "kept" / kept["sha256"][:2] / kept["sha256"]
+    path.write_bytes(b"contens")
+    status, said = await keeping.get(kept["url"])
+    assert (status, said["code"]) == (500, "attachment.damaged")
+    assert str(tmp_path) not in str(said)
+    assert keeping.gateway.life.fault is None
+    assert (await keeping.post("/v1/attachments", b"content"))[1] == kept
+    async with keeping.http.get(keeping.url + kept["url"]) as answer:
+        assert (answer.status, await answer.read()) == (200, b"content")
+
+
+async def test_answers_that_nobody_reads_are_bounded_and_hinder_no_events(start, tmp_path):
+    gate = await start(attachments_url=str(tmp_path), inflight_bytes_max=64 << 20)
+    _, kept = await gate.post("/v1/attachments", bytes(12 << 20))
+    reader, writer = await asyncio.open_connection(*gate.address, limit=1 << 10)
+    writer.write(f"GET {kept['url']} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    status, said = await gate.get(kept["url"])
+    assert (status, said["code"]) == (429, "gateway.busy")
+    assert (await gate.post("/ingest", {"message": "hello"}))[0] == 200
+    writer.transport.abort()
+    async with asyncio.timeout(10):
+        while True:
+            async with gate.http.get(gate.url + kept["url"]) as answer:
+                if answer.status == 200:
+                    assert len(await answer.read()) == 12 << 20
+                    return
+
+
+@pytest.mark.parametrize("text", ["", '"%s",' % ("A" * 1_000_000)])
+@pytest.mark.parametrize(
+    ("form", "lines"), [('{"attachments":[%s]}', None), ("%s", True), ("[%s]", False)]
+)
+async def test_what_is_too_large_anyway_is_not_taken_apart(tmp_path, form, lines, text):
+    attachments = attachments_of(str(tmp_path), 0, SYSTEM, event_bytes_max=1 << 20)
+    between = "\n" if lines else ","
+    body = (form % (text + '"attachments"' + f"{between}{{}}" * 1_300_000)).encode()
+    tracemalloc.start()
+    try:
+        if lines is None:
+            assert await attachments.lightened(body) is body
+        else:
+            assert await attachments.lightened_all(body, lines=lines) is body
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()
 
 
 def test_sweeping_takes_what_did_not_come_again(tmp_path):

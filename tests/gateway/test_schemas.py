@@ -130,6 +130,7 @@ def test_a_hostile_event_costs_no_more_than_its_limits():
         ("Authorization", "x"), ("refresh-token", {"a": 1}), ("client_secret", "x"),
         ("session_id", "x"), ("cvv", 123), ("pin", "0000"), ("cardNumber", "x"), ("cpf", "1"),
         ("note", "Bearer abcdefghijkl"), ("note", "eyJhbGciOi.eyJzdWIiOiI.sig"),
+        ("note", "x-eyJ" + "a" * 480 + ".eyJzdWIiOiI.sig"),
         ("note", "the key is sk_live_abcdefgh1234"), ("note", "ghp_" + "a" * 36),
         ("note", "-----BEGIN RSA PRIVATE KEY-----"), ("note", "https://bob:hunter2@example.com/"),
         ("note", "card 4111 1111 1111 1111 please"), ("number", 4111111111111111),
@@ -157,6 +158,8 @@ def test_types_are_bounded_and_the_seldom_one_makes_room():
     book = Learned("me")
     for n in range(learned.TYPES_MAX):
         book.own(f"t{n}", n).count = learned.RARE if n else 1
+    book.touched("t0", 0, is_new=True)
+    assert len(list(book.due(99))) == 1
     assert book.own("new", 999) is not None
     assert "t0" not in book.all()
     assert "new" in book.all()
@@ -165,6 +168,14 @@ def test_types_are_bounded_and_the_seldom_one_makes_room():
     assert (book.unkept, len(book.all())) == (1, learned.TYPES_MAX)
     [(key, value)] = [pair for pair in book.due(0) if pair[1] is None]
     assert (json.loads(key), value) == (["t0", "me"], None)
+
+
+def test_a_type_that_was_not_published_leaves_no_tombstone():
+    book = Learned("me")
+    for n in range(learned.TYPES_MAX + 500):
+        book.own(f"t{n}", n).count = 1
+        book.touched(f"t{n}", 0, is_new=True)
+    assert all(value is not None for _, value in book.due(99))
 
 
 def test_records_of_others_are_bounded_and_nonsense_is_passed_over():

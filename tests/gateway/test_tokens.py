@@ -226,6 +226,36 @@ async def test_a_consumer_reads_what_its_token_may(serve_rest, log_url, token, p
     assert (await ask("DELETE", at, both))[0] == 204
 
 
+async def test_a_request_that_waits_is_asked_again_what_it_may(serve_rest, log_url, token, path):
+    """The instance may be given another topic by another client meanwhile."""
+    plain = token("consume:plain", name="a")["Authorization"]
+    every = token("consume:*", "produce:*", name="b")["Authorization"]
+    rest = await serve_rest(log_url, tokens_file=path)
+    at = "/consumers/g/instances/i"
+
+    async def ask(method, where, shown, body=None):
+        return await rest.call(
+            method, where, body, Authorization=shown, Content_Type="application/vnd.kafka.v2+json"
+        )
+
+    made = {"name": "i", "format": "binary", "auto.offset.reset": "earliest"}
+    assert (await ask("POST", "/consumers/g", every, made))[0] == 200
+    assert (await ask("POST", at + "/subscription", every, {"topics": ["plain"]}))[0] == 204
+    await ask("POST", "/v1/events", every, {"message": "secret"})
+    polls = [asyncio.create_task(ask("GET", at + "/records?timeout=2000", plain))]
+    await asyncio.sleep(0.3)
+    raw = {"topics": ["events.raw"]}
+    moving = asyncio.create_task(ask("POST", at + "/subscription", every, raw))
+    await asyncio.sleep(0.3)
+    polls += [
+        asyncio.create_task(ask("GET", at + "/records?timeout=1000", plain)) for _ in range(2)
+    ]
+    assert (await moving)[0] == 204
+    (first, _), *later = [await poll for poll in polls]
+    assert first in {200, 403}
+    assert [status for status, _ in later] == [403, 403]
+
+
 def test_the_settings_are_the_gateway_s(tmp_path):
     settings = Settings(
         home=tmp_path,

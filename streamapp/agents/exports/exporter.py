@@ -97,6 +97,9 @@ class Exporter:
         self._poster = Poster(clock)
         self._plans = Plans(log.reader, log.producer)
         self._changes = Changes()
+        #: Next record of the topic that says them.
+        self._config_at = 0
+        self._configuring = asyncio.Lock()
         self._runs = [self._run(export, columns) for export in exports.values()]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -164,35 +167,58 @@ class Exporter:
         """What clients change of the default export."""
         if target is None or CONFIG_TOPIC not in await self._log.admin.topics():
             return
-        at = (await self._log.reader.bounds(CONFIG_TOPIC, 0))[0]
+        known = Changes()
         while True:
-            slice_ = await persist("export", lambda: self._config(at), self._metrics)  # noqa: B023
-            assert slice_ is not None  # noqa: S101  # it goes on until there is one
-            if slice_.records:
-                try:
-                    self._changes = Changes.decode(slice_.records[-1].value)
-                    target.change(self._changes)
-                except msgspec.DecodeError as error:
-                    logger.error("%s holds what is no configuration: %s", CONFIG_TOPIC, error)  # noqa: TRY400
-            at = slice_.range.next
+            async with self._configuring:
+                await persist("export", self._catch_up, self._metrics)
+            if self._changes != known:
+                known = self._changes
+                target.change(known)
+            await persist("export", self._config_news, self._metrics)
 
-    async def _config(self, at: int) -> Slice:
-        return await self._log.reader.read(CONFIG_TOPIC, 0, at, wait_ms_max=_CONFIG_WAIT_MS)
+    async def _catch_up(self) -> bool:
+        """Read what clients have changed, to the end."""
+        begin, end = await self._log.reader.bounds(CONFIG_TOPIC, 0)
+        at = max(begin, self._config_at)
+        while at < end:
+            slice_ = await self._log.reader.read(CONFIG_TOPIC, 0, at)
+            if slice_.records:
+                self._take_config(slice_.records[-1].value)
+            if slice_.range.next <= at:
+                break  # compaction took what was last
+            at = slice_.range.next
+        self._config_at = at
+        return True
+
+    def _take_config(self, value: bytes | None) -> None:
+        try:
+            self._changes = Changes.decode(value)
+        except msgspec.DecodeError as error:
+            logger.error("%s holds what is no configuration: %s", CONFIG_TOPIC, error)  # noqa: TRY400
+
+    async def _config_news(self) -> Slice:
+        """Wait for a record behind those that were read, for a while."""
+        return await self._log.reader.read(
+            CONFIG_TOPIC, 0, self._config_at, wait_ms_max=_CONFIG_WAIT_MS
+        )
 
     async def _reconfigure(self, declared: Export, given: Mapping[str, Any]) -> None:
         """An event that changes the default export: for all processes and for later ones."""
-        try:
-            checked_changes(given, declared)
-            merged = self._changes.merged(given)
-        except (Reject, msgspec.ValidationError) as error:
-            what = "[exports.%s] a %s event is not taken up: %s"
-            logger.error(what, declared.name, CONFIG_TYPE, error)  # noqa: TRY400  # no traceback
+        if not given.keys() & set(Changes.__struct_fields__):
             return
-        self._changes = merged
-        record = Outgoing(
-            msgspec.json.encode(merged), CONFIG_KEY, [("ce_type", CONFIG_TYPE.encode())], 0
-        )
-        await self._log.producer.send(CONFIG_TOPIC, [record])
+        async with self._configuring:
+            await self._catch_up()
+            try:
+                checked_changes(given, declared)
+                merged = self._changes.merged(given)
+            except (Reject, msgspec.ValidationError) as error:
+                what = "[exports.%s] a %s event is not taken up: %s"
+                logger.error(what, declared.name, CONFIG_TYPE, error)  # noqa: TRY400  # no traceback
+                return
+            record = Outgoing(
+                msgspec.json.encode(merged), CONFIG_KEY, [("ce_type", CONFIG_TYPE.encode())], 0
+            )
+            await self._log.producer.send(CONFIG_TOPIC, [record])
 
 
 class _Run:

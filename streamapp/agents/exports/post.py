@@ -107,7 +107,7 @@ class Poster:
             return min(float(text[:9]), RETRY_AFTER_S_MAX)
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter: a year of ten digits
             return 0.0
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         now = datetime.fromtimestamp(self._clock.now_us() / 1_000_000, UTC)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from msgspec.structs import asdict
 from prometheus_client import Gauge
 
 from streamapp.core.errors import Reject
@@ -42,7 +43,9 @@ class Target:
             logger.error("[exports.%s] a change is not taken up: %s", self.now.name, error)  # noqa: TRY400  # no traceback
             return
         if changed != self.now:
-            logger.warning("[exports.%s] is changed: %s", changed.name, changes)
+            names = [name for name, said in asdict(changes).items() if said is not None]
+            told = ", ".join(names) or "nothing"  # no values: an address may have a secret in it
+            logger.warning("[exports.%s] clients changed it: %s set", changed.name, told)
             self.now = changed
             if self._gone_url != changed.webhook_url:
                 self._gone_url = ""

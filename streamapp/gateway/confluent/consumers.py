@@ -1,6 +1,7 @@
 """v2's consumer: instances of a group, by HTTP; and v1's way to read, for its clients."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -141,7 +142,7 @@ class Consumers:
         for topic in topics:
             require(request, Verb.CONSUME, topic)
             await self._directory.topic(topic)
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             await instance.subscribe(topics)
         return _nothing()
 
@@ -156,7 +157,7 @@ class Consumers:
     async def unsubscribe(self, request: web.Request) -> web.Response:
         """Leave the group's reading."""
         instance = self._instance(request)
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             await instance.unsubscribe()
         return _nothing()
 
@@ -165,7 +166,7 @@ class Consumers:
         accepted(request)
         instance = self._instance(request)
         places = await self._places(request)
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             await instance.assign(places)
         return _nothing()
 
@@ -173,7 +174,7 @@ class Consumers:
         """The partitions it reads."""
         accepted(request)
         instance = self._instance(request)
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             places = sorted(await instance.assignment())
         found = [{"topic": topic, "partition": partition} for topic, partition in places]
         return answer({"partitions": found}, request)
@@ -189,7 +190,7 @@ class Consumers:
         bytes_max = _number(request, "max_bytes", most, most) or most
         topic = request.match_info.get("topic")
         stopping = self._gateway.life.stopping
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             if topic is not None:
                 await self._directory.topic(topic)
                 await instance.subscribe_once(topic)
@@ -218,7 +219,7 @@ class Consumers:
                 place: offset + past
                 for place, offset in (await self._offsets(request, wanted)).items()
             }
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             await instance.commit(offsets)
         return _nothing() if strimzi else answer([], request)
 
@@ -227,7 +228,7 @@ class Consumers:
         accepted(request)
         instance = self._instance(request)
         places = await self._places(request)
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             committed = await instance.committed()
         found = [
             {"topic": topic, "partition": part, "offset": committed[topic, part], "metadata": ""}
@@ -242,7 +243,7 @@ class Consumers:
         instance = self._instance(request)
         wanted = await self._body(request, dict[str, Any]) or {}
         offsets = await self._offsets(request, wanted)
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             await instance.seek(offsets)
         return _nothing()
 
@@ -258,7 +259,7 @@ class Consumers:
         accepted(request)
         instance = self._instance(request)
         places = await self._places(request)
-        async with self._registry.use(instance):
+        async with self._use(request, instance):
             await instance.seek_to(places, end=end)
         return _nothing()
 
@@ -273,9 +274,15 @@ class Consumers:
     def _instance(self, request: web.Request) -> Instance:
         """The instance, for who may consume what it reads, whoever created it."""
         found = self._registry.get(request.match_info["group"], request.match_info["instance"])
-        for topic in found.reads:
-            require(request, Verb.CONSUME, topic)
+        _require_reads(request, found)
         return found
+
+    @asynccontextmanager
+    async def _use(self, request: web.Request, instance: Instance) -> AsyncIterator[None]:
+        """Have it to oneself; what it reads may be something else by then."""
+        async with self._registry.use(instance):
+            _require_reads(request, instance)
+            yield
 
     async def _body(self, request: web.Request, kind: type[Any]) -> Any:
         """The body as ``kind``; None when there is none."""
@@ -322,6 +329,11 @@ class Consumers:
         response = web.Response(body=body, headers={**SERVER, "Content-Type": taken.media})
         await write_answer(request, response, self._gateway.config.answer_s_max)
         return response
+
+
+def _require_reads(request: web.Request, instance: Instance) -> None:
+    for topic in instance.reads:
+        require(request, Verb.CONSUME, topic)
 
 
 def _bodies(found: Found, instance: Instance) -> list[bytes]:

@@ -42,7 +42,7 @@ def operations() -> list[Operation]:
                 200: Reply("Its bytes.", (_BYTES,), {"ETag": "Its sha256, in quotes."}),
                 304: Reply("The client has it."),
             },
-            errors=(*GUARDED, 404, 415, 429, 503),
+            errors=(*GUARDED, 404, 415, 429, 500, 503),
             problem=PROBLEMS,
             parameters=(_MATCH,),
         ),

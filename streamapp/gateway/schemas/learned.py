@@ -46,6 +46,8 @@ class Learned:
         self._others: dict[Part, Shape] = {}
         self._due_s: dict[str, float] = {}
         self._gone: list[Part] = []
+        #: Types of which the topic has a record of ours.
+        self._published: set[str] = set()
         #: Goes up with every change of what :meth:`whole` says of fields.
         self.version = 0
         #: Events of types for which there was no room.
@@ -92,6 +94,7 @@ class Learned:
         for kind in [kind for kind, due_s in self._due_s.items() if due_s <= now_s]:
             del self._due_s[kind]
             if kind in self._own:
+                self._published.add(kind)
                 yield _encode(Part(kind, self._writer)), _encode(self._own[kind])
         while self._gone:
             yield _encode(self._gone.pop()), None
@@ -122,6 +125,7 @@ class Learned:
         """All that was published before has been taken: go on from this writer's own parts."""
         for part in [part for part in self._others if part.writer == self._writer]:
             past = self._others.pop(part)
+            self._published.add(part.type)
             shape = self.own(part.type, now_us)
             if shape is not None:
                 shape.join(past)
@@ -143,7 +147,9 @@ class Learned:
         _, kind = min(rare)
         del self._own[kind]
         self._due_s.pop(kind, None)
-        self._gone.append(Part(kind, self._writer))
+        if kind in self._published:  # else anyone could fill the topic with tombstones
+            self._published.discard(kind)
+            self._gone.append(Part(kind, self._writer))
         self.version += 1
         return True
 

@@ -19,7 +19,7 @@ _NAMES = re.compile(
 _JOINTS = re.compile(r"[\s_.-]+|(?<=[a-z])(?=[A-Z])")
 #: Values that are secrets under any name: JWTs, keys of known services, PEM, logins in URLs.
 _VALUES = re.compile(
-    r"\beyJ[\w-]{5,}\.[\w-]{5,}\.|\b(sk|pk|rk)_(live|test)_\w{8,}|\bwhsec_\S{8,}|"
+    r"\beyJ[\w-]{5,500}+\.[\w-]{5,}+\.|\b(sk|pk|rk)_(live|test)_\w{8,}|\bwhsec_\S{8,}|"
     r"\bgh[pousr]_\w{16,}|\bgithub_pat_\w{16,}|\bxox[abprs]-\S{8,}|\bAKIA[0-9A-Z]{16}\b|"
     r"\bAIza[\w-]{30,}|-----BEGIN [A-Z ]*KEY|\b(Bearer|Basic)\s+[\w+/=.-]{8,}|://[^/\s:@]*:[^/\s@]+@"
 )
