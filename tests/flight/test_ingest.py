@@ -58,7 +58,7 @@ def loop():
 
 
 @pytest.fixture
-def server(serve, log, loop):
+def server(loop, log, serve):  # in this order: the server stops before the loop that it sends on
     parts = build(GatewayConfig(), log, catalogue.load(), Metrics())
     taker = Batches(parts, loop, send_s_max=1.0)
     return serve(options={"ingest": taker, "read_token": "read", "admin_token": "admin"})
