@@ -20,8 +20,8 @@
  *      abandoned by its writer, or its writer was killed
  *
  * Waiting for rows: FUTEX_WAIT on `wake` works on a read-only mapping. A reader sleeps only after it saw the word
- * unchanged for EVRING_WATCH_NS: the writer makes no system call for a commit that follows the one before sooner
- * than that. Limit every wait, whatever the clocks do.
+ * unchanged for EVRING_WATCH_NS: the writer makes no system call for a commit when the word changed at least that
+ * often since the one before; in a long commit it changes on the way. Limit every wait, whatever the clocks do.
  *
  * streamapp/ring/layout.py says the same in NumPy; tests/ring/test_layout.py holds the two together.
  */

@@ -3,7 +3,7 @@
  *     copies FILE CAPACITY RECORD_OFF COLUMN_OFF ROW_BYTES BATCH CHUNK LAPS
  *
  * prints pairs, one for each chunk of rows: memcpy into the ring and commit; an empty line; memcpy out and read. The two
- * go round half a ring apart, so that each finds its slots as long ago touched. FILE is a ring that nobody writes.
+ * go round half a ring apart and change turns, so that each finds its slots as long ago touched. FILE is a ring that nobody writes.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -65,6 +65,16 @@ static double ns_a_row(struct evring *ring, step *take, uint64_t first, uint64_t
     return (now_ns() - start) / (double)total;
 }
 
+/* One chunk of each, the other first in every second pair: who comes second finds its slots longer untouched. */
+static void both(struct evring *ring, step *plain, uint64_t plain_at, step *ours, uint64_t ours_at, uint64_t chunk,
+                 uint64_t n, uint64_t ours_first) {
+    double ours_ns = ours_first ? ns_a_row(ring, ours, ours_at, chunk, n) : 0;
+    double plain_ns = ns_a_row(ring, plain, plain_at, chunk, n);
+    if (!ours_first)
+        ours_ns = ns_a_row(ring, ours, ours_at, chunk, n);
+    printf("%.2f %.2f\n", plain_ns, ours_ns);
+}
+
 int main(int argc, char **argv) {
     if (argc != 9)
         return 2;
@@ -88,17 +98,13 @@ int main(int argc, char **argv) {
     memset(records, 1, n * sizeof *records);
     memset(rows, 1, n * ring.columns[0].row_bytes);
 
-    uint64_t head = evring_head(&ring);
-    ns_a_row(&ring, commit, head, ring.capacity, n);
-    for (uint64_t end = evring_head(&ring) + total; (head = evring_head(&ring)) < end;) {
-        double in = ns_a_row(&ring, copy_in, head + half, chunk, n);
-        printf("%.2f %.2f\n", in, ns_a_row(&ring, commit, head, chunk, n));
-    }
-    ns_a_row(&ring, commit, head, ring.capacity, n);
+    ns_a_row(&ring, commit, evring_head(&ring), ring.capacity, n);
+    for (uint64_t at = 0, head = evring_head(&ring); at < total; at += chunk)
+        both(&ring, copy_in, head + at + half, commit, head + at, chunk, n, at / chunk % 2);
+    ns_a_row(&ring, commit, evring_head(&ring), ring.capacity, n);
     putchar('\n');
-    for (uint64_t at = 0; at < total; at += chunk) {
-        double out = ns_a_row(&ring, copy_out, head + (at + half) % ring.capacity, chunk, n);
-        printf("%.2f %.2f\n", out, ns_a_row(&ring, read_rows, head + at % ring.capacity, chunk, n));
-    }
+    for (uint64_t at = 0, low = evring_head(&ring) - ring.capacity; at < total; at += chunk)
+        both(&ring, copy_out, low + (at + half) % ring.capacity, read_rows, low + at % ring.capacity, chunk, n,
+             at / chunk % 2);
     return 0;
 }

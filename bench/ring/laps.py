@@ -1,7 +1,8 @@
 """Our writer and reader from Python beside memcpy of the same bytes to the same places, in turns.
 
 memcpy is ``np.copyto`` of contiguous bytes: for each batch one of the records and one of the
-vectors.  The two go round half a ring apart, so that each finds its slots as long ago touched.
+vectors.  The two go round half a ring apart and change turns, so that each finds its slots as long
+ago touched.
 """
 
 import time
@@ -52,9 +53,11 @@ def measure(task: Any) -> dict[str, float]:
 def in_turns(name: str, memcpy: str, ours: Take, plain: Take, task: Any) -> dict[str, float]:
     """Of one against the other, half a ring apart."""
     shape, chunk, pairs = Shape(*task["shape"]), task["chunk"], []
-    for first in range(0, task["laps"] * shape.capacity, chunk):
-        spent = ns_a_row(plain, first + shape.capacity // 2, chunk)
-        pairs.append((spent, ns_a_row(ours, first, chunk)))
+    for turn, first in enumerate(range(0, task["laps"] * shape.capacity, chunk)):
+        places = {plain: first + shape.capacity // 2, ours: first}
+        order = (ours, plain) if turn % 2 else (plain, ours)
+        spent = {take: ns_a_row(take, places[take], chunk) for take in order}
+        pairs.append((spent[plain], spent[ours]))
     return summary(name, memcpy, pairs)
 
 

@@ -14,7 +14,7 @@ static PyArrayObject *plain(const Ring *ring, PyObject *object, Py_ssize_t dtype
     PyArrayObject *array = (PyArrayObject *)object;
     int wanted = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED | (writable ? NPY_ARRAY_WRITEABLE : 0);
     if ((PyObject *)Py_TYPE(object) != ring->array_type ||
-        (PyObject *)PyArray_DESCR(array) != PyTuple_GetItem(ring->dtypes, dtype) || PyArray_NDIM(array) != ndim ||
+        (PyObject *)PyArray_DESCR(array) != ring->dtype[dtype] || PyArray_NDIM(array) != ndim ||
         (PyArray_FLAGS(array) & wanted) != wanted)
         return NULL;
     return array;

@@ -64,27 +64,38 @@ static void wake_sleepers(const struct evring *ring) {
     syscall(SYS_futex, &header(ring)->wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Tells readers of a commit; returns the time after it. In a dense stream without a system call:
+/* Changes the word that readers watch, and notes when one of them may sleep on it; returns the time after it.
  *
- * A reader sleeps only after it saw the word unchanged for EVRING_WATCH_NS. The commit before this one changed it,
- * later than woke_ns[0] was read. So a reader that slept when this one changed it began to watch after woke_ns[0],
- * and this one is at least EVRING_WATCH_NS later. When it is not, nobody sleeps: who slept before was woken by the
- * first commit of the stream. The margin is for stores on their way and for clocks of two CPUs.
+ * A reader sleeps only after it saw the word unchanged for EVRING_WATCH_NS. The change before this one came later
+ * than touched_ns[0] was read. So a reader that fell asleep between the two began to watch after touched_ns[0], and
+ * this one is at least EVRING_WATCH_NS later. When it is not, nobody fell asleep. The margin is for stores on their
+ * way and for clocks of two CPUs.
  */
-static int64_t wake(struct evring *ring) {
+static int64_t touch(struct evring *ring) {
     const int64_t margin_ns = EVRING_WATCH_NS / 4;
     __atomic_fetch_add(&header(ring)->wake, 1, __ATOMIC_SEQ_CST);
-    int64_t now = clock_ns(CLOCK_MONOTONIC), before = ring->woke_ns[0];
+    int64_t now = clock_ns(CLOCK_MONOTONIC), before = ring->touched_ns[0];
     if (!before || now - before >= EVRING_WATCH_NS - margin_ns)
+        ring->may_sleep = 1;
+    ring->touched_ns[0] = ring->touched_ns[1];
+    ring->touched_ns[1] = now;
+    return now;
+}
+
+/* Tells readers of a commit; returns the time after it. In a dense stream without a system call. */
+static int64_t wake(struct evring *ring) {
+    int64_t now = touch(ring);
+    if (ring->may_sleep) {
         wake_sleepers(ring);
-    ring->woke_ns[0] = ring->woke_ns[1];
-    ring->woke_ns[1] = now;
+        ring->clock_offset_ns = clock_ns(CLOCK_REALTIME) - now; /* after a step of that clock, too */
+    }
+    ring->may_sleep = 0;
     return now;
 }
 
 /* Wakes whoever sleeps, whatever was before. */
 static int64_t wake_all(struct evring *ring) {
-    ring->woke_ns[0] = ring->woke_ns[1] = 0;
+    ring->may_sleep = 1;
     return wake(ring);
 }
 
@@ -114,14 +125,24 @@ int evring_fits(const struct evring *ring, uint64_t file_bytes) {
 
 /* ---- copies: columns in at most two pieces, since n <= capacity ---- */
 
-static void copy_rows_in(const struct evring *ring, uint64_t seq, const unsigned char *const *rows, uint64_t n) {
+/* A large copy keeps readers awake on its way: a system call to wake them would cost more. */
+static void copy_in(struct evring *ring, unsigned char *to, const unsigned char *from, uint64_t bytes) {
+    const uint64_t piece = 1 << 16;
+    for (; bytes > piece; to += piece, from += piece, bytes -= piece) {
+        memcpy(to, from, piece);
+        touch(ring);
+    }
+    memcpy(to, from, bytes);
+}
+
+static void copy_rows_in(struct evring *ring, uint64_t seq, const unsigned char *const *rows, uint64_t n) {
     uint64_t slot = seq & (ring->capacity - 1), first = least(n, ring->capacity - slot);
     for (uint64_t i = 0; i < ring->n_columns; i++) {
         unsigned char *column = ring->map + ring->columns[i].offset;
         uint64_t row_bytes = ring->columns[i].row_bytes;
-        memcpy(column + slot * row_bytes, rows[i], first * row_bytes);
+        copy_in(ring, column + slot * row_bytes, rows[i], first * row_bytes);
         if (first < n)
-            memcpy(column, rows[i] + first * row_bytes, (n - first) * row_bytes);
+            copy_in(ring, column, rows[i] + first * row_bytes, (n - first) * row_bytes);
     }
 }
 
@@ -207,9 +228,10 @@ static void publish(struct evring *ring, uint64_t end, uint64_t voids) {
     if (voids)
         STORE(&h->void_frames, h->void_frames + voids, RELAXED);
     STORE(&h->frames, end - h->base - h->void_frames, RELAXED);
-    STORE(&h->last_commit_unix_us, clock_ns(CLOCK_REALTIME_COARSE) / 1000, RELAXED);
     STORE(&h->head, end, RELEASE);
-    beat(ring, wake(ring));
+    int64_t now = wake(ring);
+    STORE(&h->last_commit_unix_us, (now + ring->clock_offset_ns) / 1000, RELAXED);
+    beat(ring, now);
 }
 
 uint64_t evring_commit(struct evring *ring, const struct evring_record *records,

@@ -98,6 +98,8 @@ static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     ring->writable = writable;
     ring->forks = forks_seen();
     ring->dtypes = Py_NewRef(dtypes);
+    for (uint64_t i = 0; i <= at.n_columns; i++)
+        ring->dtype[i] = PyTuple_GetItem(dtypes, (Py_ssize_t)i);
     memcpy(ring->dims, dims, sizeof ring->dims);
     ring->array_type = Py_NewRef(array_type);
     if (map_file(ring, fd)) {
@@ -151,7 +153,7 @@ int is_long(const Ring *ring, uint64_t n) {
     uint64_t row_bytes = EVRING_RECORD_STRIDE;
     for (uint64_t i = 0; i < ring->at.n_columns; i++)
         row_bytes += ring->at.columns[i].row_bytes;
-    return n > LONG_BYTES / row_bytes;
+    return n * row_bytes > LONG_BYTES; /* no overflow: as many rows are in memory */
 }
 
 /* ---- reader ---- */

@@ -16,6 +16,7 @@ typedef struct {
     int forks;   /* forks_seen() when it was opened */
     uint64_t dims[EVRING_COLUMNS_MAX]; /* of a row of each column */
     PyObject *dtypes;                  /* a tuple: NumPy's type of the records, then of each column */
+    PyObject *dtype[1 + EVRING_COLUMNS_MAX]; /* what is in it */
     PyObject *array_type;              /* numpy.ndarray */
 } Ring;
 
