@@ -158,15 +158,23 @@ def _is_interval(kind: "pa.DataType") -> bool:
     return bool(kind == pa.month_day_nano_interval())
 
 
-def values_of(name: str, column: "pa.Array | pa.ChunkedArray") -> list[Any]:
-    """Python values; times that Python's have no room for as DuckDB writes them.
+def _is_time(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
 
-    Those are nanoseconds, years beyond 9999, and infinity.
+    return bool(pa.types.is_time(kind))
+
+
+def values_of(name: str, column: "pa.Array | pa.ChunkedArray") -> list[Any]:
+    """Python values, maps as dicts; times that Python's have no room for as DuckDB writes them.
+
+    Those are nanoseconds, intervals, 24:00:00, years beyond 9999, and infinity.
     """
     if _has_nanoseconds(column.type):  # pandas, where it is there, would make objects of its own
         return _texts(name, column)
+    if _is_interval(column.type) or _is_time(column.type):
+        return _texts(name, column)
     try:
-        values: list[Any] = column.to_pylist()
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
     except (ValueError, OverflowError):
         texts = _texts(name, column)
         values = [_value(item, text) for item, text in zip(column, texts, strict=True)]
@@ -175,7 +183,7 @@ def values_of(name: str, column: "pa.Array | pa.ChunkedArray") -> list[Any]:
 
 def _value(item: "pa.Scalar", text: Any) -> Any:
     try:
-        return item.as_py()
+        return item.as_py(maps_as_pydicts="strict")
     except (ValueError, OverflowError):
         return text
 

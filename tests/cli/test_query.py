@@ -14,7 +14,7 @@ import pytest
 from pyarrow import flight
 from rich.text import Text
 
-from streamapp.cli.query import cell
+from streamapp.cli.query import cell, values_of
 
 ROWS = pa.table(
     {
@@ -197,7 +197,7 @@ def test_values_that_python_or_csv_have_no_room_for(ask, monkeypatch, clean):
     assert (row["nanos"], row["blob"]) == ("1970-01-01 00:00:00.000000001", "/w==")
     (clean / "out.csv").write_text(ask("select 1", "--csv").out)
     read = pa.csv.read_csv(clean / "out.csv").select(["blob", "span"]).to_pylist()[0]
-    assert (read["blob"], read["span"]) == ("/w==", "[1,2,3]")
+    assert (read["blob"], read["span"]) == ("/w==", "1 month 2 days")
 
 
 INFINITE = [(1 << 63) - 1, -(1 << 63) + 1, 2**62, 0, None]
@@ -221,3 +221,12 @@ def test_infinite_times_and_years_that_python_has_not(ask, monkeypatch, kind):
     for told in (ask("select 1").out, ask("select 1", "--csv").out):
         assert "-infinity" in told
         assert "out of range" not in told
+
+
+def test_what_python_has_no_room_for_reads_as_duckdb_writes_it():
+    import duckdb
+
+    row = "map {'a': 1} AS m, interval '3 days 2 hours' AS i, time '24:00:00' AS t"
+    table = duckdb.sql(f"SELECT {row}").to_arrow_table()
+    found = [values_of(name, table[name]) for name in table.column_names]
+    assert found == [[{"a": 1}], ["3 days 02:00:00"], ["24:00:00"]]
