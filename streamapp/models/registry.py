@@ -2,45 +2,43 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
-from streamapp.models.manifest import Manifest, find_manifest, read_manifests, read_routes
-from streamapp.models.pull import (
-    Progress,
-    Receipt,
-    is_current,
-    pull_files,
-    quiet,
-    read_receipt,
-    sha256_of,
-    verify,
-    write_receipt,
+from streamapp.models.catalogue import Catalogue
+from streamapp.models.embedders import open_embedder, open_own, own_files
+from streamapp.models.manifest import (
+    OF_FILES,
+    ChatManifest,
+    ClassifyManifest,
+    EmbedManifest,
+    EntitiesManifest,
+    HeadManifest,
+    Kind,
+    Manifest,
+    task_of,
 )
-from streamapp.models.sample import TEXTS
+from streamapp.models.opening import Opening, Secret, no_secrets, open_session
+from streamapp.models.proving import prove
+from streamapp.models.pull import ANYWHERE, Progress, pull_files, quiet
+from streamapp.models.receipt import Receipt, read_receipt, sha256_of_manifest, verify
+from streamapp.models.session import Session
+from streamapp.models.source import Places
+from streamapp.models.status import ModelStatus, status_of
+from streamapp.models.tuned import Tuned, read_tuned
 
 if TYPE_CHECKING:  # processes that only ask for columns do without onnxruntime
+    from streamapp.models.classifier import HeadClassifier, TextClassifier
     from streamapp.models.embedder import OnnxEmbedder
-
-#: Below this cosine between alone and in a batch a model is not batch invariant.
-COSINE_MIN = 0.99999
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """What is known of a model without opening it.  ``cosine_min``: see ``pull.Receipt``."""
-
-    name: str
-    pulled: bool
-    default: bool
-    bytes: int
-    folder: Path
-    cosine_min: float | None
+    from streamapp.models.entities.gliner import GlinerExtractor
+    from streamapp.models.entities.spacy import SpacyExtractor
+    from streamapp.models.hybrid import HybridEmbedder
+    from streamapp.models.llm import Chat
+    from streamapp.models.routing.router import Router
+    from streamapp.models.session_embedder import SessionEmbedder
 
 
 class Registry:
@@ -53,9 +51,11 @@ class Registry:
         threads: threads of one inference; None or 0: one per core this process may use.
         embedding_model: an ONNX encoder of the user's own; it becomes the default embedder.
         tokenizer_model: its ``tokenizer.json``; default: the file of that name beside it.
+        secret: gives what a remote model's ``env:NAME`` and ``file:PATH`` hold.
+        places: the servers that ``hf:`` and ``mlflow:`` mean.
 
     Raises:
-        Refuse: a manifest or ``routes.toml`` is wrong.
+        Refuse: a manifest, an alias or ``routes.toml`` is wrong.
     """
 
     def __init__(
@@ -65,68 +65,258 @@ class Registry:
         threads: int | None = None,
         embedding_model: Path | None = None,
         tokenizer_model: Path | None = None,
+        secret: Secret = no_secrets,
+        places: Places = ANYWHERE,
     ) -> None:
         folders = [models_dir] if isinstance(models_dir, Path) else list(models_dir)
-        self._manifests = read_manifests(folders)
-        self._routes = read_routes(folders)
+        self.catalogue = Catalogue.read(folders)
         self._cache = cache
-        self._threads = threads or len(os.sched_getaffinity(0))
-        self._own = _own_files(embedding_model, tokenizer_model)
-        self._open: dict[str, OnnxEmbedder] = {}
+        self._secret, self._places = secret, places
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._own = own_files(embedding_model, tokenizer_model)
+        self._open: dict[str, OnnxEmbedder | HybridEmbedder | SessionEmbedder] = {}
+        self._sessions: dict[str, Session] = {}
+        self._classifiers: dict[str, HeadClassifier | TextClassifier] = {}
+        self._extractors: dict[str, GlinerExtractor | SpacyExtractor] = {}
+        self._chats: dict[str, Chat] = {}
+        self._stamps = self.catalogue.stamps()
+        self._opening = Lock()
+
+    def beside(self, folder: Path) -> "Registry":
+        """A registry of the manifests of another folder alone, with this one's cache and places."""
+        return Registry(folder, self._cache, self.threads, secret=self._secret, places=self._places)
 
     def list(self) -> list[Manifest]:
         """Every manifest, by name."""
-        return [self._manifests[name] for name in sorted(self._manifests)]
+        known = self.catalogue.manifests
+        return [known[name] for name in sorted(known)]
 
-    def manifest(self, name: str | None = None) -> Manifest:
-        """The manifest of a name, an alias, or the default embedder.
+    def manifest(self, name: str | None = None, task: str | None = None) -> Manifest:
+        """The manifest of a name of any kind (see ``catalogue``), or the default of a task.
+
+        Args:
+            name: None for the default of ``task``, ``embed`` when that is None too.
+            task: what the model must be for; any when None.
 
         Raises:
-            Refuse: no such model, or no default is routed.
+            Refuse: no such model, one for another task, or no default is routed.
         """
-        name = name or self._routes.defaults.get("embed")
-        if name is None:
+        manifest = self.catalogue.find(name or self.catalogue.default(task or "embed"))
+        if task not in (None, manifest.task):
             raise Refuse(
-                "models.route", "routes.toml has no default for embed", "set [defaults] embed"
+                "models.task",
+                f"{manifest.full_name} is a model for {manifest.task}, not for {task}",
+                f"name one of `streamapp models list --task {task}`",
             )
-        return find_manifest(name, self._manifests, self._routes)
+        return manifest
+
+    def manifest_of(self, kind: type[Kind], name: str | None = None) -> Kind:
+        """The manifest of a name, or of the default, of one kind.
+
+        Raises:
+            Refuse: as ``manifest``.
+        """
+        manifest = self.manifest(name, task_of(kind))
+        assert isinstance(manifest, kind)  # noqa: S101  # a kind is a task
+        return manifest
+
+    def refresh(self) -> bool:
+        """Read manifests, aliases and routes again if one of the latter two changed.
+
+        Opened models stay open.  True when something changed.
+
+        Raises:
+            Refuse: what is there now is wrong; what was read before stays.
+        """
+        stamps = self.catalogue.stamps()
+        if stamps == self._stamps:
+            return False
+        self._stamps = stamps
+        self.catalogue = Catalogue.read(self.catalogue.folders)
+        return True
 
     def folder(self, name: str | None = None) -> Path:
         """Where a model's files are kept."""
+        return self._folder_of(self.manifest(name))
+
+    def files(self, name: str | None = None) -> Path:
+        """Where a model's files are, each hashed again.
+
+        Raises:
+            Refuse: unknown, not pulled, or a file is not what was pulled.
+        """
         manifest = self.manifest(name)
+        folder = self._folder_of(manifest)
+        verify(manifest, folder)
+        return folder
+
+    def session(self, name: str) -> Session:
+        """The session of a name; verified, opened once, shared.
+
+        Raises:
+            Refuse: unknown, not pulled, a file is not what was pulled, or its inputs and outputs
+                are not those of the manifest.
+            Retry: its server is away.
+        """
+        manifest = self.manifest(name)
+        with self._opening:
+            if manifest.full_name not in self._sessions:
+                self._sessions[manifest.full_name] = self._opened(manifest)
+            return self._sessions[manifest.full_name]
+
+    def open(self, name: str) -> Session:
+        """A session of one's own, to be closed by who asked; else as ``session``."""
+        return self._opened(self.manifest(name))
+
+    def size(self, name: str) -> int:
+        """Bytes of a model's files, which is about what it takes when it is open."""
+        return self.status(name).bytes
+
+    def tuned(self, name: str) -> Tuned | None:
+        """What ``models tune`` found for a model's files; they are not hashed."""
+        manifest = self.manifest(name)
+        folder = self._folder_of(manifest)
+        receipt = read_receipt(folder)
+        return read_tuned(folder, self.ref(manifest, receipt)) if receipt else None
+
+    def classifier(self, name: str | None = None) -> "HeadClassifier | TextClassifier":
+        """The classifier of a name, or the default of ``classify``; opened once, shared.
+
+        Raises:
+            Refuse: as ``session``; or the model gives no labels.
+        """
+        from streamapp.models.classifier import open_classifier
+
+        manifest = self.manifest(name, None if name else "classify")
+        known = self._classifiers.get(manifest.full_name)
+        if known is None:
+            folder = self._folder_of(manifest)
+            known = open_classifier(self.session(manifest.full_name), manifest, folder)
+            self._classifiers[manifest.full_name] = known
+        return known
+
+    def labels(self, name: str | None = None) -> tuple[str, ...]:
+        """The labels of that classifier; nothing is opened.
+
+        Raises:
+            Refuse: as ``manifest``; or the model gives no labels.
+        """
+        manifest = self.manifest(name, None if name else "classify")
+        if isinstance(manifest, HeadManifest | ClassifyManifest):
+            return tuple(manifest.labels)
+        raise Refuse(
+            "models.task",
+            f"{manifest.full_name} is a model for {manifest.task}, which gives no labels",
+            "name one for head or classify",
+        )
+
+    def extractor(self, name: str | None = None) -> "GlinerExtractor | SpacyExtractor":
+        """The extractor of a name, or the default of ``entities``; opened once, shared.
+
+        Raises:
+            Refuse: as ``session``; or the files beside the model do not fit its manifest.
+        """
+        from streamapp.models.entities import open_extractor
+
+        manifest = self.manifest_of(EntitiesManifest, name)
+        known = self._extractors.get(manifest.full_name)
+        if known is None:
+            folder = self._folder_of(manifest)
+            ref = self.ref(manifest, verify(manifest, folder))
+            known = open_extractor(manifest, folder, ref, lambda: self.session(manifest.full_name))
+            self._extractors[manifest.full_name] = known
+        return known
+
+    def chat(self, name: str | None = None) -> "Chat":
+        """The language model of a name, or the default of ``chat``; opened once, shared.
+
+        Raises:
+            Refuse: as ``manifest``; or it names no server.
+        """
+        from streamapp.models.llm.declared import open_chat
+
+        manifest = self.manifest_of(ChatManifest, name)
+        with self._opening:
+            if manifest.full_name not in self._chats:
+                self._chats[manifest.full_name] = open_chat(manifest, self._secret)
+            return self._chats[manifest.full_name]
+
+    def router(self, name: str) -> "Router":
+        """The router of a route of routes.toml, or of a model, which is then a route alone.
+
+        Raises:
+            Refuse: neither, or it contradicts itself.
+        """
+        from streamapp.models.routing.registered import router_of
+
+        return router_of(self, name)
+
+    def ref(self, manifest: Manifest, receipt: Receipt) -> ModelRef:
+        """Who a model is: its main file's sha256, or that of the manifest where it has none."""
+        digest = receipt.files.get(manifest.model) or sha256_of_manifest(manifest)
+        return ModelRef(manifest.task, manifest.name, manifest.version, digest)
+
+    def ref_of(self, name: str) -> ModelRef:
+        """Who a pulled model is.
+
+        Raises:
+            Refuse: unknown, not pulled, or a file is not what was pulled.
+        """
+        manifest = self.manifest(name)
+        return self.ref(manifest, verify(manifest, self._folder_of(manifest)))
+
+    def forget(self, full_name: str) -> None:
+        """Let a model go: who still has it keeps it, who asks for it next opens it anew."""
+        with self._opening:
+            for opened in (self._open, self._sessions, self._classifiers, self._extractors):
+                opened.pop(full_name, None)
+
+    def close(self) -> None:
+        """Close every session."""
+        with self._opening:
+            for session in self._sessions.values():
+                session.close()
+            for chat in self._chats.values():
+                chat.close()
+            self._chats.clear()
+            self._sessions.clear()
+            self._classifiers.clear()
+            self._extractors.clear()
+
+    def _folder_of(self, manifest: Manifest) -> Path:
         return self._cache / "models" / manifest.task / manifest.name / str(manifest.version)
+
+    def _opened(self, manifest: Manifest) -> Session:
+        folder = self._folder_of(manifest)
+        ref = self.ref(manifest, verify(manifest, folder))
+        return open_session(manifest, folder, ref, Opening(self.threads, self._secret))
 
     def status(self, name: str | None = None) -> ModelStatus:
         """What is known of a model; does not hash its files."""
-        manifest, folder = self.manifest(name), self.folder(name)
-        receipt = read_receipt(folder)
-        current = receipt is not None and is_current(manifest, receipt)
-        files = [folder / file for file in receipt.files] if receipt else []
-        there = [file.stat().st_size for file in files if file.is_file()]
-        return ModelStatus(
-            name=manifest.full_name,
-            pulled=current and len(there) == len(files),
-            default=manifest is self.manifest() if "embed" in self._routes.defaults else False,
-            bytes=sum(there),
-            folder=folder,
-            cosine_min=receipt.cosine_min if receipt else None,
-        )
+        manifest = self.manifest(name)
+        return status_of(self.catalogue, manifest, self._folder_of(manifest))
 
     def pull(self, name: str | None = None, progress: Progress = quiet) -> ModelStatus:
         """Fetch, verify, build and test a model; does nothing when that was done before.
 
         Raises:
             Retry: no source answers.
-            Refuse: wrong sha256, or the model is not batch invariant though its manifest says so.
+            Refuse: wrong sha256, or the files do not do what the manifest says; nothing is left
+                under their names then.
         """
-        manifest, folder = self.manifest(name), self.folder(name)
-        receipt = pull_files(manifest, folder, progress)
-        if receipt.cosine_min is None:
-            cosine = _test(manifest, self._start(manifest, folder, receipt))
-            write_receipt(folder, msgspec.structs.replace(receipt, cosine_min=cosine))
-        return self.status(name)
+        manifest = self.manifest(name)
+        folder = self._folder_of(manifest)
+        how = Opening(self.threads, self._secret)
 
-    def embedder(self, name: str | None = None) -> "OnnxEmbedder":
+        def proven(files: Path, receipt: Receipt) -> Receipt:
+            return prove(manifest, files, self.ref(manifest, receipt), receipt, how)
+
+        pull_files(manifest, folder, progress, self._places, proven)
+        return self.status(manifest.full_name)
+
+    def embedder(
+        self, name: str | None = None
+    ) -> "OnnxEmbedder | HybridEmbedder | SessionEmbedder":
         """The embedder of a name, or the default one; verified, opened once, shared.
 
         Raises:
@@ -134,75 +324,31 @@ class Registry:
         """
         if name is None and self._own:
             return self._opened_own(*self._own)
-        manifest, folder = self.manifest(name), self.folder(name)
+        manifest = self.manifest_of(EmbedManifest, name)
         if manifest.full_name not in self._open:
-            receipt = verify(manifest, folder)
-            self._open[manifest.full_name] = self._start(manifest, folder, receipt)
+            self._open[manifest.full_name] = self._embedder_of(manifest)
         return self._open[manifest.full_name]
 
     def embedding_dim(self, name: str | None = None) -> int:
         """How many numbers a vector has; reads no weights but a user's own model's."""
         if name is None and self._own:
             return self._opened_own(*self._own).dim
-        return self.manifest(name).dim
+        return self.manifest_of(EmbedManifest, name).dim
 
-    def _start(self, manifest: Manifest, folder: Path, receipt: Receipt) -> "OnnxEmbedder":
-        from streamapp.models.embedder import Call, OnnxEmbedder
+    def _embedder_of(
+        self, manifest: EmbedManifest
+    ) -> "OnnxEmbedder | HybridEmbedder | SessionEmbedder":
+        if manifest.format not in OF_FILES:
+            from streamapp.models.session_embedder import SessionEmbedder
 
-        digest = receipt.files[manifest.model]
-        ref = ModelRef(manifest.task, manifest.name, manifest.version, digest)
-        call = Call(
-            pooling=manifest.pooling,
-            prefixes=manifest.prefixes,
-            tokens_max=manifest.tokens_max,
-            batch_texts=manifest.batch_texts if manifest.batch_invariant else 1,
-            batch_tokens_max=manifest.batch_tokens_max,
-        )
-        files = folder / manifest.model, folder / manifest.tokenizer
-        embedder = OnnxEmbedder(ref, *files, call, self._threads)
-        if embedder.dim != manifest.dim:
-            raise Refuse(
-                "models.dim",
-                f"{manifest.full_name} gives {embedder.dim} numbers, not {manifest.dim}",
-                "correct dim in the manifest",
-            )
-        return embedder
+            return SessionEmbedder(self.session(manifest.full_name), manifest)
+        folder = self._folder_of(manifest)
+        ref = self.ref(manifest, verify(manifest, folder))
+        return open_embedder(manifest, folder, ref, self.threads)
 
-    def _opened_own(self, model: Path, tokenizer: Path) -> "OnnxEmbedder":
-        """The user's own model; nobody vouches for its batch invariance, so it is tested here."""
-        from streamapp.models.embedder import Call, OnnxEmbedder
-
+    def _opened_own(
+        self, model: Path, tokenizer: Path
+    ) -> "OnnxEmbedder | HybridEmbedder | SessionEmbedder":
         if str(model) not in self._open:
-            ref = ModelRef("embed", model.stem, 0, sha256_of(model))
-            embedder = OnnxEmbedder(ref, model, tokenizer, Call(pooling="graph"), self._threads)
-            if embedder.measure_invariance(TEXTS) < COSINE_MIN:
-                embedder.embed_alone()
-            self._open[str(model)] = embedder
+            self._open[str(model)] = open_own(model, tokenizer, self.threads)
         return self._open[str(model)]
-
-
-def _test(manifest: Manifest, embedder: "OnnxEmbedder") -> float:
-    """The measured invariance; Refuse when less was measured than is promised."""
-    cosine = embedder.measure_invariance(TEXTS)
-    if manifest.batch_invariant and cosine < COSINE_MIN:
-        raise Refuse(
-            "models.batch_invariance",
-            f"{manifest.full_name}: a text's vector depends on its batch (cosine {cosine:.5f}, "
-            f"{COSINE_MIN} is needed)",
-            "set batch_invariant = false in the manifest; it then runs text by text",
-        )
-    return cosine
-
-
-def _own_files(model: Path | None, tokenizer: Path | None) -> tuple[Path, Path] | None:
-    if model is None:
-        if tokenizer is not None:
-            raise Refuse(
-                "models.own", "tokenizer_model is set without embedding_model", "give both"
-            )
-        return None
-    tokenizer = tokenizer or model.with_name("tokenizer.json")
-    for path, name in ((model, "embedding_model"), (tokenizer, "tokenizer_model")):
-        if not path.is_file():
-            raise Refuse("models.own", f"{name}: no file {path}", "check the path")
-    return model, tokenizer

@@ -13,9 +13,14 @@ _PADS = ("<pad>", "[PAD]")
 
 
 class Tokenizer(Protocol):
-    """``pad`` is the id that fills the rest of a row."""
+    """``pad`` is the id that fills the rest of a row; ``specials`` are ids that are no text."""
 
     pad: int
+    specials: frozenset[int]
+
+    def piece(self, token: int) -> str:
+        """What an id stands for, as the vocabulary writes it."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """Ids of each text, special ones included, and whether it was cut."""
@@ -31,6 +36,12 @@ class LibraryTokenizer:
         self._library.enable_truncation(tokens_max)
         pads = [self._library.token_to_id(name) for name in _PADS]
         self.pad: int = next((pad for pad in pads if pad is not None), 0)
+        added = self._library.get_added_tokens_decoder().items()
+        self.specials = frozenset(token for token, name in added if name.special)
+
+    def piece(self, token: int) -> str:
+        """As ``Tokenizer.piece``."""
+        return str(self._library.id_to_token(token))
 
     def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """As ``Tokenizer.encode``."""

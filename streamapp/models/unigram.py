@@ -51,6 +51,7 @@ class UnigramTokenizer:
         special = {token["content"]: token["id"] for token in rest["added_tokens"]}
         self._read(msgspec.json.decode(model, type=_Pieces).vocab, special)
         self.pad = special.get("<pad>", 0)
+        self.specials = frozenset({*special.values(), self._unknown})
         self._before, self._after = _template(rest["post_processor"])
         self._room = tokens_max - len(self._before) - len(self._after)
         # The library's own pipeline round a vocabulary of nothing.
@@ -65,6 +66,10 @@ class UnigramTokenizer:
         found = [self._encode_one(text) for text in texts]
         return [ids for ids, _ in found], [cut for _, cut in found]
 
+    def piece(self, token: int) -> str:
+        """What an id stands for."""
+        return self._pieces[token]
+
     def _encode_one(self, text: str) -> tuple[list[int], bool]:
         ids: list[int] = []
         for word, _ in self._split(self._normalise(text)):
@@ -75,7 +80,8 @@ class UnigramTokenizer:
 
     def _read(self, vocabulary: list[tuple[str, float]], special: dict[str, int]) -> None:
         self._scores = array("d", (score for _, score in vocabulary))
-        self._ids = {piece: place for place, (piece, _) in enumerate(vocabulary)}
+        self._pieces = [piece for piece, _ in vocabulary]
+        self._ids = {piece: place for place, piece in enumerate(self._pieces)}
         for piece in special:
             self._ids.pop(piece, None)
         self._longest = max(map(len, self._ids), default=0)

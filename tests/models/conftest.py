@@ -80,7 +80,7 @@ class Shelf:
             'upstream = "https://example.org"\nmodel = "model.onnx"\n'
             'tokenizer = "tokenizer.json"\npooling = "mean"\ntokens_max = 16\n'
             f"dim = {dim}\nbatch_invariant = {str(invariant).lower()}\n"
-            '[inputs]\ninput_ids = "int64[n,t]"\n[outputs]\nlast_hidden_state = "f32[n,t,8]"\n'
+            '[inputs]\ninput_ids = "int64[n,t]"\nattention_mask = "int64[n,t]"\n[outputs]\nlast_hidden_state = "f32[n,t,8]"\n'
             '[prefixes]\nquery = "q "\npassage = "p "\n' + files
         )
 

@@ -28,19 +28,9 @@ class Watched:
         self._session = session
         self.outputs = []
 
-    def io_binding(self):
-        binding = self._session.io_binding()
-        bind = binding.bind_output
-
-        def noted(name, *place):
-            self.outputs.append(place[3:])
-            bind(name, *place)
-
-        binding.bind_output = noted
-        return binding
-
-    def run_with_iobinding(self, binding):
-        self._session.run_with_iobinding(binding)
+    def run_into(self, feeds, output, out):
+        self.outputs.append((out.shape, out.ctypes.data))
+        self._session.run_into(feeds, output, out)
 
 
 def pooled_encoder(path, source):
@@ -84,7 +74,7 @@ def as_run(embedder, texts, kind="query"):
     tokens, _ = embedder._encode([texts[row] for row in rows], kind)
     for batch in embedder._batches(tokens) if rows else ():
         feed, mask = embedder._feed([tokens[one] for one in batch])
-        (out,) = embedder._session.run([embedder._output], feed)
+        [out] = embedder._session.run(feed, [embedder._output]).values()
         if out.ndim == 3:
             out = np.matmul(mask[:, None, :].astype(np.float32), out)[:, 0]
         lengths = np.linalg.norm(out, axis=1, keepdims=True)

@@ -1,5 +1,6 @@
 """Embedders: unit vectors that depend on their text alone."""
 
+import functools
 import string
 
 import numpy as np
@@ -47,6 +48,40 @@ def test_prefixes_make_kinds_differ(embedder):
 def test_what_does_not_fit_is_flagged(embedder, text, cut):
     # 16 tokens: <s>, the prefix, thirteen words, </s>
     assert embedder.embed([text])[1].tolist() == [cut]
+
+
+@one_registry
+@given(texts=st.lists(st.none() | st.text("abc ", max_size=40), max_size=50))
+def test_batches_that_run_at_once_give_the_same_vectors(stocked, embedder, texts):
+    several = several_callers(stocked)
+    vectors, truncated = several.embed(texts)
+    expected, cut = embedder.embed(texts)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)  # other batches
+    np.testing.assert_array_equal(truncated, cut)
+    assert several.call.callers == 3
+
+
+def test_an_error_of_one_batch_is_the_caller_s(stocked, embedder, monkeypatch):
+    several = several_callers(stocked)
+    calls = []
+
+    def fails(tokens, vectors, rows):
+        calls.append(rows)
+        if 0 in rows:
+            raise Refuse("x", "cannot", "")
+
+    monkeypatch.setattr(several, "_write", fails)
+    with pytest.raises(Refuse, match="cannot"):
+        several.embed(["a b c"] * 40)
+    assert len(calls) > 1
+
+
+@functools.cache
+def several_callers(shelf):
+    """The embedder of a registry that may use three threads."""
+    from streamapp.models import Registry
+
+    return Registry(shelf.models_dir, shelf.cache, threads=3).embedder()
 
 
 def test_no_texts_no_vectors(embedder):

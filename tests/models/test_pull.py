@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from streamapp.core.errors import Refuse, Retry
-from streamapp.models.pull import read_receipt, sha256_of
+from streamapp.models.receipt import read_receipt, sha256_of
 
 
 def test_pull_fetches_proves_and_records(stocked):
@@ -19,7 +19,7 @@ def test_pull_fetches_proves_and_records(stocked):
     assert all(done <= total for _, done, total in seen)
     receipt = read_receipt(stocked.folder)
     assert receipt.files["model.onnx"] == sha256_of(stocked.origin / "model.onnx")
-    assert not list(stocked.folder.glob(".pull-*"))
+    assert not (stocked.folder / ".pull").exists()
 
 
 def test_once_pulled_it_needs_no_source(stocked):
@@ -35,8 +35,9 @@ def test_a_pull_that_was_cut_off_resumes(stocked):
     (stocked.folder / "built.json").unlink()
     (stocked.folder / "tokenizer.json").unlink()
     (stocked.origin / "model.onnx").unlink()  # is there and proven: not asked for
-    leftover = stocked.folder / ".pull-dead"
+    leftover = stocked.folder / ".pull"
     leftover.mkdir()
+    (leftover / "tokenizer.json").write_text("the first half")
     assert stocked.registry().pull().pulled
     assert not leftover.exists()
 

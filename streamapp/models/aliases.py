@@ -1,0 +1,149 @@
+"""Aliases of a model's versions: ``models/<task>/<name>/aliases.json``.
+
+``task/name@champion`` is the version that the alias points to now.  Only ``promote`` and
+``rollback`` write the file, whole and at once, so that who reads it sees one state or the other;
+workers notice that it changed.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from streamapp.core.errors import Refuse
+
+FILE = "aliases.json"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+#: How many versions back ``rollback`` can go.
+BEFORE_MAX = 32
+_ALIAS = re.compile(r"^[a-z][a-z0-9_-]{0,31}$")
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``version`` now, and those ``before`` it, the last one last."""
+
+    version: int
+    before: list[int] = []
+
+    def promoted(self, version: int) -> "Alias":
+        """Pointing to another version."""
+        return Alias(version=version, before=[*self.before, self.version][-BEFORE_MAX:])
+
+
+Aliases = dict[str, Alias]
+
+
+def read_aliases(folder: Path) -> Aliases:
+    """Alias to version of the model whose versions are in ``folder``; none without a file.
+
+    Raises:
+        Refuse: the file is not what this wrote.
+    """
+    path = folder / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Aliases)
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError) as error:
+        raise Refuse(
+            "models.aliases",
+            f"{path}: {error}",
+            'write {"champion": {"version": 1}}, or delete it and promote again',
+        ) from None
+
+
+def promote(folder: Path, alias: str, version: int, start: Aliases | None = None) -> Alias:
+    """Point an alias to a version; the same one again changes nothing.
+
+    Args:
+        folder: of the model, where its versions are.
+        alias: new, or one that exists.
+        version: which must exist; the caller has seen it.
+        start: what holds where the folder has no file of its own.
+
+    Raises:
+        Refuse: the alias cannot be a name, or the folder cannot be written.
+    """
+    if not _ALIAS.match(alias):
+        raise Refuse(
+            "models.alias",
+            f"{alias!r} cannot be an alias",
+            "use lower-case letters, digits, - and _, a letter first",
+        )
+    with _changing(folder) as aliases:
+        known = aliases or dict(start or {})
+        aliases.update(known)
+        if (now := known.get(alias)) is None:
+            aliases[alias] = Alias(version=version)
+        elif now.version != version:
+            aliases[alias] = now.promoted(version)
+        return aliases[alias]
+
+
+def rollback(folder: Path, alias: str, start: Aliases | None = None) -> Alias:
+    """Point an alias to the version that it pointed to before.
+
+    Raises:
+        Refuse: there is no such alias, or it never pointed elsewhere.
+    """
+    with _changing(folder) as aliases:
+        aliases.update(aliases or dict(start or {}))
+        now = aliases.get(alias)
+        if now is None or not now.before:
+            why = "was never promoted" if now is None else f"never was another than @{now.version}"
+            raise Refuse(
+                "models.alias",
+                f"alias {alias!r} of {folder.parent.name}/{folder.name} {why}",
+                "see `streamapp models show`",
+            )
+        aliases[alias] = Alias(version=now.before[-1], before=now.before[:-1])
+        return aliases[alias]
+
+
+def forget(folder: Path, version: int) -> None:
+    """Take a version that is removed out of what rollback would go back to."""
+    if not (folder / FILE).exists():
+        return
+    with _changing(folder) as aliases:
+        for name, alias in list(aliases.items()):
+            if alias.version == version:
+                del aliases[name]
+            elif version in alias.before:
+                before = [other for other in alias.before if other != version]
+                aliases[name] = Alias(version=alias.version, before=before)
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[Aliases]:
+    """The aliases, to be changed by one process at a time and written at once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            aliases = read_aliases(folder)
+            yield aliases
+            _write(folder / FILE, aliases)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise Refuse(
+            "models.aliases",
+            f"cannot write {folder / FILE}: {error.strerror or error}",
+            "make the folder writable, or set models_dir to one that is",
+        ) from None
+
+
+def _write(path: Path, aliases: Aliases) -> None:
+    """Put the file in place, at once and durably."""
+    part = path.with_name(f".{path.name}")
+    with part.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(aliases, order="sorted")) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,262 @@
+"""Tensors in the Open Inference Protocol v2, as JSON and as binary data.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+and Triton's extension ``binary_tensor_data``: after the JSON come the tensors' bytes, little
+endian, in order; each text as its length in four bytes and then itself.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from streamapp.core.errors import Reject
+from streamapp.models.session import DTYPES, STRING, Array, Tensor, dtype_name
+
+#: The protocol's names of types, by ours.
+DATATYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    STRING: "BYTES",
+}
+OURS = {theirs: ours for ours, theirs in DATATYPES.items()}
+#: Header: how many bytes of the body are JSON.
+JSON_LENGTH = "Inference-Header-Content-Length"
+BINARY = "application/octet-stream"
+EXTENSION = "binary_tensor_data"
+SIZE = "binary_data_size"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One tensor of a request or an answer; ``data`` is flat or nested, absent where binary."""
+
+    name: str
+    datatype: str = ""
+    shape: list[int] = []
+    data: list[Any] | None = None
+    parameters: dict[str, Any] = {}
+
+
+class Described(msgspec.Struct, frozen=True):
+    """A tensor of a model's metadata."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+    def tensor(self) -> Tensor:
+        """As ours.
+
+        Raises:
+            Reject: a type that we do not have.
+        """
+        return Tensor(self.name, our_type(self.name, self.datatype), tuple(self.shape))
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """``GET /v2/models/NAME``."""
+
+    name: str
+    inputs: list[Described]
+    outputs: list[Described]
+    versions: list[str] = []
+    platform: str = ""
+
+
+def our_type(name: str, datatype: str) -> str:
+    """Our name of one of the protocol's types."""
+    if datatype not in OURS:
+        raise Reject(
+            "models.datatype",
+            f"tensor {name!r} is of type {datatype!r}",
+            f"use one of {', '.join(OURS)}",
+        )
+    return OURS[datatype]
+
+
+def encode(tensors: Mapping[str, Array], *, binary: bool) -> tuple[list[dict[str, Any]], bytes]:
+    """Tensors as the JSON's list of them, and the bytes that follow the JSON, none if not binary.
+
+    Half floats go as binary data in either case: the protocol has no JSON for them.
+    """
+    entries: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    for name, array in tensors.items():
+        kind = dtype_name(array)
+        entry: dict[str, Any] = {
+            "name": name,
+            "datatype": DATATYPES[kind],
+            "shape": list(array.shape),
+        }
+        if binary or kind == "float16":
+            blobs.append(_bytes_of(array, kind))
+            entry["parameters"] = {SIZE: len(blobs[-1])}
+        elif kind == STRING:
+            entry["data"] = [_text(one) for one in array.ravel().tolist()]
+        else:
+            entry["data"] = array.ravel().tolist()
+        entries.append(entry)
+    return entries, b"".join(blobs)
+
+
+def decode(entries: Iterable[Entry], blob: bytes | memoryview) -> dict[str, Array]:
+    """The tensors of a body, by name.
+
+    Args:
+        entries: of the JSON.
+        blob: what follows the JSON.
+
+    Raises:
+        Reject: a type, a shape or a size that cannot be; bytes that nobody claims.
+    """
+    found: dict[str, Array] = {}
+    rest = memoryview(blob)
+    for entry in entries:
+        size = entry.parameters.get(SIZE)
+        if size is None:
+            found[entry.name] = _from_json(entry)
+            continue
+        if not isinstance(size, int) or not 0 <= size <= len(rest):
+            raise _wrong(entry, f"says {SIZE} = {size}, {len(rest)} bytes are left")
+        found[entry.name] = _from_bytes(entry, rest[:size])
+        rest = rest[size:]
+    if len(rest):
+        why = f"{len(rest)} bytes follow the tensors"
+        raise Reject("models.tensor", why, f"say {SIZE} of each tensor")
+    return found
+
+
+def split(body: bytes, json_length: str | None) -> tuple[memoryview, memoryview]:
+    """A body's JSON and what follows it, by the header ``JSON_LENGTH``.
+
+    Raises:
+        Reject: the header is no number within the body.
+    """
+    view = memoryview(body)
+    if json_length is None:
+        return view, view[len(view) :]
+    if not json_length.isdigit() or int(json_length) > len(view):
+        raise Reject(
+            "models.tensor",
+            f"{JSON_LENGTH} is {json_length!r}, the body has {len(view)} bytes",
+            "send the length of the JSON",
+        )
+    return view[: int(json_length)], view[int(json_length) :]
+
+
+def _from_json(entry: Entry) -> Array:
+    kind = our_type(entry.name, entry.datatype)
+    if entry.data is None:
+        raise _wrong(entry, f"has neither data nor {SIZE}")
+    try:
+        flat = _flat(entry.data)
+        if kind == STRING:
+            array = np.empty(len(flat), object)
+            array[:] = [_checked_text(entry, one) for one in flat]
+        else:
+            array = _numbers(flat, kind)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _wrong(entry, str(error)) from None
+    return _shaped(entry, array)
+
+
+def _numbers(flat: list[Any], kind: str) -> Array:
+    """Numbers as an array; what the type cannot hold is an error, not another number."""
+    if kind == "bool":
+        if any(one not in (0, 1) for one in flat):
+            raise ValueError("has data that are not all true or false")
+        return np.asarray(flat, np.bool_)
+    if None in flat:  # NumPy would make it a NaN
+        raise ValueError("has a null among its data")
+    array = np.asarray(flat, DTYPES[kind])
+    if array.dtype.kind in "iu" and any(type(one) is not int for one in flat):
+        raise ValueError("has data that are not all integers")
+    if array.ndim != 1:
+        raise ValueError("has data that are not numbers")
+    return array
+
+
+def _from_bytes(entry: Entry, data: memoryview) -> Array:
+    kind = our_type(entry.name, entry.datatype)
+    if kind == STRING:
+        texts = _texts(entry, data)
+        array = np.empty(len(texts), object)
+        array[:] = texts
+        return _shaped(entry, array)
+    dtype = np.dtype(DTYPES[kind]).newbyteorder("<")
+    if len(data) % dtype.itemsize:
+        raise _wrong(entry, f"has {len(data)} bytes, each number takes {dtype.itemsize}")
+    native = np.frombuffer(data, dtype).astype(DTYPES[kind], copy=False)
+    return _shaped(entry, native)
+
+
+def _texts(entry: Entry, data: memoryview) -> list[str]:
+    texts, at = [], 0
+    while at < len(data):
+        if at + 4 > len(data):
+            raise _wrong(entry, "ends within a text's length")
+        (size,) = struct.unpack_from("<I", data, at)
+        at += 4
+        if at + size > len(data):
+            raise _wrong(entry, f"ends within a text of {size} bytes")
+        texts.append(_utf8(entry, bytes(data[at : at + size])))
+        at += size
+    return texts
+
+
+def _shaped(entry: Entry, array: Array) -> Array:
+    count = 1
+    for size in entry.shape:
+        count *= max(size, 0)
+    if count != array.size or any(size < 0 for size in entry.shape):
+        raise _wrong(entry, f"has shape {entry.shape} and {array.size} values")
+    return array.reshape(entry.shape)
+
+
+def _flat(data: Sequence[Any]) -> list[Any]:
+    """Nested lists as one."""
+    flat = list(data)
+    while flat and isinstance(flat[0], list):
+        flat = [one for part in flat for one in part]
+    return flat
+
+
+def _bytes_of(array: Array, kind: str) -> bytes:
+    if kind == STRING:
+        texts = [_text(one).encode() for one in array.ravel().tolist()]
+        return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    dtype = np.dtype(DTYPES[kind]).newbyteorder("<")
+    return np.ascontiguousarray(array, dtype).tobytes()
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _checked_text(entry: Entry, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(entry, "has data that are not all texts")
+    return value
+
+
+def _utf8(entry: Entry, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise _wrong(entry, "has a text that is not UTF-8") from None
+
+
+def _wrong(entry: Entry, why: str) -> Reject:
+    return Reject("models.tensor", f"tensor {entry.name!r} {why}", "send the tensor as it is said")

@@ -1,0 +1,1 @@
+"""Heads: small models that are trained here, on vectors, from labelled examples."""

@@ -1,0 +1,138 @@
+"""What changes a catalogue: models are added, promoted, rolled back and removed.
+
+Changes are made in one folder, ``own``: the project's ``models/``, or one under the home where
+models are used as installed.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamapp.core.errors import Refuse
+from streamapp.models import aliases
+from streamapp.models.aliases import Alias
+from streamapp.models.manifest import Manifest
+from streamapp.models.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """An alias as it is now; ``before`` is the version that it pointed to, None for a new one."""
+
+    manifest: Manifest
+    alias: str
+    before: int | None
+
+
+class Repository:
+    """The changes.
+
+    Args:
+        registry: what there is.
+        own: the folder that is written.
+    """
+
+    def __init__(self, registry: Registry, own: Path) -> None:
+        self._registry, self._own = registry, own
+
+    def promote(self, name: str, alias: str, *, unpulled: bool = False) -> Promoted:
+        """Point an alias of a model to one of its versions; workers that run change over.
+
+        Args:
+            name: ``task/name@version``.
+            alias: ``champion``, ``challenger`` or another word.
+            unpulled: also to a version whose files are not on this machine.
+
+        Raises:
+            Refuse: no such version, it was not pulled, or the folder cannot be written.
+        """
+        manifest = self._registry.manifest(name)
+        if not unpulled and not self._registry.status(manifest.full_name).pulled:
+            raise Refuse(
+                "models.not_pulled",
+                f"{manifest.full_name} is not here: who follows {alias!r} could not open it",
+                f"run `streamapp models pull {manifest.full_name}` first",
+            )
+        known = self._known(manifest)
+        before = known.get(alias)
+        aliases.promote(self._folder(manifest), alias, manifest.version, known)
+        return Promoted(manifest, alias, before.version if before else None)
+
+    def rollback(self, name: str, alias: str) -> Promoted:
+        """Point an alias to the version that it pointed to before.
+
+        Args:
+            name: ``task/name``, of any version.
+            alias: one that was promoted.
+
+        Raises:
+            Refuse: no such model or alias, or it never pointed elsewhere.
+        """
+        manifest = self._registry.manifest(name)
+        known = self._known(manifest)
+        before = known.get(alias)
+        now = aliases.rollback(self._folder(manifest), alias, known)
+        path = f"{manifest.task}/{manifest.name}@{now.version}"
+        return Promoted(self._registry.manifest(path), alias, before.version if before else None)
+
+    def remove(self, name: str, *, force: bool = False) -> list[Path]:
+        """Remove a version's files, and its manifest where it lies in ``own``; what was removed.
+
+        Args:
+            name: ``task/name@version``.
+            force: also when an alias, a route, a default or a short name leads to it.
+
+        Raises:
+            Refuse: no such version, or something leads to it; a folder cannot be removed.
+        """
+        catalogue = self._registry.catalogue
+        manifest = self._registry.manifest(name)
+        leads = [f"alias {alias}" for alias in catalogue.aliases_of(manifest)]
+        leads += catalogue.routed(manifest)
+        if leads and not force:
+            raise Refuse(
+                "models.routed",
+                f"{manifest.full_name} is in use: {', '.join(leads)}",
+                "lead them elsewhere first, or say --force",
+            )
+        place = catalogue.places[manifest.full_name].parent
+        folders = [self._registry.folder(manifest.full_name)]
+        if place.is_relative_to(self._own):
+            folders.append(place)
+            if catalogue.aliases_of(manifest) or self._was_before(manifest):
+                aliases.forget(self._folder(manifest), manifest.version)
+        return [folder for folder in folders if _removed(folder)]
+
+    def _folder(self, manifest: Manifest) -> Path:
+        return self._own / manifest.task / manifest.name
+
+    def _known(self, manifest: Manifest) -> dict[str, Alias]:
+        return self._registry.catalogue.aliases.get(f"{manifest.task}/{manifest.name}", {})
+
+    def _was_before(self, manifest: Manifest) -> bool:
+        return any(manifest.version in alias.before for alias in self._known(manifest).values())
+
+
+def _removed(folder: Path) -> bool:
+    """Take a folder out of sight at once and then away; False when there is none."""
+    gone = folder.with_name(f".gone-{folder.name}-{os.getpid()}")
+    try:
+        folder.rename(gone)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Refuse(
+            "models.remove", f"cannot remove {folder}: {error.strerror}", "check its mode"
+        ) from None
+    shutil.rmtree(gone, ignore_errors=True)
+    _prune(folder.parent)
+    return True
+
+
+def _prune(folder: Path) -> None:
+    """Remove the folder of a name without versions."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return

@@ -1,0 +1,189 @@
+"""One suite for every way to run a model: whatever it is made of, it keeps the Session contract."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from model_servers import ModelServer, vector_of
+from tiny_models import affine, affine_model
+
+from streamapp.core.errors import Halt, Reject
+from streamapp.core.model import ModelRef
+from streamapp.models.formats.function import FunctionSession
+from streamapp.models.formats.onnx import OnnxSession
+from streamapp.models.formats.remote import OpenaiSession, V2Session
+from streamapp.models.manifest import RemoteSpec
+from streamapp.models.session import Session, Tensor
+
+REF = ModelRef("tensor", "affine", 1, "0" * 64)
+AFFINE_IN = (Tensor("x", "float32", (-1, 3)),)
+AFFINE_OUT = (Tensor("y", "float32", (-1, 3)), Tensor("total", "float32", (-1,)))
+
+
+@dataclass
+class Case:
+    """A session and what it must give."""
+
+    session: Session
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    feeds: dict[str, np.ndarray]
+    found: dict[str, np.ndarray]
+    others: list[dict[str, np.ndarray]]
+
+    def expect(self, rows):
+        """Feeds and outputs of some rows."""
+        return (
+            {name: array[rows] for name, array in self.feeds.items()},
+            {name: array[rows] for name, array in self.found.items()},
+        )
+
+
+def _affine_case(session):
+    x = np.random.default_rng(3).standard_normal((7, 3)).astype(np.float32)
+    others = [
+        {},
+        {"x": x, "z": x},
+        {"x": x.astype(np.float64)},
+        {"x": x[:, :2]},
+        {"x": x[0]},
+    ]
+    return Case(session, AFFINE_IN, AFFINE_OUT, {"x": x}, affine(x), others)
+
+
+def _texts(*texts):
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array
+
+
+def _openai_case(session):
+    texts = _texts("one", "two", "three", "", "é", "five", "six")
+    found = {"embedding": np.stack([vector_of(text) for text in texts])}
+    others = [{}, {"text": texts, "z": texts}, {"text": np.zeros(7, np.float32)}]
+    inputs = (Tensor("text", "string", (-1,)),)
+    outputs = (Tensor("embedding", "float32", (-1, 4)),)
+    return Case(session, inputs, outputs, {"text": texts}, found, others)
+
+
+@pytest.fixture(params=["onnx", "openvino", "function", "v2 json", "v2 binary", "openai"])
+def case(request, tmp_path):
+    if request.param == "onnx":
+        made = _affine_case(OnnxSession(REF, affine_model(tmp_path / "m.onnx")))
+    elif request.param == "openvino":
+        pytest.importorskip("openvino", reason="not proven: the extra [openvino] is not installed")
+        from streamapp.models.formats.openvino import OpenvinoSession
+
+        made = _affine_case(OpenvinoSession(REF, affine_model(tmp_path / "m.onnx")))
+    elif request.param == "function":
+        function = lambda x: affine(x)  # noqa: E731, PLW0108
+        made = _affine_case(FunctionSession(REF, function, AFFINE_IN, AFFINE_OUT))
+    else:
+        server = ModelServer(binary="binary" in request.param)
+        request.getfixturevalue("closing").append(server)
+        server.__enter__()
+        if request.param == "openai":
+            made = _openai_case(OpenaiSession(REF, RemoteSpec(url=f"{server.url}/v1"), dim=4))
+        else:
+            made = _affine_case(V2Session(REF, RemoteSpec(url=server.url)))
+    yield made
+    made.session.close()
+
+
+@pytest.fixture
+def closing():
+    servers: list[Any] = []
+    yield servers
+    for server in servers:
+        server.__exit__()
+
+
+def _assert_same(got, expected):
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_allclose(got[name], array, rtol=1e-6, atol=1e-6)
+
+
+def test_it_says_who_it_is_and_what_it_takes(case):
+    assert case.session.ref == REF
+    assert case.session.inputs == case.inputs
+    assert case.session.outputs == case.outputs
+    assert case.session.memory_bytes >= 0
+
+
+def test_all_outputs_by_default(case):
+    _assert_same(case.session.run(case.feeds), case.found)
+
+
+def test_the_outputs_that_are_asked_for(case):
+    for name, array in case.found.items():
+        _assert_same(case.session.run(case.feeds, [name]), {name: array})
+
+
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(2, 5), slice(0, 0)])
+def test_any_number_of_rows(case, rows):
+    feeds, found = case.expect(rows)
+    _assert_same(case.session.run(feeds), found)
+
+
+def test_feeds_are_not_changed_and_outputs_are_the_callers(case):
+    before = {name: array.copy() for name, array in case.feeds.items()}
+    first = case.session.run(case.feeds)
+    kept = {name: array.copy() for name, array in first.items()}
+    case.session.run({name: array[:2] for name, array in case.feeds.items()})
+    for name, array in case.feeds.items():
+        assert (array == before[name]).all()
+    _assert_same(first, kept)
+
+
+def test_rows_that_lie_apart_in_memory(case):
+    feeds, found = case.expect(slice(None, None, 2))
+    _assert_same(case.session.run(feeds), found)
+
+
+def test_a_bad_feed_is_a_reject_that_names_it(case):
+    for feeds in case.others:
+        with pytest.raises(Reject) as caught:
+            case.session.run(feeds)
+        assert caught.value.fix
+        names = {*case.feeds, "z"}
+        assert any(f"'{name}'" in caught.value.message for name in names)
+
+
+def test_an_unknown_output_is_a_reject_that_names_it(case):
+    with pytest.raises(Reject, match="'nope'") as caught:
+        case.session.run(case.feeds, ["nope"])
+    assert case.outputs[0].name in caught.value.fix
+
+
+def test_it_goes_on_after_a_reject(case):
+    with pytest.raises(Reject):
+        case.session.run(case.others[0])
+    _assert_same(case.session.run(case.feeds), case.found)
+
+
+def test_calls_from_several_threads_at_once(case):
+    results: dict[int, Any] = {}
+
+    def call(place):
+        feeds, _ = case.expect(slice(place, None))
+        for _ in range(5):
+            results[place] = case.session.run(feeds)
+
+    threads = [threading.Thread(target=call, args=(place,)) for place in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for place in range(6):
+        _assert_same(results[place], case.expect(slice(place, None))[1])
+
+
+def test_a_closed_one_does_not_run(case):
+    case.session.close()
+    case.session.close()
+    with pytest.raises(Halt, match="closed"):
+        case.session.run(case.feeds)
