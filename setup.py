@@ -10,6 +10,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 RING, TOPICS, KAFKA = "streamapp/ring", "streamapp/topics", "streamapp/transport/kafka"
+PACKED = "streamapp/core/_packed.h"
 #: Data at the root, below `streamapp/_defaults/` in a wheel.
 DATA = ("topics/**/*", "models/**/*", "examples/messages.csv")
 
@@ -79,13 +80,23 @@ setup(
         ),
         extension(
             "streamapp.topics._scan",
-            [f"{TOPICS}/{name}.c" for name in ("_scan", "_arrow", "_events", "_json")],
-            ["streamapp/core/_packed.h", f"{TOPICS}/_events.h", f"{TOPICS}/_json.h"],
+            [f"{TOPICS}/{name}.c" for name in ("_scan", "_arrow", "_events", "_event", "_json")],
+            [PACKED, *(f"{TOPICS}/_{name}.h" for name in ("events", "event", "json"))],
+        ),
+        extension(
+            "streamapp.topics._stamp",
+            [f"{TOPICS}/{name}.c" for name in ("_stamp", "_records", "_event", "_json")],
+            [PACKED, *(f"{TOPICS}/_{name}.h" for name in ("records", "event", "json"))],
         ),
         extension(
             "streamapp.transport.kafka._arrived",
             [f"{KAFKA}/_arrived.c", f"{KAFKA}/_batches.c"],
-            ["streamapp/core/_packed.h", f"{KAFKA}/_batches.h"],
+            [PACKED, f"{KAFKA}/_batches.h"],
+        ),
+        extension(
+            "streamapp.transport.kafka._departing",
+            [f"{KAFKA}/{name}.c" for name in ("_departing", "_building", "_batches")],
+            [PACKED, f"{KAFKA}/_batches.h", f"{KAFKA}/_building.h"],
         ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.ipc
 
-from streamapp.gateway import GatewayConfig, arrow
+from streamapp.gateway import GatewayConfig, arrow, plain
 from streamapp.gateway.budget import Budget
 
 RECEIVED_US = 1_700_000_000_000_000
@@ -32,8 +32,10 @@ def table(rows, **types):
 def made(body, key="k"):
     """(row, outcome) of every row of a stream."""
     lease = Budget(events_max=1 << 40, bytes_max=1 << 40).lease()
-    making = arrow.Making("/v1/events", RECEIVED_US, 1 << 20, ())
-    return list(arrow.outcomes(body, lease, making, config=GatewayConfig(), id_prefix=key))
+    making = plain.Making("/v1/events", RECEIVED_US, 1 << 20, ())
+    return list(
+        plain.each(arrow.groups(body, lease, making, config=GatewayConfig(), id_prefix=key))
+    )
 
 
 def bomb():

@@ -22,10 +22,12 @@ class GatewayThread:
 
     Args:
         broker: of the log; empty: ``gateway.log``, in memory, without consumer groups.
+        models: makes the registry that ``/v2`` serves.
         config: keywords of GatewayConfig.
     """
 
-    def __init__(self, broker: str = "", **config: Any) -> None:
+    def __init__(self, broker: str = "", models: Any = None, **config: Any) -> None:
+        self._models = models
         self.log = MemoryLog()
         self.config = GatewayConfig(port=0, **config)
         self.app: Any = None
@@ -66,6 +68,7 @@ class GatewayThread:
             admin=admin,
             reader=reader,
             members=members,
+            models=self._models,
         )
         _, self.url = await self._stack.enter_async_context(listening(self.app, self.config))
 

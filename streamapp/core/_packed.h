@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* A size of -1: there is none.  Headers are as Kafka's records write them, behind their count. */
 struct packed_place {
@@ -35,6 +36,24 @@ static inline int packed_bytes(const uint8_t **at, const uint8_t *end, const uin
     *size = number < 0 ? -1 : (int32_t)number;
     *at += number < 0 ? 0 : number;
     return 0;
+}
+
+#define PACKED_VARINT_MAX 10
+
+/* Where it ends; there must be room for PACKED_VARINT_MAX bytes. */
+static inline uint8_t *packed_put_varint(uint8_t *to, int64_t number) {
+    uint64_t bits = (uint64_t)number << 1 ^ (uint64_t)(number >> 63);
+    for (; bits >= 0x80; bits >>= 7)
+        *to++ = (uint8_t)(bits | 0x80);
+    *to++ = (uint8_t)bits;
+    return to;
+}
+
+static inline uint8_t *packed_put_bytes(uint8_t *to, const void *bytes, size_t size) {
+    to = packed_put_varint(to, (int64_t)size);
+    if (size)
+        memcpy(to, bytes, size);
+    return to + size;
 }
 
 #endif

@@ -128,6 +128,25 @@ def _record(data: memoryview, place: tuple[int, ...]) -> PackedRecord:
     )
 
 
+def pack_headers(headers: Headers) -> bytes:
+    """Headers as they are behind their count in a record of Kafka's."""
+    packed = bytearray()
+    for name, value in headers:
+        for text in (name.encode(), value):
+            packed += _sized(len(text)) + text
+    return bytes(packed)
+
+
+def _sized(size: int) -> bytes:
+    """A size as a zigzag varint."""
+    bits, data = size << 1, bytearray()
+    while bits >= 0x80:
+        data.append(bits & 0x7F | 0x80)
+        bits >>= 7
+    data.append(bits)
+    return bytes(data)
+
+
 def _headers(data: bytes) -> Iterator[tuple[str, bytes]]:
     """A header without a value (Kafka has them) has an empty one here."""
     at = 0

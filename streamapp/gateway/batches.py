@@ -10,10 +10,11 @@ import pyarrow as pa
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse, Reject, Retry, StreamappError
 from streamapp.core.metrics import Metrics
-from streamapp.gateway import arrow
+from streamapp.gateway import arrow, plain
 from streamapp.gateway.budget import Budget
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.gateway import Gateway, Target, build
+from streamapp.gateway.plain import Outcome
 from streamapp.gateway.problem import ProblemError, problem_of
 from streamapp.gateway.schemas import Letter
 from streamapp.gateway.stamp import Stamped
@@ -23,8 +24,6 @@ from streamapp.transport.clients import Producer
 _SOURCE = "/flight"
 _ROWS_MAX = 4096
 _BUSY = 429
-
-Outcome = Stamped | Reject
 
 
 class Batches:
@@ -91,12 +90,12 @@ class Batches:
         config = self._gateway.config
         budget = Budget(events_max=_ROWS_MAX, bytes_max=config.inflight_bytes_max)
         with budget.lease() as lease:
-            making = arrow.Making(
+            making = plain.Making(
                 _SOURCE, self._gateway.clock.now_us(), target.event_bytes_max, trace=()
             )
-            made = arrow.outcomes(_stream(batch), lease, making, config=config, id_prefix=None)
+            made = arrow.groups(_stream(batch), lease, making, config=config, id_prefix=None)
             settle = self._gateway.settling(target)
-            for _, outcome in made:
+            for _, outcome in plain.each(made):
                 if settle is not None and isinstance(outcome, Stamped):
                     yield _settled(settle, outcome)
                 else:

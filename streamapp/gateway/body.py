@@ -33,9 +33,14 @@ async def read_body(
             415 unknown Content-Encoding, 417 unknown Expect, 408 too slow, 400 broken, 429, 503 the
             gateway stops.
     """
-    headers, content, life = request.headers, request.content, request.app[LIFE]
-    coding = _coding(headers.get("Content-Encoding", ""))
+    headers, content = request.headers, request.content
+    coded = headers.get("Content-Encoding", "")
     limit = min(config.body_bytes_max, bytes_max or config.body_bytes_max)
+    is_here = content.is_eof() and content.exception() is None  # small ones come with their headers
+    if is_here and not coded and content.total_bytes <= limit and "Expect" not in headers:
+        lease.take(nbytes=content.total_bytes)
+        return content.read_nowait()
+    life, coding = request.app[LIFE], _coding(coded)
     body = _Body(limit, lease, coding)
     declared = headers.get("Content-Length")  # digits: the parser has seen to that
     if declared is not None and int(declared) > limit:
@@ -43,12 +48,9 @@ async def read_body(
     if "Expect" in headers:
         await answer_expect(request)
     try:
-        if content.is_eof():  # small bodies came with their headers
-            body.feed(content.read_nowait())
-        else:
-            async with life.body(config.body_s_max):
-                while chunk := await content.readany():
-                    body.feed(chunk)
+        async with life.body(config.body_s_max):
+            while chunk := await content.readany():
+                body.feed(chunk)
     except TimeoutError:
         if life.draining:
             raise stopping() from None

@@ -28,6 +28,7 @@ from streamapp.gateway.stamp import Stamped, is_clean, too_large
 StampOne = Callable[..., Stamped]
 REQUIRED = ("specversion", "id", "source", "type")
 _PREFIX = "ce-"
+_HEADERS = tuple(_PREFIX + name for name in REQUIRED)
 RECORD_PREFIX = "ce_"
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _NAME = re.compile(r"[a-z0-9]{1,64}")
@@ -65,11 +66,18 @@ def mode_of(headers: CIMultiDictProxy[str], media: str) -> Mode | None:
                 f"send {kind}+json",
             )
         return Mode.BATCH if kind == _BATCH else Mode.STRUCTURED
-    if not any(_PREFIX + name in headers for name in REQUIRED):
+    if not _has_any(headers):
         return None
     if not _is_json(headers.get("Content-Type", "")):
         raise unknown_media(media, "application/json for the data of this topic's events")
     return Mode.BINARY
+
+
+def _has_any(headers: CIMultiDictProxy[str]) -> bool:
+    for name in _HEADERS:  # noqa: SIM110  # any() takes four times as long, for every event
+        if name in headers:
+            return True
+    return False
 
 
 def binary_attributes(headers: CIMultiDictProxy[str], *, whole: bool) -> dict[str, str] | None:
@@ -82,7 +90,7 @@ def binary_attributes(headers: CIMultiDictProxy[str], *, whole: bool) -> dict[st
     Raises:
         Reject: ``event.specversion``, ``event.header``, ``event.attribute``.
     """
-    if not whole and not any(_PREFIX + name in headers for name in REQUIRED):
+    if not whole and not _has_any(headers):
         return None
     attributes: dict[str, str] = {}
     for header, value in headers.items():

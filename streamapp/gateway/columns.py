@@ -1,4 +1,4 @@
-"""A column of events: checked as a whole, and what its cells are in JSON and in headers."""
+"""A column of events: checked as a whole, and what its cells are in JSON."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,6 @@ from streamapp.core.event import KEY_CHARS_MAX, parse_time, roles
 from streamapp.gateway.footprint import is_text, unfit
 from streamapp.gateway.ipc import BROKEN
 from streamapp.gateway.problem import ProblemError
-from streamapp.gateway.stamp import rfc3339
 
 _KEYS = frozenset({"id", "type", "source", "conversation", "actor"})
 #: Of strings, these two hold JSON text.
@@ -30,14 +29,13 @@ _json = msgspec.json.Decoder(msgspec.Raw)
 class Column:
     """One column of a few rows.
 
-    ``cells`` are what JSON has, None where the key is not there; ``texts`` what the event's header
-    has, for a role that has one; ``refused`` the rows that are bad, and why.
+    ``cells`` are what JSON has, None where the key is not there; ``refused`` the rows that are bad,
+    and why.
     """
 
     name: str
     role: str | None
     cells: list[Any]
-    texts: list[str | None] = field(default_factory=list)
     refused: dict[int, Reject] = field(default_factory=dict)
     is_json: bool = False
 
@@ -113,7 +111,7 @@ def _kind(name: str, role: str | None) -> str:
 
 def _read_key(name: str, role: str | None, array: pa.Array) -> Column:
     strings = _strings(name, array)
-    column = Column(name, role, _cells(array), _objects(strings))
+    column = Column(name, role, _cells(array))
     lengths = pc.utf8_length(strings)
     for row in pc.indices_nonzero(pc.greater(lengths, KEY_CHARS_MAX)).to_pylist():
         column.refused[row] = Reject(
@@ -140,11 +138,9 @@ def _read_time(name: str, role: str | None, array: pa.Array) -> Column:
         column = Column(name, role, _objects(array))
         for row, text in enumerate(column.cells):
             try:
-                time_us = parse_time(text)
+                parse_time(text)
             except Reject as error:
                 column.refused[row] = error
-                time_us = None
-            column.texts.append(None if time_us is None else rfc3339(time_us))
         return column
     if pa.types.is_integer(array.type):
         return _in_years(name, role, array, "ms", keep=True)
@@ -163,8 +159,7 @@ def _in_years(name: str, role: str | None, array: pa.Array, unit: str, *, keep: 
     moments = pc.if_else(known, array, None).cast(pa.int64()).cast(pa.timestamp(unit))
     plain = moments.cast(pa.timestamp("us"), safe=False).cast(pa.string())  # with a space for the T
     shown = pc.binary_join_element_wise(pc.binary_replace_slice(plain, 10, 11, "T"), "Z", "")
-    texts = _objects(shown)
-    column = Column(name, role, _cells(array) if keep else texts, texts)
+    column = Column(name, role, _cells(array) if keep else _objects(shown))
     for row in pc.indices_nonzero(pc.invert(known)).to_pylist():
         column.refused[row] = Reject(
             "event.time",

@@ -7,6 +7,7 @@ from streamapp.core.config import Settings
 from streamapp.core.exports import Export
 from streamapp.gateway.cors import origins_of
 from streamapp.gateway.sources import Source
+from streamapp.models.llm.endpoint import Endpoint
 
 Learning = Literal["off", "shapes", "samples"]
 
@@ -65,7 +66,13 @@ class GatewayConfig:
     export: Export | None = None
     #: Where attachments are kept, a path or a URL; empty: nowhere.  All of them together; 0: any.
     attachments_url: str = ""
+    #: Memory of the models that ``/v2`` serves; 0: no limit.
+    models_bytes_max: int = 0
     attachments_bytes_max: int = 0
+    #: The language model of ``/api/chat``; None: there is none.  Where its answers are kept.
+    llm: Endpoint | None = None
+    llm_answers_file: Path | None = None
+    llm_answers_max: int = 0
     #: Who may deliver webhooks, by name.
     webhooks: Mapping[str, Source] = field(default_factory=dict)
 
@@ -117,4 +124,8 @@ class GatewayConfig:
             export=export,
             attachments_url=settings.attachments_place,
             attachments_bytes_max=settings.attachments_bytes_max,
+            models_bytes_max=settings.models_bytes_max,
+            llm=Endpoint.of(settings),
+            llm_answers_file=settings.llm_answers_file,
+            llm_answers_max=settings.llm_answers_max,
         )

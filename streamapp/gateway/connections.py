@@ -142,10 +142,9 @@ def may_stall(connection: web.RequestHandler | None, response: web.StreamRespons
     """
     if connection is None or (transport := connection.transport) is None:
         return False
-    if type(response) is web.Response:
-        body = response.body
-        if type(body) is bytes and len(body) <= _SMALL_BYTES:
-            return transport.get_write_buffer_size() > 0
+    body = getattr(response, "body", None)  # a stream has none
+    if type(body) is bytes and len(body) <= _SMALL_BYTES:
+        return transport.get_write_buffer_size() > 0
     return not response.prepared
 
 

@@ -56,7 +56,9 @@ class Delivery:
             Retry: the log does not answer; some may have been appended.
             Refuse: the log has no such topic.
         """
-        letters = [record for record in records if isinstance(record, Letter)]
+        letters = []
+        if isinstance(records, list):  # no other sequence has any
+            letters = [record for record in records if isinstance(record, Letter)]
         if not letters:
             return await self._append(topic, records)
         good = [record for record in records if not isinstance(record, Letter)]

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from streamapp.core.clock import SYSTEM, Clock
@@ -21,6 +21,9 @@ from streamapp.gateway.schemas.watch import Watch
 from streamapp.gateway.stamp import Stamped
 from streamapp.topics.catalogue import Catalogue
 from streamapp.transport.clients import Admin, Members, Producer, Reader
+
+if TYPE_CHECKING:  # a gateway that nobody asks for a model loads none of that
+    from streamapp.models import Registry
 
 #: Topics whose values are events name a schema of this family; on the others (batches, dead
 #: letters) a client's JSON would be poison.
@@ -53,6 +56,8 @@ class Gateway:
     reader: Reader | None = None
     members: Members | None = None
     attachments: Attachments | None = None
+    #: Makes the registry of models that ``/v2`` serves; None: it serves none.
+    models: "Callable[[], Registry] | None" = None
     #: Awaited, in this order, before the gateway takes its first request.
     opening: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     #: Awaited, in this order, when the gateway has answered its last request.
@@ -106,6 +111,7 @@ def build(
     members: Members | None = None,
     clock: Clock = SYSTEM,
     is_watched: bool = True,
+    models: "Callable[[], Registry] | None" = None,
 ) -> Gateway:
     """Put the parts together; nothing is started.
 
@@ -140,6 +146,7 @@ def build(
         watch=watch,
         reader=reader,
         members=members,
+        models=models,
         attachments=attachments_of(
             config.attachments_url,
             config.attachments_bytes_max,

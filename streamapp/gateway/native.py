@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from aiohttp import web
 from msgspec import UNSET
@@ -28,6 +28,7 @@ from streamapp.gateway.cloudevents import (
 from streamapp.gateway.forms import FORM
 from streamapp.gateway.gateway import Gateway, Target
 from streamapp.gateway.idempotency import Bodies, idempotency_key
+from streamapp.gateway.plain import Events, Group, Outcome
 from streamapp.gateway.problem import ProblemError, json_response
 from streamapp.gateway.reply import received
 from streamapp.gateway.schemas import DeadLettered, Letter
@@ -37,16 +38,14 @@ from streamapp.gateway.trace import trace_headers
 from streamapp.gateway.uploads import event_bytes, lighter_body
 from streamapp.gateway.wire import Line, Lines
 from streamapp.topics.catalogue import RAW
-from streamapp.transport.clients import Address
+from streamapp.transport.clients import Address, Outgoing
 
 #: Events validated between two looks at other requests.
 _EVENTS_PER_TURN = 128
 
 _SOURCE_ONE, _SOURCE_MANY = "/ingest", "/v1/events"
+Given = TypeVar("Given")
 _MANY = ("/events", "/v1/events", "/v1/events/{topic}")
-
-#: (line, its record or why it has none) of every event of a body.
-Outcomes = Iterable[tuple[int, Stamped | Reject]]
 
 
 def routes(gateway: Gateway) -> list[web.RouteDef]:
@@ -66,7 +65,7 @@ class Native:
         self._gateway = gateway
         self._bodies = Bodies()
 
-    async def ingest(self, request: web.Request) -> web.Response:
+    async def ingest(self, request: web.Request) -> web.StreamResponse:
         """One JSON object; answered when the log has it."""
         gateway = self._gateway
         headers = request.headers
@@ -110,18 +109,18 @@ class Native:
             key = idempotency_key(request.headers)
             claim = self._bodies.check(_SOURCE_MANY, key, lighter, request.headers) if key else None
             outcomes = self._outcomes(request, lighter, target, lease, key)
-            reports, good = await self._reported(target, outcomes)
-            if claim and good:
+            reports = await self._reported(target, outcomes)
+            if claim and reports.good:
                 claim.keep()  # nothing is awaited from here until they are sent
             if waits:
-                await self._send(target, good)
+                await self._send(target, reports)
             else:
-                self._accept(target, good, lease)
-        return _answer(reports, 200 if waits else 202)
+                self._accept(target, reports, lease)
+        return _answer(reports.lines, 200 if waits else 202)
 
     def _outcomes(
         self, request: web.Request, body: bytes, target: Target, lease: Lease, key: str | None
-    ) -> Outcomes:
+    ) -> Iterable[Group]:
         """Every event of a body, made when it is asked for; how depends on what the body is.
 
         Raises:
@@ -131,9 +130,9 @@ class Native:
         media = media_type(headers.get("Content-Type", ""))
         received_us, bytes_max = self._gateway.clock.now_us(), target.event_bytes_max
         trace = trace_headers(headers)
-        making = arrow.Making(_SOURCE_MANY, received_us, bytes_max, trace)
+        making = plain.Making(_SOURCE_MANY, received_us, bytes_max, trace)
         if media == arrow.MEDIA:
-            return arrow.outcomes(body, lease, making, config=config, id_prefix=key)
+            return arrow.groups(body, lease, making, config=config, id_prefix=key)
         mode = mode_of(headers, media)
         if mode is Mode.BATCH:
             pieces = split_batch(body, events_max=config.request_events_max)
@@ -144,68 +143,106 @@ class Native:
             pieces = split(body, media, events_max=config.request_events_max)
         lease.take(events=len(pieces))
         if mode is None:
-            return plain.outcomes(pieces, making, id_prefix=key)
+            return plain.groups(pieces, making, id_prefix=key)
         one = partial(stamp, **making._asdict())
         if mode is Mode.BINARY:
             return _each(pieces, lambda value: stamp_binary(one, value, headers))
         return _each(pieces, lambda value: stamp_envelope(one, value, bytes_max))
 
-    async def _reported(
-        self, target: Target, outcomes: Outcomes
-    ) -> tuple[list[Line], list[tuple[Line, Stamped]]]:
-        """A report for every event, and those of the good ones with their records."""
-        reports: list[Line] = []
-        good: list[tuple[Line, Stamped]] = []
+    async def _reported(self, target: Target, groups: Iterable[Group]) -> "Reports":
+        """A report for every event, and the records of the good ones."""
+        reports = Reports()
         settle = self._gateway.settling(target)
-        for count, (line, outcome) in enumerate(_settled(outcomes, settle), 1):
-            report = Line(line, "accepted")
-            reports.append(report)
-            if isinstance(outcome, Reject):
-                _refuse(report, outcome)
-            else:
-                report.id = outcome.id
-                if outcome.violation is not None:
-                    report.violation = outcome.violation
-                if isinstance(outcome.record, Letter):
-                    _refuse(report, outcome.record.why, "dead-lettered")
-                good.append((report, outcome))
-            if count % _EVENTS_PER_TURN == 0:
+        for group in groups:
+            if isinstance(group, Events) and (settle is None or self._is_settled(target, group)):
+                reports.take(group)
                 await asyncio.sleep(0)
-        self._gateway.delivery.rejected(len(reports) - len(good))
-        return reports, good
+                continue
+            for count, (line, outcome) in enumerate(_settled(plain.each([group]), settle), 1):
+                reports.add(line, outcome)
+                if count % _EVENTS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        self._gateway.delivery.rejected(len(reports.lines) - len(reports.good))
+        return reports
 
-    async def _send(self, target: Target, good: Sequence[tuple[Line, Stamped]]) -> None:
-        if not good:
+    def _is_settled(self, target: Target, events: Events) -> bool:
+        return target.rules is None and None not in events.types
+
+    async def _send(self, target: Target, reports: "Reports") -> None:
+        if not reports.good:
             return
-        records = [stamped.record for _, stamped in good]
-        outcomes = await self._gateway.delivery.send(target.name, records)
-        for (report, _), outcome in zip(good, outcomes, strict=True):
+        outcomes = await self._gateway.delivery.send(target.name, reports.records)
+        for report, outcome in zip(reports.good, outcomes, strict=True):
             if isinstance(outcome, Address):
                 report.status = "received"
-                report.partition, report.offset = outcome.partition, outcome.offset
+                _, report.partition, report.offset = outcome
             elif isinstance(outcome, DeadLettered):
                 _refuse(report, outcome, "dead-lettered")
                 report.topic, report.partition, report.offset = outcome.address
             else:
                 _refuse(report, outcome)
 
-    def _accept(self, target: Target, good: Sequence[tuple[Line, Stamped]], lease: Lease) -> None:
-        if good:
-            records = [stamped.record for _, stamped in good]
-            self._gateway.delivery.accept(target.name, records, lease.hand_over())
+    def _accept(self, target: Target, reports: "Reports", lease: Lease) -> None:
+        if reports.good:
+            self._gateway.delivery.accept(target.name, reports.records, lease.hand_over())
+
+
+class Reports:
+    """What is said of every event of a body, and of the good ones their records."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.good: list[Line] = []
+        self._records: list[Events | Outgoing] = []
+
+    def take(self, events: Events) -> None:
+        """Events that are all good."""
+        lines = [
+            Line(line, "accepted", identity)
+            for line, identity in zip(events.lines, events.ids, strict=True)
+        ]
+        self.lines += lines
+        self.good += lines
+        self._records.append(events)
+
+    def add(self, line: int, outcome: Outcome) -> None:
+        """One event."""
+        report = Line(line, "accepted")
+        self.lines.append(report)
+        if isinstance(outcome, Reject):
+            _refuse(report, outcome)
+            return
+        report.id = outcome.id
+        if outcome.violation is not None:
+            report.violation = outcome.violation
+        if isinstance(outcome.record, Letter):
+            _refuse(report, outcome.record.why, "dead-lettered")
+        self.good.append(report)
+        self._records.append(outcome.record)
+
+    @property
+    def records(self) -> Sequence[Outgoing]:
+        """Those of ``good``: packed, when all are."""
+        bundles = [one for one in self._records if isinstance(one, Events)]
+        if len(bundles) == len(self._records):
+            return Events.together(bundles)
+        return [
+            record
+            for one in self._records
+            for record in (one if isinstance(one, Events) else (one,))
+        ]
 
 
 def _each(
     pieces: Sequence[tuple[int, bytes]], stamp_one: Callable[[bytes], Stamped]
-) -> Iterator[tuple[int, Stamped | Reject]]:
+) -> Iterator[Group]:
     for line, value in pieces:
-        try:
-            yield line, stamp_one(value)
-        except Reject as error:
-            yield line, error
+        yield [(line, _tried(stamp_one, value))]
 
 
-def _settled(outcomes: Outcomes, settle: Callable[[Stamped], Stamped] | None) -> Outcomes:
+def _settled(
+    outcomes: Iterable[tuple[int, Outcome]], settle: Callable[[Stamped], Stamped] | None
+) -> Iterable[tuple[int, Outcome]]:
     if settle is None:
         return outcomes
     return (
@@ -214,9 +251,9 @@ def _settled(outcomes: Outcomes, settle: Callable[[Stamped], Stamped] | None) ->
     )
 
 
-def _tried(settle: Callable[[Stamped], Stamped], stamped: Stamped) -> Stamped | Reject:
+def _tried(make: Callable[[Given], Stamped], given: Given) -> Outcome:
     try:
-        return settle(stamped)
+        return make(given)
     except Reject as error:
         return error
 

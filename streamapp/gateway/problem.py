@@ -12,7 +12,8 @@ from streamapp.core.errors import Halt, Reject, Retry, StreamappError
 #: Sent with every answer, in place of aiohttp's own, which names versions.
 SERVER = {"Server": "streamapp"}
 RETRY_AFTER = {"Retry-After": "1"}
-_JSON = {**SERVER, "Content-Type": "application/json"}
+#: Headers of an answer in JSON.
+JSON = {**SERVER, "Content-Type": "application/json"}
 _PROBLEM = {**SERVER, "Content-Type": "application/problem+json"}
 _encode = msgspec.json.Encoder().encode
 
@@ -60,7 +61,7 @@ def stopping() -> ProblemError:
 
 def json_response(body: Any, status: int = 200) -> web.Response:
     """A JSON answer."""
-    return web.Response(status=status, body=_encode(body), headers=_JSON)
+    return web.Response(status=status, body=_encode(body), headers=JSON)
 
 
 def problem_of(error: StreamappError) -> ProblemError:

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from streamapp.core.config import Settings
 from streamapp.core.errors import Retry
@@ -19,6 +20,9 @@ from streamapp.gateway.listen import listening
 from streamapp.gateway.sources import Source
 from streamapp.topics.catalogue import Catalogue
 from streamapp.transport.clients import Admin, Members, Producer, Reader
+
+if TYPE_CHECKING:
+    from streamapp.models import Registry
 
 #: Share of the drain's time for requests and accepted events; the rest is for closing.
 _WORK_SHARE = 0.75
@@ -39,6 +43,7 @@ async def serve(
     webhooks: Mapping[str, Source] | None = None,
     export: Export | None = None,
     on_ready: Callable[[str], None] | None = None,
+    models: "Callable[[], Registry] | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
@@ -55,6 +60,7 @@ async def serve(
         webhooks: see ``sources.declared_sources``.
         export: whose values clients may change.
         on_ready: called with the gateway's URL when it listens.
+        models: see ``create_app``.
 
     Raises:
         Refuse: ``gateway.bind`` the address cannot be bound, or the certificate or the file of
@@ -65,7 +71,14 @@ async def serve(
     """
     config = GatewayConfig.of(settings, webhooks, export)
     app = create_app(
-        config, producer, catalogue, metrics, admin=admin, reader=reader, members=members
+        config,
+        producer,
+        catalogue,
+        metrics,
+        admin=admin,
+        reader=reader,
+        members=members,
+        models=models,
     )
     gateway = app[GATEWAY]
     drain = _Drain(gateway)

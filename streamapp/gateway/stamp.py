@@ -16,6 +16,7 @@ import msgspec
 from streamapp.core.errors import Reject
 from streamapp.core.event import checked_key, merge_attributes, parse_head
 from streamapp.core.slice import Headers
+from streamapp.topics.records import make_record
 from streamapp.transport.clients import Outgoing
 
 TYPE_DEFAULT = "event"
@@ -77,6 +78,13 @@ def stamp(
     """
     if len(value) > bytes_max:
         raise too_large(value, bytes_max)
+    if not attributes and not content_type:
+        made = make_record(value, source, id_if_none or new_id(), received_us)
+        if made is not None:
+            identity, said, record_key, headers = made
+            headers += trace
+            record = Outgoing(value, record_key, headers)
+            return Stamped(identity, said or TYPE_DEFAULT, record, said is not None)
     event = parse_head(value)
     if attributes:
         event = merge_attributes(event, attributes)

@@ -63,7 +63,7 @@ class Webhooks:
             events_max=0, bytes_max=int(gateway.config.inflight_bytes_max * _UNPROVEN_SHARE)
         )
 
-    async def receive(self, request: web.Request) -> web.Response:
+    async def receive(self, request: web.Request) -> web.StreamResponse:
         """One delivery; 404 for a source that is not declared, before anything is read."""
         gateway = self._gateway
         source = gateway.config.webhooks.get(request.match_info["source"])

@@ -62,36 +62,3 @@ def decode_plain(
             event_bytes_max,
         )
     return pa.record_batch(_Scanned(array)), [records[place] for place in left]
-
-
-def decode_values(
-    values: Sequence[bytes],
-    numbers: Sequence[int],
-    *,
-    source: str,
-    id_prefix: str,
-    received_ms: int,
-    event_bytes_max: int,
-) -> tuple[pa.RecordBatch, list[int]]:
-    """Rows of values in plain form that are in no topic yet, and the places of those left.
-
-    Args:
-        values: of events, without key and headers.
-        numbers: of each; behind ``id_prefix`` the id of an event without one.
-        source: of events that name none.
-        id_prefix: see ``numbers``.
-        received_ms: the time of events that name none, Unix milliseconds.
-        event_bytes_max: a larger value is left.
-    """
-    count = len(values)
-    array, left = scan(
-        tuple(values),
-        (None,) * count,
-        ((),) * count,
-        tuple(numbers),
-        (received_ms,) * count,
-        source.encode(),
-        id_prefix.encode(),
-        event_bytes_max,
-    )
-    return pa.record_batch(_Scanned(array)), left

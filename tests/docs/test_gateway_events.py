@@ -11,7 +11,7 @@ from pathlib import Path
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from streamapp.core.config import describe
-from streamapp.gateway import arrow
+from streamapp.gateway import arrow, plain
 from streamapp.gateway.budget import Budget
 from streamapp.gateway.cloudevents import binary_attributes
 from streamapp.gateway.config import GatewayConfig
@@ -72,10 +72,10 @@ def test_the_arrow_client_sends_events(monkeypatch, capsys):
     [(headers, body)] = got
     assert headers["Content-Type"] == arrow.MEDIA
     lease = Budget(events_max=99, bytes_max=1 << 30).lease()
-    making = arrow.Making("/v1/events", 0, 1 << 20, ())
-    made = arrow.outcomes(
+    making = plain.Making("/v1/events", 0, 1 << 20, ())
+    made = arrow.groups(
         body, lease, making, config=GatewayConfig(), id_prefix=headers["Idempotency-Key"]
     )
-    events = [(one.id, json.loads(one.record.value)) for _, one in made]
+    events = [(one.id, json.loads(one.record.value)) for _, one in plain.each(made)]
     assert [id_ for id_, _ in events] == ["upload-1-1", "upload-1-2"]
     assert events[1][1] == {"message": "world", "plan": "free"}

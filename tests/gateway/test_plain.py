@@ -1,6 +1,7 @@
 """Many events at once have the records that each would have alone."""
 
 import json
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -8,9 +9,11 @@ from hypothesis import strategies as st
 
 from streamapp.core.errors import Reject
 from streamapp.gateway import plain
-from streamapp.gateway.arrow import Making
+from streamapp.gateway.plain import Making
 from streamapp.gateway.stamp import stamp
-from streamapp.topics._scan import scan
+from streamapp.topics._stamp import stamp as stamp_all
+from streamapp.topics._stamp import stamp_one
+from streamapp.transport.bundle import Bundle
 
 MAKING = Making("/v1/events", 1_700_000_000_123_000, 400, [("traceparent", b"00-1")])
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -24,6 +27,12 @@ EVENTS = [
     b'{"duration_ms":-1}', b'{"id":"a\\u0000b"}', b'{"source":"a\\nb"}', '{"type":"é\u2028"}'.encode(), b'{"id":"\\ufffe"}',
     b'{"x":"\\ud800"}', b'{"attachments":[1]}',
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def only_python(monkeypatch):
+    """What is alone is made by the rules themselves."""
+    monkeypatch.setattr("streamapp.gateway.stamp.make_record", lambda *_: None)
 
 
 def alone(line, value, prefix):
@@ -41,24 +50,49 @@ def alone(line, value, prefix):
         return error.code, error.message
 
 
+def made(pieces, making=MAKING, id_prefix="k"):
+    return list(plain.each(plain.groups(pieces, making, id_prefix=id_prefix)))
+
+
 def assert_same(values):
     pieces = list(enumerate(values, 1))
     got = [
         (line, (found.code, found.message) if isinstance(found, Reject) else found)
-        for line, found in plain.outcomes(pieces, MAKING, id_prefix="k")
+        for line, found in made(pieces)
     ]
     assert got == [(line, alone(line, value, "k")) for line, value in pieces]
 
 
 @pytest.mark.parametrize("value", EVENTS)
 def test_an_event_among_others_has_the_record_that_it_has_alone(value):
-    others = [b'{"message":"other","id":"o"}'] * plain.EVENTS_MIN
+    others = [b'{"message":"other","id":"o"}'] * 8
     assert_same([*others, value, *others])
 
 
 def test_all_of_them_together():
     assert_same(EVENTS * 3)
     assert_same([value for value in EVENTS if b"\\u0000" not in value and b"\\n" not in value] * 50)
+
+
+@pytest.mark.parametrize("value", EVENTS)
+@pytest.mark.parametrize("id_if_none", ["k", "é"])
+def test_one_event_has_the_record_that_the_rules_make(value, id_if_none, monkeypatch):
+    def made():
+        try:
+            return stamp(
+                value,
+                source="/ingest",
+                received_us=1_795_336_200_123_456,
+                bytes_max=400,
+                id_if_none=id_if_none,
+                trace=[("traceparent", b"00-1")],
+            )
+        except Reject as error:
+            return error.code, error.message
+
+    expected = made()
+    monkeypatch.undo()
+    assert made() == expected
 
 
 FIELDS = ["id", "type", "source", "conversation", "conversation_id", "message", "time", "x"]
@@ -75,7 +109,7 @@ FIELDS = ["id", "type", "source", "conversation", "conversation_id", "message", 
             st.sampled_from(EVENTS),
             st.binary(max_size=12),
         ),
-        min_size=plain.EVENTS_MIN,
+        min_size=8,
         max_size=30,
     )
 )
@@ -92,7 +126,7 @@ def test_events_in_plain_form_are_not_parsed_one_by_one(monkeypatch):
     values = [
         b'{"type":"T","message":"%d","time":"2024-01-01T00:00:00Z"}' % n for n in range(2_000)
     ]
-    assert len(list(plain.outcomes(list(enumerate(values)), MAKING, id_prefix=None))) == 2_000
+    assert len(made(list(enumerate(values)))) == 2_000
 
 
 def test_a_turn_has_an_end_in_events_and_in_bytes(monkeypatch):
@@ -100,13 +134,13 @@ def test_a_turn_has_an_end_in_events_and_in_bytes(monkeypatch):
 
     def counted(values, *rest):
         turns.append((len(values), sum(map(len, values))))
-        return scan(values, *rest)
+        return stamp_all(values, *rest)
 
-    monkeypatch.setattr("streamapp.topics.columns.scan", counted)
+    monkeypatch.setattr("streamapp.topics.records.stamp", counted)
     small, large = b'{"id":"x"}', b'{"message":"' + b"x" * 300_000 + b'"}'
     making = MAKING._replace(bytes_max=1 << 20)
     values = [small] * 1_500 + [large] * 40
-    assert len(list(plain.outcomes(list(enumerate(values)), making, id_prefix=None))) == 1_540
+    assert len(made(list(enumerate(values)), making)) == 1_540
     assert max(count for count, _ in turns) <= 512
     assert max(size for _, size in turns) <= 1 << 20
 
@@ -126,3 +160,53 @@ async def test_each_line_is_answered_in_its_place(gate):
     for n, report in enumerate(answer["events"]):
         assert report["line"] == 2 * n + 1
         assert report.get("id") == (str(n) if n % 3 else None)
+
+
+@pytest.mark.parametrize("bad", [0, 700])
+async def test_a_body_in_plain_form_goes_to_the_log_in_one_bundle(gate, bad, monkeypatch):
+    sent, send = [], gate.producer.send
+
+    async def kept(topic, records):
+        sent.append(records)
+        return await send(topic, records)
+
+    monkeypatch.setattr(gate.producer, "send", kept)
+    lines = [b'{"type":"T","id":"%d"}' % n for n in range(1_000)]
+    if bad:
+        lines[bad] = b"{"
+    status, answer = await gate.post("/v1/events", b"\n".join(lines), headers=LINES)
+    assert (status, answer["accepted"], answer["rejected"]) == (
+        (207, 999, 1) if bad else (200, 1_000, 0)
+    )
+    (records,) = sent
+    assert isinstance(records, Bundle) is not bool(bad)
+    assert [one.get("offset") for one in answer["events"] if one["status"] == "received"] == list(
+        range(answer["accepted"])
+    )
+    await gate.gateway.watch.catch_up()
+    assert gate.gateway.watch.learned.whole("T").count == answer["accepted"]
+
+
+def test_what_is_stamped_is_not_held():
+    value, number = b'{"id":"x","type":"T"}', 1 << 40
+    before = sys.getrefcount(value), sys.getrefcount(number), sys.getrefcount(None)
+    for _ in range(1_000):
+        stamp_all((value, b"{"), (number, 1), b"/s", b"p-", b"", 0, 1_000)
+        stamp_one(value, "/s", "p", 0)
+        stamp_one(b"{", "/s", "p", 0)
+    after = sys.getrefcount(value), sys.getrefcount(number), sys.getrefcount(None)
+    assert all(abs(one - other) < 100 for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "error"),
+    [
+        (("text",), (1,), TypeError),
+        ((b"{}",), ("1",), TypeError),
+        ((b"{}",), (1 << 64,), OverflowError),
+        ((b"{}",), (), ValueError),
+    ],
+)
+def test_what_is_no_value_or_number_is_said(values, numbers, error):
+    with pytest.raises(error):
+        stamp_all(values, numbers, b"/s", b"p-", b"", 0, 1_000)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "_events.h"
+#include "_records.h"
 
 enum { BATCH = 16, SEEDS_MAX = 256, LINE_MAX_BYTES = 1 << 16 };
 
@@ -117,6 +118,44 @@ static size_t run_batch(const struct json_bytes *seeds, uint32_t count, uint64_t
     return rows;
 }
 
+/* The same values on their way in: every byte of the records that they become. */
+static size_t run_records(const struct json_bytes *seeds, uint32_t count, uint64_t *sum) {
+    char prefix[300];
+    memset(prefix, 'p', sizeof prefix);
+    struct json_bytes source = copy("/v1/events", 10), id_prefix = copy(prefix, dice(sizeof prefix)),
+                      tail = copy("\x02n\x02v", 4);
+    struct records records = {.source = source, .id_prefix = id_prefix, .tail = tail, .received_us = (int64_t)dice(1u << 31)};
+    size_t taken = 0;
+    for (int n = 0; n < BATCH; n++) {
+        struct json_bytes value = mutate(seeds[dice(count)]);
+        struct records_made made;
+        int added = records_add(&records, value, (int64_t)state, &made);
+        free((void *)(uintptr_t)value.at);
+        if (added < 0)
+            exit(3);
+        if (!added)
+            continue;
+        const struct packed_place *place = &made.place;
+        const uint8_t *at = records.data + place->headers_at, *end = at + place->headers_size, *bytes;
+        int32_t size, headers = 0;
+        for (; at < end; headers++)
+            if (packed_bytes(&at, end, &bytes, &size) || size < 0 || packed_bytes(&at, end, &bytes, &size))
+                abort();
+        if (headers != 7 || end != records.data + records.used || place->key_at + place->key_size != place->value_at ||
+            place->value_at + place->value_size != place->headers_at || made.id_at + made.id_size > (int32_t)records.used ||
+            made.type_at + made.type_size > (int32_t)records.used)
+            abort();
+        taken++;
+    }
+    for (size_t at = 0; at < records.used; at++)
+        *sum += records.data[at];
+    free(records.data);
+    free((void *)(uintptr_t)source.at);
+    free((void *)(uintptr_t)id_prefix.at);
+    free((void *)(uintptr_t)tail.at);
+    return taken;
+}
+
 int main(int argc, char **argv) {
     static char line[LINE_MAX_BYTES];
     struct json_bytes seeds[SEEDS_MAX];
@@ -131,7 +170,7 @@ int main(int argc, char **argv) {
     size_t cases = (size_t)strtoull(argv[2], NULL, 10), taken = 0;
     state = strtoull(argv[3], NULL, 10) * 2 + 1;
     for (size_t done = 0; done < cases; done += BATCH)
-        taken += run_batch(seeds, count, &sum);
+        taken += done / BATCH % 2 ? run_records(seeds, count, &sum) : run_batch(seeds, count, &sum);
     while (count--)
         free((void *)(uintptr_t)seeds[count].at);
     printf("%zu %llu\n", taken, (unsigned long long)sum);

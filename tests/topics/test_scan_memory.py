@@ -27,7 +27,7 @@ SEEDS = [
 def compiled(out, *flags):
     files = [
         HERE / "events_driver.c",
-        *(SOURCES / f"_{name}.c" for name in ("events", "json", "arrow")),
+        *(SOURCES / f"_{name}.c" for name in ("events", "event", "json", "arrow", "records")),
     ]
     command = [shutil.which("cc") or "gcc", "-std=c11", "-O1", "-g", f"-I{SOURCES}", *flags, *files]
     return subprocess.run([*command, "-o", out], capture_output=True, text=True, check=False)

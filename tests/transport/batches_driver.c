@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "_batches.h"
+#include "_building.h"
 
 enum { SEEDS_MAX = 64, SIZE_MAX_BYTES = 1 << 20 };
 
@@ -69,6 +70,47 @@ static uint64_t read_all(const struct batches *batches) {
     return sum;
 }
 
+static struct building_bytes part(const struct batches *batches, int32_t at, int32_t size) {
+    return size < 0 ? (struct building_bytes){0} : (struct building_bytes){batches->data + at, (size_t)size};
+}
+
+static int same(const struct batches *one, int32_t at, int32_t size, const struct batches *other, int32_t its, int32_t its_size) {
+    return size == its_size && (size <= 0 || !memcmp(one->data + at, other->data + its, (size_t)size));
+}
+
+/* What was read, written as one batch and read again, is the same. */
+static void write_and_read(const struct batches *batches) {
+    struct building building;
+    if (building_open(&building, dice(200)))
+        exit(3);
+    for (size_t n = 0; n < batches->count; n++) {
+        const struct packed_place *place = &batches->places[n];
+        const uint8_t *at = batches->data + place->headers_at, *end = at + place->headers_size, *bytes;
+        int32_t size, headers = 0;
+        for (; at < end; headers++)
+            if (packed_bytes(&at, end, &bytes, &size) || packed_bytes(&at, end, &bytes, &size))
+                abort();
+        if (building_add(&building, place->timestamp_ms, part(batches, place->key_at, place->key_size),
+                         part(batches, place->value_at, place->value_size), headers,
+                         part(batches, place->headers_at, place->headers_size)))
+            exit(3);
+    }
+    building_finish(&building, &(struct building_identity){(int64_t)state, 3, (int32_t)dice(1u << 31)});
+    struct batches again = {.data = building.data, .size = building.used, .check_crcs = 1};
+    if (batches_read(&again, batches->count + 1) != BATCHES_END || again.count != batches->count || again.at != again.size)
+        abort();
+    for (size_t n = 0; n < again.count; n++) {
+        const struct packed_place *was = &batches->places[n], *is = &again.places[n];
+        if (is->offset != (int64_t)n || is->timestamp_ms != was->timestamp_ms ||
+            !same(batches, was->key_at, was->key_size, &again, is->key_at, is->key_size) ||
+            !same(batches, was->value_at, was->value_size, &again, is->value_at, is->value_size) ||
+            !same(batches, was->headers_at, was->headers_size, &again, is->headers_at, is->headers_size))
+            abort();
+    }
+    free(again.places);
+    free(building.data);
+}
+
 int main(int argc, char **argv) {
     static uint8_t buffer[SIZE_MAX_BYTES];
     struct seed seeds[SEEDS_MAX];
@@ -95,6 +137,8 @@ int main(int argc, char **argv) {
         whole += why == BATCHES_END;
         records += batches.count;
         sum += read_all(&batches);
+        if (batches.count)
+            write_and_read(&batches);
         free(batches.places);
         free(own.at);
     }

@@ -1,4 +1,4 @@
-"""The C that reads record batches stays within its memory, whatever it reads."""
+"""The C that reads and writes record batches stays within its memory, whatever it reads."""
 
 import shutil
 import subprocess
@@ -33,7 +33,7 @@ def compiled(out, *flags):
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         pytest.skip("no C compiler")
     command = [shutil.which("cc") or "gcc", "-std=c11", "-O1", "-g", f"-I{SOURCES}", *flags]
-    files = [HERE / "batches_driver.c", SOURCES / "_batches.c", "-o", out]
+    files = [HERE / "batches_driver.c", SOURCES / "_batches.c", SOURCES / "_building.c", "-o", out]
     return subprocess.run([*command, *files], capture_output=True, text=True, check=False)
 
 

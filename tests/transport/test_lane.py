@@ -46,7 +46,7 @@ def lane(leader, monkeypatch):
 
 
 def send(lane):
-    piece = Piece([Outgoing(b"x")], 1)
+    piece = Piece([Outgoing(b"x")], 1, asyncio.get_running_loop().create_future())
     lane.append(piece)
     return piece.offset
 

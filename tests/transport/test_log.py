@@ -96,6 +96,55 @@ def test_retention_by_time_keeps_what_is_young_in_bounded_steps(folder, monkeypa
     assert log.bounds(0) == (30, 50)
 
 
+@pytest.mark.parametrize("times", [[5] * 20, [*range(15), 0, 1], [9, 8, 20, 1], [], [30]])
+def test_retention_by_time_ends_at_the_first_young_record(folder, monkeypatch, times):
+    monkeypatch.setattr(retention, "TRIM_ROWS", 7)
+    log = opened(folder, retention_ms=1)
+    log.append([row(partition, timestamp=t) for t in times for partition in (0, 1)])
+    trim(log, 11)
+    young = next((n for n, t in enumerate(times) if t >= 10), len(times))
+    assert [log.bounds(n) for n in (0, 1)] == [(young, len(times))] * 2
+
+
+def test_retention_looks_at_few_rows_while_nobody_can_append(folder):
+    log = opened(folder, retention_ms=10)
+    log.append([row(n % 2, timestamp=n) for n in range(2_000)])
+    log.db = Counting(log.db)
+    Retention(log).step(1_000)
+    assert log.db.rows < 10
+    assert log.bounds(0)[0] == 990 / 2
+
+
+class Counting:
+    """A connection that counts the rows that Python gets of it."""
+
+    def __init__(self, db):
+        self.db, self.rows = db, 0
+
+    def execute(self, *arguments):
+        return CountingCursor(self, self.db.execute(*arguments))
+
+    def __getattr__(self, name):
+        return getattr(self.db, name)
+
+
+class CountingCursor:
+    def __init__(self, db, cursor):
+        self.db, self.cursor = db, cursor
+
+    def fetchone(self):
+        self.db.rows += 1
+        return self.cursor.fetchone()
+
+    def __iter__(self):
+        for found in self.cursor:
+            self.db.rows += 1
+            yield found
+
+    def fetchall(self):
+        return list(self)
+
+
 def test_retention_by_bytes_drops_the_oldest_of_every_partition(folder):
     log = opened(folder, retention_bytes=300_000)
     for _ in range(100):

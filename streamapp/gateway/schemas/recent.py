@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from streamapp.core.slice import Headers
 from streamapp.gateway.schemas.rules import HEADER as VIOLATION
 from streamapp.gateway.schemas.rules import Letter
 from streamapp.gateway.stamp import Stamped, rfc3339
@@ -41,11 +42,37 @@ class Recent(NamedTuple):
         }
 
 
+class _Noted(NamedTuple):
+    """What a :class:`Recent` is made of, for who asks."""
+
+    headers: Headers
+    status: str
+    received_us: int
+    note: str
+    address: Address | tuple[str, None, None]
+
+    def recent(self) -> Recent:
+        headers = dict(self.headers)
+        topic, partition, offset = self.address
+        said = headers.get(VIOLATION, b"")[:_NOTE_BYTES_MAX]
+        return Recent(
+            headers.get("ce_id", b""),
+            headers.get("ce_type", b""),
+            headers.get("ce_source", b""),
+            self.status,
+            self.received_us,
+            topic,
+            partition,
+            offset,
+            self.note or said.decode(errors="replace"),
+        )
+
+
 class Newest:
     """The last ``RECENT_MAX`` of them."""
 
     def __init__(self) -> None:
-        self._recent: deque[Recent] = deque(maxlen=RECENT_MAX)
+        self._noted: deque[_Noted] = deque(maxlen=RECENT_MAX)
 
     def took(
         self, records: Sequence[Outgoing], addresses: Sequence[Address], received_us: int
@@ -55,39 +82,17 @@ class Newest:
         for record, address in zip(records[last], addresses[last], strict=True):
             status = "dead-lettered" if isinstance(record, Letter) else "received"
             note = record.why.message if isinstance(record, Letter) else ""
-            self._add(record, status, received_us, note, address)
+            self._noted.append(_Noted(record.headers, status, received_us, note, address))
 
     def refused(self, topic: str, stamped: Stamped, received_us: int, note: str) -> None:
         """Its topic's schema does not take this one."""
-        self._add(stamped.record, "rejected", received_us, note, (topic, None, None))
+        address = topic, None, None
+        headers = stamped.record.headers
+        self._noted.append(_Noted(headers, "rejected", received_us, note, address))
 
     def newest(self, count: int, kind: str | None = None) -> list[Recent]:
         """The newest events, newest first; of one type if ``kind`` says so."""
         wanted = None if kind is None else kind.encode()
-        found = (one for one in reversed(self._recent) if wanted in {None, one.type})
+        every = (noted.recent() for noted in reversed(self._noted))
+        found = (one for one in every if wanted in {None, one.type})
         return [one for _, one in zip(range(count), found, strict=False)]
-
-    def _add(
-        self,
-        record: Outgoing,
-        status: str,
-        received_us: int,
-        note: str,
-        address: Address | tuple[str, None, None],
-    ) -> None:
-        headers = dict(record.headers)
-        topic, partition, offset = address
-        said = headers.get(VIOLATION, b"")[:_NOTE_BYTES_MAX]
-        self._recent.append(
-            Recent(
-                headers.get("ce_id", b""),
-                headers.get("ce_type", b""),
-                headers.get("ce_source", b""),
-                status,
-                received_us,
-                topic,
-                partition,
-                offset,
-                note or said.decode(errors="replace"),
-            )
-        )

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamapp.core.clock import Clock
+from streamapp.core.packed import value_bytes
 from streamapp.gateway.config import Learning
+from streamapp.gateway.plain import Events
 from streamapp.gateway.schemas.guess import EXAMINED_MIN, HEADER, Guess
 from streamapp.gateway.schemas.learned import Learned
 from streamapp.gateway.schemas.recent import RECENT_MAX, Newest
 from streamapp.gateway.schemas.rules import Letter
 from streamapp.gateway.schemas.shape import Shape
+from streamapp.transport.bundle import Bundle
 from streamapp.transport.clients import Address, Outgoing
 
 #: Looked into each second: of one type, and of all.
@@ -72,10 +75,10 @@ class Watch:
         """Note what the log has now; see ``delivery.OnSent``."""
         if topic not in self._topics and not isinstance(records[0], Letter):
             return
-        if len(records) == 1:
-            nbytes = len(records[0].value or b"")
+        if isinstance(records, list) or not isinstance(records, Bundle):
+            nbytes = sum([len(record.value or b"") for record in records])
         else:
-            nbytes = sum(len(record.value or b"") for record in records)
+            nbytes = value_bytes(records.packed)
         if (
             self._waiting_bytes + nbytes > _WAITING_BYTES_MAX
             or self._waiting_events + len(records) > _WAITING_EVENTS_MAX
@@ -96,25 +99,33 @@ class Watch:
         """Look at all that waits."""
         async with self._turn:
             while self._waiting:
-                records, received_us = self._next()
+                records, kinds, received_us = self._next()
                 for at in range(0, len(records), _EVENTS_PER_TURN):
-                    self._learn(records[at : at + _EVENTS_PER_TURN], received_us)
+                    some = slice(at, at + _EVENTS_PER_TURN)
+                    self._learn(records[some], kinds[some], received_us)
                     await asyncio.sleep(0)
 
-    def _next(self) -> tuple[list[Outgoing], int]:
-        """Records to learn from, of as many requests as make a turn, and when the last came."""
+    def _next(self) -> tuple[Sequence[Outgoing], list[bytes], int]:
+        """Records to learn from, of a turn's requests, their types, and when the last came."""
         records: list[Outgoing] = []
         received_us = 0
         while self._waiting and len(records) < _EVENTS_PER_TURN:
-            group = self._waiting.popleft()
+            group = self._waiting[0]
+            is_list = isinstance(group.records, list)  # a bundle is a turn of its own
+            if records and not is_list:
+                break
+            self._waiting.popleft()
             self._waiting_bytes -= group.nbytes
             self._waiting_events -= len(group.records)
             received_us = group.received_us
             if self._waiting_events < RECENT_MAX:  # else what comes behind takes its place
                 self.newest.took(group.records, group.addresses, received_us)
-            if self._learning != "off" and not isinstance(group.records[0], Letter):
-                records += group.records
-        return records, received_us
+            if self._learning == "off" or isinstance(group.records[0], Letter):
+                continue
+            if not is_list:
+                return group.records, _kinds(group.records), received_us
+            records += group.records
+        return records, _kinds(records), received_us
 
     def reconsider(self) -> None:
         """Guess by what is known now."""
@@ -122,9 +133,8 @@ class Watch:
             self._guessed_version = self.learned.version
             self.guess.learn(self.learned.all())
 
-    def _learn(self, records: Sequence[Outgoing], received_us: int) -> None:
+    def _learn(self, records: Sequence[Outgoing], kinds: Sequence[bytes], received_us: int) -> None:
         """Count a few events of any types, and look into as many as there is time for."""
-        kinds = [kind_of(record) for record in records]
         counts = Counter(kinds)
         shapes: dict[bytes, Shape] = {}
         news: set[bytes] = set()
@@ -138,13 +148,14 @@ class Watch:
             shape.count += count
             shape.last_us = max(shape.last_us, received_us)
         looks = self._looks_left(counts)
-        for kind, record in zip(kinds, records, strict=True):
-            if HEADER in record.headers:
+        is_packed = not isinstance(records, list)  # then no type of them was guessed
+        for place, kind in enumerate(kinds):
+            if not is_packed and HEADER in records[place].headers:
                 if kind in shapes:
                     shapes[kind].inferred += 1
             elif looks[kind] and kind in shapes:
                 looks[kind] -= 1
-                if self._examine(shapes[kind], record.value or b""):
+                if self._examine(shapes[kind], records[place].value or b""):
                     news.add(kind)
         now_s = self._clock.monotonic_s()
         for kind in shapes:
@@ -173,6 +184,12 @@ class Watch:
             return False
         is_new = shape.examine(event, keep_sample=self._learning == "samples")
         return is_new or shape.examined == EXAMINED_MIN
+
+
+def _kinds(records: Sequence[Outgoing]) -> list[bytes]:
+    if isinstance(records, Events):
+        return records.kinds()
+    return [kind_of(record) for record in records]
 
 
 def kind_of(record: Outgoing) -> bytes:

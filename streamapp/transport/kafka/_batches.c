@@ -12,18 +12,6 @@
 #include <nmmintrin.h>
 #endif
 
-enum { /* where a batch has what */
-    AT_LENGTH = 8,
-    AT_BEHIND_LENGTH = 12,
-    AT_MAGIC = 16,
-    AT_CHECKSUM = 17,
-    AT_ATTRIBUTES = 21,
-    AT_LAST_DELTA = 23,
-    AT_FIRST_TIMESTAMP = 27,
-    AT_MAX_TIMESTAMP = 35,
-    AT_COUNT = 57,
-    AT_RECORDS = 61
-};
 enum { CODEC = 0x07, LOG_APPEND_TIME = 0x08, CONTROL = 0x20 }; /* of the attributes */
 
 #define OFFSET_MAX (INT64_MAX - ((int64_t)1 << 33)) /* so that two deltas may be added */
@@ -180,29 +168,30 @@ static int read_records(struct batches *batches, struct batch *batch) {
 static int read_batch(struct batches *batches) {
     const uint8_t *at = batches->data + batches->at;
     size_t left = batches->size - batches->at;
-    if (left < AT_BEHIND_LENGTH)
+    if (left < BATCHES_AT_BEHIND_LENGTH)
         return BATCHES_END;
-    uint32_t length = big32(at + AT_LENGTH);
-    if (length > INT32_MAX || length <= AT_MAGIC - AT_BEHIND_LENGTH)
+    uint32_t length = big32(at + BATCHES_AT_LENGTH);
+    if (length > INT32_MAX || length <= BATCHES_AT_MAGIC - BATCHES_AT_BEHIND_LENGTH)
         return BATCHES_MALFORMED;
-    if (length > left - AT_BEHIND_LENGTH)
+    if (length > left - BATCHES_AT_BEHIND_LENGTH)
         return BATCHES_END;
-    if (at[AT_MAGIC] < 2)
+    if (at[BATCHES_AT_MAGIC] < 2)
         return BATCHES_OLD;
-    size_t size = AT_BEHIND_LENGTH + (size_t)length;
-    if (at[AT_MAGIC] > 2 || size < AT_RECORDS)
+    size_t size = BATCHES_AT_BEHIND_LENGTH + (size_t)length;
+    if (at[BATCHES_AT_MAGIC] > 2 || size < BATCHES_AT_RECORDS)
         return BATCHES_MALFORMED;
-    if (batches->check_crcs && batches_crc32c(at + AT_ATTRIBUTES, size - AT_ATTRIBUTES) != big32(at + AT_CHECKSUM))
+    if (batches->check_crcs &&
+        batches_crc32c(at + BATCHES_AT_ATTRIBUTES, size - BATCHES_AT_ATTRIBUTES) != big32(at + BATCHES_AT_CHECKSUM))
         return BATCHES_CHECKSUM;
     struct batch batch = {
-        .at = at + AT_RECORDS,
+        .at = at + BATCHES_AT_RECORDS,
         .end = at + size,
         .base = big64(at),
-        .first_timestamp = big64(at + AT_FIRST_TIMESTAMP),
-        .max_timestamp = big64(at + AT_MAX_TIMESTAMP),
-        .attributes = at[AT_ATTRIBUTES + 1],
-        .last_delta = (int32_t)big32(at + AT_LAST_DELTA),
-        .count = (int32_t)big32(at + AT_COUNT),
+        .first_timestamp = big64(at + BATCHES_AT_FIRST_TIMESTAMP),
+        .max_timestamp = big64(at + BATCHES_AT_MAX_TIMESTAMP),
+        .attributes = at[BATCHES_AT_ATTRIBUTES + 1],
+        .last_delta = (int32_t)big32(at + BATCHES_AT_LAST_DELTA),
+        .count = (int32_t)big32(at + BATCHES_AT_COUNT),
     };
     if (batch.base < 0 || batch.base > OFFSET_MAX || batch.last_delta < 0 || batch.count < 0)
         return BATCHES_MALFORMED;

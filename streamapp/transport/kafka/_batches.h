@@ -4,6 +4,19 @@
 
 #include "../../core/_packed.h"
 
+enum { /* where a batch has what, in bytes */
+    BATCHES_AT_LENGTH = 8,
+    BATCHES_AT_BEHIND_LENGTH = 12,
+    BATCHES_AT_MAGIC = 16,
+    BATCHES_AT_CHECKSUM = 17,
+    BATCHES_AT_ATTRIBUTES = 21,
+    BATCHES_AT_LAST_DELTA = 23,
+    BATCHES_AT_FIRST_TIMESTAMP = 27,
+    BATCHES_AT_MAX_TIMESTAMP = 35,
+    BATCHES_AT_COUNT = 57,
+    BATCHES_AT_RECORDS = 61
+};
+
 /* Why reading ended before the batch at `at`. */
 enum {
     BATCHES_ENOUGH,     /* there are as many records as were wanted */

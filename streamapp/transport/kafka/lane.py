@@ -3,8 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from aiokafka.errors import (
     InvalidProducerEpoch,
@@ -14,21 +13,18 @@ from aiokafka.errors import (
     UnknownProducerId,
     for_code,
 )
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from streamapp.core.clock import now_ms
 from streamapp.core.errors import Halt, Reject, StreamappError
 from streamapp.transport.clients import Outgoing
+from streamapp.transport.kafka.appending import Append
 from streamapp.transport.kafka.connection import REQUEST_MS_MAX, Connection
+from streamapp.transport.kafka.departing import Identity, encoded
 
 #: Records of one batch; a larger one goes alone.
 BATCH_BYTES_MAX = 1 << 20
 #: How long a batch waits for as many callers as the one before had; one caller waits for nobody.
 COMPANY_S_MAX = 0.001
-_ALL_IN_SYNC = -1
-_MAGIC, _UNCOMPRESSED, _NO_LIMIT = 2, 0, 1 << 30
 _SEQUENCES = 1 << 31
 #: The broker does not know our batches any more (its disk was lost, a day went by): begin anew.
 _FORGOTTEN = (
@@ -39,23 +35,14 @@ _FORGOTTEN = (
 )
 
 
-class Identity(NamedTuple):
-    """Who the broker believes a batch is from."""
-
-    producer: int
-    epoch: int
-
-
 @dataclass(slots=True, eq=False)
 class Piece:
     """Records of one call for one partition that go in one batch; then, the first one's offset."""
 
     records: Sequence[Outgoing]
     size: int
+    offset: asyncio.Future[int]
     settled: bool = False
-    offset: asyncio.Future[int] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
 
 
 class Lane:
@@ -85,13 +72,13 @@ class Lane:
 
     def cut(self, records: Sequence[Outgoing], sizes: Sequence[int]) -> Iterator[Piece]:
         """Pieces that fit into one batch each; a record that does not has one for itself."""
-        first, total = 0, 0
+        first, total, new = 0, 0, asyncio.get_running_loop().create_future
         for index, size in enumerate(sizes):
             if total + size > self._batch_bytes_max and index > first:
-                yield Piece(records[first:index], total)
+                yield Piece(records[first:index], total, new())
                 first, total = index, 0
             total += size
-        yield Piece(records[first:], total)
+        yield Piece(records[first:] if first else records, total, new())
 
     def append(self, piece: Piece) -> None:
         """Queue a piece."""
@@ -159,9 +146,8 @@ class Lane:
         return batch
 
     async def _append(self, batch: Sequence[Piece]) -> None:
-        records = [record for piece in batch for record in piece.records]
         try:
-            offset = await self._deliver(records)
+            offset = await self._deliver(batch)
         except Reject:
             if len(batch) == 1:
                 raise
@@ -195,16 +181,18 @@ class Lane:
             piece.offset.set_exception(outcome)
             piece.offset.exception()  # nobody may be left to ask
 
-    async def _deliver(self, records: Sequence[Outgoing]) -> int:
+    async def _deliver(self, batch: Sequence[Piece]) -> int:
         """Append one batch; the offset of its first record."""
-        data: bytearray | None = None
+        data: bytes | None = None
 
         async def attempt() -> int:
             nonlocal data
             if self._identity is None:
                 self._identity, self._sequence, data = await self._new_identity(), 0, None
             if data is None:
-                data = _encoded(records, self._identity, self._sequence)
+                nbytes = sum(piece.size for piece in batch)
+                records = [piece.records for piece in batch]
+                data = encoded(records, nbytes, self._identity, self._sequence)
             try:
                 return await self._produce(data)
             except _FORGOTTEN:
@@ -217,7 +205,7 @@ class Lane:
         except BaseException:
             self._identity = None  # the next batch must not be taken for what became of this one
             raise
-        self._sequence = (self._sequence + len(records)) % _SEQUENCES
+        self._sequence = (self._sequence + sum(len(piece.records) for piece in batch)) % _SEQUENCES
         return offset
 
     async def _new_identity(self) -> Identity:
@@ -226,10 +214,8 @@ class Lane:
             raise for_code(answer.error_code)("a producer id")
         return Identity(answer.producer_id, answer.producer_epoch)
 
-    async def _produce(self, data: bytearray) -> int:
-        request = ProduceRequest(
-            None, _ALL_IN_SYNC, REQUEST_MS_MAX, [(self._topic, [(self._partition, data)])]
-        )
+    async def _produce(self, data: bytes) -> int:
+        request = Append(self._topic, self._partition, data, REQUEST_MS_MAX)
         answer = await self._connection.ask_leader(self._topic, self._partition, request)
         ((_, ((_, code, offset, *_),)),) = answer.topics
         error = for_code(code)
@@ -247,22 +233,3 @@ class _BeginAnewError(KafkaError):
     """The batch was not appended, and goes again under a new identity."""
 
     retriable = True
-
-
-def _encoded(records: Sequence[Outgoing], identity: Identity, sequence: int) -> bytearray:
-    """The records as one batch, https://kafka.apache.org/documentation/#recordbatch."""
-    builder = DefaultRecordBatchBuilder(
-        _MAGIC,
-        _UNCOMPRESSED,
-        is_transactional=0,
-        producer_id=identity.producer,
-        producer_epoch=identity.epoch,
-        base_sequence=sequence,
-        batch_size=_NO_LIMIT,
-    )
-    now, append = now_ms(), builder.append
-    for index, (value, key, headers, _, timestamp_ms) in enumerate(records):
-        stamp = now if timestamp_ms is None else timestamp_ms
-        append(index, stamp, key, value, list(headers) if headers else [])
-    batch: bytearray = builder.build()
-    return batch

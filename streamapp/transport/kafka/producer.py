@@ -10,15 +10,19 @@ what the rest of a record costs here.  A topic's ``compression.type`` has the br
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 
+import numpy as np
+
 from streamapp.core.errors import Halt, Reject
+from streamapp.transport.bundle import Bundle
 from streamapp.transport.clients import Address, Outgoing, TopicSpec
 from streamapp.transport.kafka.connection import Connection
+from streamapp.transport.kafka.departing import partitions_of
 from streamapp.transport.kafka.lane import Lane, Piece
 from streamapp.transport.kafka.topics import Topics
-from streamapp.transport.routing import routed
+from streamapp.transport.routing import route, routed
 from streamapp.transport.security import Security
 
 #: Bytes accepted and not acknowledged; whoever sends more waits.
@@ -64,6 +68,8 @@ class KafkaProducer:
         self._calls += 1
         self._idle.clear()
         try:
+            if len(records) == 1 and (spec := self._topics.known(topic)) is not None:
+                return [await self._send_one(spec, records[0])]
             return await self._send(topic, records) if records else []
         finally:
             self._calls -= 1
@@ -82,9 +88,9 @@ class KafkaProducer:
             partitions, sizes = _checked(newer, records, keyless)
         await self._room.take(sum(sizes))
         pieces: list[tuple[int, Piece]] = []
-        for partition, indexes in _by_partition(partitions).items():
+        for partition, its_records, its_sizes in _by_partition(records, partitions, sizes):
             lane = self._lane(spec, partition)
-            for piece in lane.cut([records[i] for i in indexes], [sizes[i] for i in indexes]):
+            for piece in lane.cut(its_records, its_sizes):
                 lane.append(piece)
                 pieces.append((partition, piece))
         if len(pieces) > 1:  # nobody hears of one while another is on its way
@@ -100,6 +106,24 @@ class KafkaProducer:
         following = {partition: iter(offsets) for partition, offsets in found.items()}
         return [Address(topic, partition, next(following[partition])) for partition in partitions]
 
+    async def _send_one(self, spec: TopicSpec, record: Outgoing) -> Address:
+        """As :meth:`_send`, with less to do for it."""
+        topic, keyless = spec.name, next(self._turn) % spec.partitions
+        try:
+            partition, size = route(spec, record, keyless)
+            _require_key(spec, record)
+        except Reject:
+            return (await self._send(topic, [record]))[0]
+        size += _RECORD_BYTES
+        await self._room.take(size)
+        piece = Piece([record], size, asyncio.get_running_loop().create_future())
+        self._lane(spec, partition).append(piece)
+        try:
+            return Address(topic, partition, await piece.offset)
+        except Exception:
+            self._topics.forget(topic)  # it may have been made anew
+            raise
+
     def _lane(self, spec: TopicSpec, partition: int) -> Lane:
         key = spec.name, partition
         lane = self._lanes.get(key)
@@ -113,21 +137,46 @@ def _checked(
     spec: TopicSpec, records: Sequence[Outgoing], turn: int
 ) -> tuple[list[int], list[int]]:
     """Partitions of the records, and the bytes that each is counted with."""
-    partitions, sizes = routed(spec, records, turn % spec.partitions)
-    if spec.compacted and any(record.key is None for record in records):
+    keyless = turn % spec.partitions
+    found = None
+    if not isinstance(records, list) and isinstance(records, Bundle):  # the first is fast to tell
+        found = _routed(spec, records, keyless)
+    partitions, sizes = found or routed(spec, records, keyless)
+    for record in records if spec.compacted else ():
+        _require_key(spec, record)
+    return partitions, [size + _RECORD_BYTES for size in sizes]
+
+
+def _require_key(spec: TopicSpec, record: Outgoing) -> None:
+    if spec.compacted and record.key is None:
         raise Reject(
             "record.key",
             f"topic {spec.name!r} is compacted, and a record for it has no key",
             "give it the key that later records replace it by",
         )
-    return partitions, [size + _RECORD_BYTES for size in sizes]
 
 
-def _by_partition(partitions: Sequence[int]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
+def _routed(spec: TopicSpec, bundle: Bundle, keyless: int) -> tuple[list[int], list[int]] | None:
+    """As ``routing.routed``; None when a record may be too large, which is said there."""
+    sizes = bundle.sizes()
+    if int(sizes.max()) > spec.record_bytes_max:
+        return None
+    return partitions_of(bundle, spec.partitions, keyless).tolist(), sizes.tolist()
+
+
+def _by_partition(
+    records: Sequence[Outgoing], partitions: Sequence[int], sizes: Sequence[int]
+) -> Iterator[tuple[int, Sequence[Outgoing], list[int]]]:
+    """Records and sizes of each partition, in the order given."""
+    indexes: dict[int, list[int]] = {}
     for index, partition in enumerate(partitions):
-        found.setdefault(partition, []).append(index)
-    return found
+        indexes.setdefault(partition, []).append(index)
+    for partition, places in indexes.items():
+        if isinstance(records, Bundle):
+            chosen: Sequence[Outgoing] = records.where(np.asarray(partitions) == partition)
+        else:
+            chosen = [records[place] for place in places]
+        yield partition, chosen, [sizes[place] for place in places]
 
 
 class _Room:

@@ -103,6 +103,11 @@ class Topics:
             raise no_partition(spec, partition)
         return spec
 
+    def known(self, topic: str) -> TopicSpec | None:
+        """The topic, if it was asked for before."""
+        found = self._known.get(topic)
+        return None if found is None else found[0]
+
     async def refreshed(self, topic: str) -> TopicSpec | None:
         """The topic as it is now; None when what is known is of just now."""
         if monotonic_s() - self._known[topic][1] < _FRESH_S:

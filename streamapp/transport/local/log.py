@@ -32,11 +32,13 @@ CREATE TABLE records (
 );
 """
 
-#: Rows of one INSERT.
+#: Rows of one INSERT at most.
 BLOCK_ROWS = 128
 
 _INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?)"
-_INSERT_BLOCK = _INSERT + ", (?, ?, ?, ?, ?)" * (BLOCK_ROWS - 1)
+_MORE = ", (?, ?, ?, ?, ?)"
+_MOVE = "INSERT INTO partitions VALUES (?, ?)"
+_MOVE_MORE, _MOVE_END = ", (?, ?)", " ON CONFLICT (partition) DO UPDATE SET next = excluded.next"
 _READ = (
     "SELECT position - ?, timestamp, key, value, headers FROM records"
     " WHERE position >= ? AND position < ? ORDER BY position LIMIT ?"
@@ -142,11 +144,10 @@ class TopicLog:
                 ends[partition] = offset + 1
                 offsets.append(offset)
                 flat += (partition * STRIDE + offset, timestamp, key, value, headers)
-            self._insert(flat)
-            self.db.executemany(
-                "UPDATE partitions SET next = ? WHERE partition = ?",
-                ((ends[partition], partition) for partition in {row.partition for row in rows}),
-            )
+            self._insert(_INSERT, _MORE, "", flat, 5)
+            moved = {row.partition for row in rows}
+            flat = [number for partition in moved for number in (partition, ends[partition])]
+            self._insert(_MOVE, _MOVE_MORE, _MOVE_END, flat, 2)
         return offsets
 
     def read(
@@ -178,14 +179,14 @@ class TopicLog:
                 count = min(2 * count, left_bytes * len(sizes) // max(size, 1) + 1)
         return records, bytes_max - left_bytes
 
-    def _insert(self, flat: list[Any]) -> None:
-        """Rows, five values each, many to a statement: its steps are where threads take turns."""
-        step = 5 * BLOCK_ROWS
-        blocks = len(flat) // step
-        for block in range(blocks):
-            self.db.execute(_INSERT_BLOCK, flat[block * step : (block + 1) * step])
-        rest = flat[blocks * step :]
-        self.db.executemany(_INSERT, zip(*[iter(rest)] * 5, strict=True))
+    def _insert(self, one: str, more: str, end: str, flat: list[Any], width: int) -> None:
+        """Rows of so many values, many to a statement: its steps are where threads take turns.
+
+        A busy event loop may let another thread wait 5 ms for one.
+        """
+        for at in range(0, len(flat), width * BLOCK_ROWS):
+            values = flat[at : at + width * BLOCK_ROWS]
+            self.db.execute(one + more * (len(values) // width - 1) + end, values)
 
     def ends(self) -> dict[int, int]:
         """One past the last offset of every partition."""

@@ -10,7 +10,6 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -43,6 +42,19 @@ SELECT position FROM records AS r WHERE key IS NOT NULL
 ORDER BY position
 """
 
+_OLDEST = (
+    "SELECT timestamp FROM records WHERE position >= ? AND position < ? ORDER BY position LIMIT 1"
+)
+_EXPIRED = """
+WITH oldest AS (
+    SELECT position, timestamp FROM records WHERE position >= ?1 AND position < ?2
+    ORDER BY position LIMIT ?3
+)
+SELECT count(*), max(position) FROM oldest WHERE position < coalesce(
+    (SELECT position FROM oldest WHERE timestamp >= ?4 ORDER BY position LIMIT 1), ?2
+)
+"""
+
 
 class Retention:
     """One topic's, for the thread that opened its log."""
@@ -71,16 +83,23 @@ class Retention:
     def _older(self, timestamp: int) -> bool:
         more = False
         for base in self._bases():
-            oldest = self._log.db.execute(
-                "SELECT position, timestamp FROM records WHERE position >= ? AND position < ?"
-                " ORDER BY position LIMIT ?",
-                (base, base + STRIDE, TRIM_ROWS),
-            ).fetchall()
-            expired = list(takewhile(lambda row: row[1] < timestamp, oldest))
-            if expired:
-                self._delete_to(base, expired[-1][0])
-            more |= len(expired) == TRIM_ROWS
+            count, last = self._expired(base, timestamp)
+            if count:
+                self._delete_to(base, last)
+            more |= count == TRIM_ROWS
         return more
+
+    def _expired(self, base: int, timestamp: int) -> tuple[int, int]:
+        """How many of a partition's first records are older, and the position of the last of them.
+
+        A row that is fetched is a turn with the other threads, and nothing is appended meanwhile.
+        """
+        db, part = self._log.db, (base, base + STRIDE)
+        oldest = db.execute(_OLDEST, part).fetchone()
+        if oldest is None or oldest[0] >= timestamp:
+            return 0, base
+        row: tuple[int, int] = db.execute(_EXPIRED, (*part, TRIM_ROWS, timestamp)).fetchone()
+        return row
 
     def _surplus(self, bytes_max: int) -> bool:
         used = self._log.bytes_kept()
