@@ -35,6 +35,16 @@ __all__ = [
 ]
 
 PREFIX = "STREAMAPP_"
+#: What other programs call some settings; read where our own name says nothing.
+ALIASES = {
+    "LLM_BASE_URL": "llm_base_url",
+    "LLM_MODEL": "llm_model",
+    "LLM_API_KEY": "llm_api_key",
+    "HF_ENDPOINT": "hf_url",
+    "HF_TOKEN": "hf_token",
+    "MLFLOW_TRACKING_URI": "mlflow_url",
+    "MLFLOW_TRACKING_TOKEN": "mlflow_token",
+}
 PROJECT_FILE = "streamapp.toml"
 
 
@@ -160,7 +170,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     known = {env_name(declared.name): declared.name for declared in describe()}
-    return {known[name]: value for name, value in environ.items() if name in known}
+    aliased = {ALIASES[name]: value for name, value in environ.items() if name in ALIASES}
+    return aliased | {known[name]: value for name, value in environ.items() if name in known}
 
 
 def _from_dotenv(path: Path) -> dict[str, str]:

@@ -15,17 +15,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
 
-        def counter(name: str, about: str, *labels: str) -> Counter:
-            return Counter(f"streamapp_{name}", about, labels, registry=self.registry)
-
-        def gauge(name: str, about: str, *labels: str) -> Gauge:
-            return Gauge(f"streamapp_{name}", about, labels, registry=self.registry)
-
-        def histogram(name: str, about: str, *labels: str) -> Histogram:
-            return Histogram(
-                f"streamapp_{name}", about, labels, registry=self.registry, buckets=LATENCY_S
-            )
-
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self.http_requests = counter(
             "http_requests_total", "Requests answered", "route", "method", "code"
         )
@@ -72,7 +62,45 @@ class Metrics:
         )
         self.export_seconds = histogram("export_attempt_duration_seconds", "Time of one", "export")
         self.export_disabled = gauge("export_disabled", "1: its receiver answered 410", "export")
+        self.llm_questions = counter(
+            "llm_questions_total", "Questions to the language model, by outcome", "outcome"
+        )
+        self.llm_calls = counter("llm_calls_total", "Its HTTP calls, by answer", "outcome")
+        self.llm_seconds = histogram("llm_answer_duration_seconds", "Time to an answer")
+        self.llm_tokens = counter("llm_tokens_total", "Tokens of answered questions", "direction")
+        self.llm_circuit = gauge("llm_circuit_state", "0: closed, 1: asks once, 2: left alone")
+        self.asks = counter("asks_total", "Asks answered", "kind", "result")
+        self._of_models()
 
     def text(self) -> bytes:
         """The exposition in Prometheus's text format."""
         return generate_latest(self.registry)
+
+    def _of_models(self) -> None:
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.model_seconds = histogram("model_call_duration_seconds", "Time of one call", "model")
+        self.model_queue_seconds = histogram(
+            "model_queue_duration_seconds", "Time a request waited for its call", "model"
+        )
+        self.model_rows = counter("model_rows_total", "Rows that were run", "model")
+        self.model_queue_rows = gauge("model_queue_rows", "Rows that wait", "model")
+        self.model_errors = counter(
+            "model_errors_total", "Requests answered by an error", "model", "code"
+        )
+        self.model_replicas = gauge("model_replicas", "Calls that may run at once", "model")
+        self.model_memory_bytes = gauge("model_memory_bytes", "What it is charged for", "model")
+        self.route_answers = counter(
+            "route_answers_total", "Events by who answered them, and why", "route", "model", "why"
+        )
+        self.model_swaps = counter("model_swaps_total", "Changes of what serves a name", "result")
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"streamapp_{name}", about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(f"streamapp_{name}", about, labels, registry=self.registry)
+
+    def _histogram(self, name: str, about: str, *labels: str) -> Histogram:
+        return Histogram(
+            f"streamapp_{name}", about, labels, registry=self.registry, buckets=LATENCY_S
+        )

@@ -41,7 +41,18 @@ class Settings:
     broker_replication: int = _setting(0, "copies of a topic that is created; 0: Kafka's default")
     topics_dir: Path | None = _setting(None, "topic catalogue and workflow (default: as installed)")
     models_dir: Path | None = _setting(None, "model manifests and routes (default: as installed)")
+    models_bytes_max: int = _setting(0, "memory of the models the gateway serves; 0: no limit")
     models_cache: Path = _setting(Path("~/.cache/streamapp"), "where pulled model files are kept")
+    hf_url: str = _setting(
+        "https://huggingface.co", "where sources of models begin that are hf: (also HF_ENDPOINT)"
+    )
+    hf_token: str = _setting("", "token for them, if it asks for one (also HF_TOKEN)", secret=True)
+    mlflow_url: str = _setting(
+        "", "tracking server that sources of models name as mlflow: (also MLFLOW_TRACKING_URI)"
+    )
+    mlflow_token: str = _setting(
+        "", "its token, if it asks for one (also MLFLOW_TRACKING_TOKEN)", secret=True
+    )
     db_path: str = _setting(
         "", "DuckDB file of the store, or :memory: (default: HOME/store.duckdb)"
     )
@@ -88,6 +99,7 @@ class Settings:
     store_port: int = _setting(9385, "web port of the store (health, metrics)")
     terminal_port: int = _setting(9386, "web port of the terminal agent (health, metrics)")
     export_port: int = _setting(9387, "web port of the exporter (health, metrics)")
+    ask_port: int = _setting(9388, "web port of the asking process (health, metrics)")
 
     body_bytes_max: int = _setting(16 << 20, "largest request body, after decompression", least=1)
     attachments_url: str = _setting(
@@ -148,6 +160,19 @@ class Settings:
 
     embedding_model: Path | None = _setting(None, "an ONNX embedder of your own")
     tokenizer_model: Path | None = _setting(None, "its tokenizer.json")
+    llm_base_url: str = _setting(
+        "", "an OpenAI-compatible server, such as http://127.0.0.1:1234/v1 (also LLM_BASE_URL)"
+    )
+    llm_model: str = _setting("", "its model (default: the first it lists; also LLM_MODEL)")
+    llm_api_key: str = _setting("", "its key, if it asks for one (also LLM_API_KEY)", secret=True)
+    llm_answer_s_max: int = _setting(60, "seconds that one call to it may take", least=1)
+    llm_retry_s: int = _setting(30, "seconds in which one question is asked again")
+    llm_tokens_max: int = _setting(1024, "tokens of one answer, reasoning included", least=16)
+    llm_calls_max: int = _setting(4, "calls to it at once", least=1)
+    llm_thinking: str = _setting(
+        "model", "model: as it likes; off: ask it not to think", one_of=("model", "off")
+    )
+    llm_answers_max: int = _setting(100_000, "answers kept under HOME/llm; 0: none")
     ring: str = _setting(
         "c",
         "who writes the ring: the terminal by c or twin (NumPy, slow), or direct: the worker",
@@ -163,9 +188,19 @@ class Settings:
         return self.broker or f"local://{self.home / 'log'}"
 
     @property
+    def models_own(self) -> Path:
+        """Where models are added and promoted: ``models_dir``, or a folder under ``home``."""
+        return self.models_dir or self.home / "models"
+
+    @property
     def tokens_file(self) -> Path:
         """Who may use the gateway and the store, see :mod:`streamapp.core.tokens`."""
         return self.home / "tokens.json"
+
+    @property
+    def llm_answers_file(self) -> Path:
+        """Answers of the language model that are kept."""
+        return self.home / "llm" / "answers.sqlite"
 
     @property
     def attachments_place(self) -> str:

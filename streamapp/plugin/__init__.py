@@ -15,11 +15,19 @@ Register either under the entry point group ``streamapp.stages`` and name it in
 """
 
 from streamapp.core.batch import EVENT_SCHEMA, Batch, vector_column
+from streamapp.core.entity import Entity
 from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
 from streamapp.core.model import ModelRef
+from streamapp.core.route import ROUTE, Answered, Event, Routed
+from streamapp.models.session import Session, Tensor
+from streamapp.plugin.chat import Chat
+from streamapp.plugin.extractor import Extractor
+from streamapp.plugin.routing import Router, labelled, sticky_place
+from streamapp.plugin.sparse import SparseEmbedder, as_sparse
 from streamapp.plugin.stage import (
     Allocate,
     BaseStage,
+    Classifier,
     Columns,
     Embedder,
     Models,
@@ -35,31 +43,48 @@ from streamapp.plugin.stage import (
     stage,
     string,
 )
+from streamapp.plugin.turning import Turning
 
 __all__ = [
     "EVENT_SCHEMA",
+    "ROUTE",
     "Allocate",
+    "Answered",
     "BaseStage",
     "Batch",
+    "Chat",
+    "Classifier",
     "Columns",
     "Embedder",
+    "Entity",
+    "Event",
+    "Extractor",
     "Halt",
     "ModelRef",
     "Models",
     "Refuse",
     "Reject",
     "Retry",
+    "Routed",
+    "Router",
+    "Session",
+    "SparseEmbedder",
     "Stage",
     "StageFactory",
     "State",
     "StatefulStage",
     "StreamappError",
+    "Tensor",
+    "Turning",
     "VectorStage",
     "Writes",
+    "as_sparse",
     "float32",
     "float32_vector",
     "int32",
+    "labelled",
     "stage",
+    "sticky_place",
     "string",
     "vector_column",
 ]

@@ -11,6 +11,10 @@ import pyarrow as pa
 from streamapp.core.batch import Batch
 from streamapp.core.errors import Refuse, Reject
 from streamapp.core.model import ModelRef
+from streamapp.models.session import Session
+from streamapp.plugin.chat import Chat
+from streamapp.plugin.extractor import Extractor
+from streamapp.plugin.routing import Router
 
 #: What ``enrich`` returns: one Arrow array per written column, each as long as the batch.
 Columns = Mapping[str, pa.Array]
@@ -50,6 +54,39 @@ class Embedder(Protocol):
         ...
 
 
+class Classifier(Protocol):
+    """Texts, or vectors of one embedder, to probabilities of labels."""
+
+    @property
+    def ref(self) -> ModelRef: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def embedder(self) -> str:
+        """``embed/name@version``, the model whose vectors it takes; empty: it takes texts."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """The least probability of an answer; below it is unknown."""
+        ...
+
+    @property
+    def margin_min(self) -> float:
+        """The least lead of the likeliest label over the second; below it is unknown."""
+        ...
+
+    def classify(
+        self, inputs: Sequence[str | None] | npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities (n, labels); a row of NaN for a text that is None or a vector of NaN.
+
+        Raises:
+            Reject: texts in place of vectors or the other way round, or vectors of another length.
+        """
+        ...
+
+
 class Models(Protocol):
     """What the registry offers a stage at ``open``; models are loaded once and shared."""
 
@@ -68,6 +105,54 @@ class Models(Protocol):
 
         Raises:
             Refuse: unknown.
+        """
+        ...
+
+    def session(self, name: str) -> Session:
+        """Any model as arrays to arrays.
+
+        Raises:
+            Refuse: as ``embedder``.
+        """
+        ...
+
+    def classifier(self, name: str | None = None) -> Classifier:
+        """The classifier of a name or an alias, or the routed default of ``classify``.
+
+        Raises:
+            Refuse: unknown, not pulled, or a model of another kind.
+        """
+        ...
+
+    def labels(self, name: str | None = None) -> tuple[str, ...]:
+        """The labels of that classifier, without loading it.
+
+        Raises:
+            Refuse: unknown, or a model of another kind.
+        """
+        ...
+
+    def router(self, name: str) -> Router:
+        """The router of ``[route.NAME]`` of routes.toml, or of a model alone; nothing is opened.
+
+        Raises:
+            Refuse: neither, or a declaration that contradicts itself.
+        """
+        ...
+
+    def extractor(self, name: str | None = None) -> Extractor:
+        """The extractor of a name or an alias, or the routed default of ``entities``.
+
+        Raises:
+            Refuse: as ``classifier``.
+        """
+        ...
+
+    def chat(self, name: str | None = None) -> Chat:
+        """The language model of a name or an alias, or the routed default; see ``Chat``.
+
+        Raises:
+            Refuse: unknown, or a model of another kind.
         """
         ...
 
