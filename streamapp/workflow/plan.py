@@ -17,7 +17,15 @@ from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Halt, Retry, StreamappError
 from streamapp.core.slice import RecordLike
 from streamapp.core.state import StateEntry
-from streamapp.plugin import Columns, Models, Stage, StageFactory, StatefulStage
+from streamapp.plugin import (
+    Columns,
+    ModelRef,
+    Models,
+    Stage,
+    StageFactory,
+    StatefulStage,
+    Turning,
+)
 from streamapp.topics.wire import rejected
 from streamapp.workflow.blame import blamed
 from streamapp.workflow.order import order
@@ -67,6 +75,7 @@ class Plan:
         self._clock = clock
         self._stage_s_max = workflow.stage_ms_max / 1000
         self._provenance = ""
+        self._used: tuple[tuple[ModelRef, ...], ...] | None = None
 
     def open(self) -> None:
         """Load every stage's models; when one fails, those before it are closed again.
@@ -84,11 +93,7 @@ class Plan:
             for stage in opened:
                 stage.close()
             raise
-        said = [
-            {"stage": s.name, "version": s.version, "models": [_full(ref) for ref in s.models]}
-            for s in self.stages
-        ]
-        self._provenance = json.dumps(said, sort_keys=True, separators=(",", ":"))
+        self._say()
         self.is_open = True
 
     def close(self) -> None:
@@ -118,7 +123,7 @@ class Plan:
         """Which stages and models made the rows: canonical JSON, the same for the same models.
 
         A list of ``{"stage", "version", "models": ["task/name@version+sha256"]}``; needs an open
-        plan.
+        plan.  A model may take another's place between two batches: ask after each ``run``.
         """
         return self._provenance
 
@@ -136,13 +141,28 @@ class Plan:
             Retry: from a stage; nothing was changed.
             Halt: from a stage, or it returned other columns than it declared; nothing was changed.
         """
+        if isinstance(self._models, Turning):
+            self._models.turn()
         overlay = state.overlay()
         for stage in self.stages:
             started = self._clock.monotonic_s()
             batch = _StageRun(stage, overlay, raw).over(batch)
             self._report(stage.name, len(batch), self._clock.monotonic_s() - started)
         overlay.commit()
+        self._say()
         return batch, overlay.changes
+
+    def _say(self) -> None:
+        """Make the provenance what the stages used last."""
+        used = tuple(stage.models for stage in self.stages)
+        if used == self._used:
+            return
+        said = [
+            {"stage": s.name, "version": s.version, "models": [_full(ref) for ref in s.models]}
+            for s in self.stages
+        ]
+        self._provenance = json.dumps(said, sort_keys=True, separators=(",", ":"))
+        self._used = used
 
     def _report(self, name: str, rows: int, seconds: float) -> None:
         if self.on_stage is not None:

@@ -21,6 +21,8 @@ GROUP = "streamapp.stages"
 class _Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stages: Annotated[list[str], Meta(min_length=1)]
     stage_ms_max: Annotated[int, Meta(ge=1)] = 10_000
+    ask_below: Annotated[float, Meta(ge=0, le=1)] | None = None
+    ask_types: bool = False
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,12 +35,22 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
 
     ``stages`` names what runs, in any order; ``options`` what each is given.  A stage that takes a
     batch longer than ``stage_ms_max`` is reported as slow (native code cannot be interrupted).
+    Where a language model is declared it is asked for the intent of messages whose own is unknown
+    or less sure than ``ask_below`` (None: of none), and with ``ask_types`` for a name of events
+    without a type.
     """
 
     path: str
     stages: tuple[str, ...]
     options: Mapping[str, Mapping[str, Any]] = {}
     stage_ms_max: int = 10_000
+    ask_below: float | None = None
+    ask_types: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything that it would ask a language model."""
+        return self.ask_below is not None or self.ask_types
 
 
 def load_workflow(path: Path) -> Workflow:
@@ -71,6 +83,8 @@ def load_workflow(path: Path) -> Workflow:
         stages=tuple(names),
         options=file.stages,
         stage_ms_max=file.workflow.stage_ms_max,
+        ask_below=file.workflow.ask_below,
+        ask_types=file.workflow.ask_types,
     )
 
 

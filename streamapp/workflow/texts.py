@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamapp.core.batch import Batch
 from streamapp.core.ranges import OffsetRange
-from streamapp.plugin import Models, Stage
+from streamapp.plugin import Models, Stage, Turning
 from streamapp.workflow.blame import blamed
 
 #: Texts to vectors, (n, dim), float32; NaN for a text that the stage gives none.
@@ -41,6 +41,8 @@ class _Texts:
                 with blamed(self._stage.name, "open"):
                     self._stage.open(self._models)
                 self._is_open = True
+            if isinstance(self._models, Turning):
+                self._models.turn()
             rows = pa.RecordBatch.from_pydict({"text": pa.array(texts, pa.string())})
             batch = Batch(rows, OffsetRange("", 0, 0, len(texts)))
             return batch.with_columns(self._stage.enrich(batch)).vectors("embedding")

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from streamapp.plugin.testing import HashClassifier, HashModels
 from streamapp.stages.embed import Embed
 from streamapp.stages.intent import Intent
 from streamapp.stages.language import Language
@@ -24,6 +25,26 @@ class TestIntent(StageContract):
     stage = Intent
     options: ClassVar = {"intent": {"labels": LABELS}}
     upstream: ClassVar = ["embed"]
+
+
+class TestIntentHead(StageContract):
+    stage = Intent
+    options: ClassVar = {"intent": {"head": "x"}}
+    upstream: ClassVar = ["embed"]
+    models: ClassVar = HashModels(classifiers={"x": HashClassifier(["cancel my plan", "hello"])})
+
+
+class TestIntentClassifier(StageContract):
+    stage = Intent
+    options: ClassVar = {"intent": {"classifier": "x"}}
+    models: ClassVar = HashModels(classifiers={"x": HashClassifier(["hello", "again"], "texts")})
+
+
+class TestSentimentHead(StageContract):
+    stage = Sentiment
+    options: ClassVar = {"sentiment": {"head": "x"}}
+    upstream: ClassVar = ["embed"]
+    models: ClassVar = HashModels(classifiers={"x": HashClassifier(["negative", "positive"])})
 
 
 class TestSentiment(StageContract):

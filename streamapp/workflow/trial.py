@@ -1,0 +1,205 @@
+"""What a workflow's intents are worth: its answers to labelled texts beside the labels."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamapp.core.batch import Batch
+from streamapp.core.errors import Refuse
+from streamapp.core.ranges import OffsetRange
+from streamapp.plugin import Models, Stage
+from streamapp.workflow.blame import blamed
+from streamapp.workflow.order import order
+from streamapp.workflow.spec import Workflow, make_stages
+from streamapp.workflow.texts import EmbedTexts, text_embedder
+
+#: The stages that it takes to answer.
+STAGES = ("embed", "intent")
+UNKNOWN = "unknown"
+_ROWS = 512
+_TENTHS = 10
+
+
+class Answer(NamedTuple):
+    """``intent`` is None where the stage has nothing to go by."""
+
+    intent: str | None
+    confidence: float
+
+
+class LabelScore(NamedTuple):
+    """``precision`` and ``recall`` are NaN where nothing was answered so, or has that label."""
+
+    label: str
+    examples: int
+    precision: float
+    recall: float
+
+
+class Mistake(NamedTuple):
+    """How often ``intent`` was answered where ``label`` is right."""
+
+    label: str
+    intent: str
+    times: int
+
+
+class Score(NamedTuple):
+    """Shares, 0 to 1.
+
+    ``coverage``: of the examples that have a label, how many get an answer; ``precision``: of the
+    answers, how many are right; ``accuracy``: of the examples that have a label, how many get the
+    right answer; ``refused``: of the examples without a label, how many get none (NaN: there are
+    none); ``error``: between confidence and truth of the answers, in ten bins (ECE).
+    """
+
+    examples: int
+    accuracy: float
+    coverage: float
+    precision: float
+    refused: float
+    error: float
+    labels: list[LabelScore]
+    mistakes: list[Mistake]
+
+
+def embedding(workflow: Workflow, models: Models, model: str | None = None) -> EmbedTexts:
+    """What embeds texts as the workflow's stage ``embed`` does; its defaults where it runs none.
+
+    Args:
+        workflow: its other stages do not run.
+        models: the registry.
+        model: in place of the one that the workflow names.
+
+    Raises:
+        Refuse: the stage refuses its options, or the model is unknown.
+    """
+    options = dict(workflow.options.get("embed", {})) | ({"model": model} if model else {})
+    alone = Workflow(path=workflow.path, stages=("embed",), options={"embed": options})
+    stages = make_stages(alone)
+    for stage in stages:
+        with blamed(stage.name, "declare"):
+            stage.declare(models)
+    found = text_embedder(stages, models)
+    assert found is not None  # noqa: S101  # the stage writes ``embedding`` from the text alone
+    return found
+
+
+def answers(
+    workflow: Workflow,
+    models: Models,
+    texts: Sequence[str],
+    done: Callable[[int], None] = lambda _rows: None,
+) -> list[Answer]:
+    """What the workflow's stages ``embed`` and ``intent`` say of texts.
+
+    Args:
+        workflow: its other stages do not run.
+        models: the registry.
+        texts: any number.
+        done: told of each part's rows.
+
+    Raises:
+        Refuse: the workflow has no such stages, or they cannot be opened.
+    """
+    if missing := [name for name in STAGES if name not in workflow.stages]:
+        raise Refuse(
+            "intents.workflow",
+            f"{workflow.path} runs no stage {missing[0]!r}",
+            "add it to [workflow] stages, or name a head with --head",
+        )
+    options = {name: workflow.options.get(name, {}) for name in STAGES}
+    made = make_stages(Workflow(path=workflow.path, stages=STAGES, options=options))
+    for stage in made:
+        with blamed(stage.name, "declare"):
+            stage.declare(models)
+    stages = order(made)
+    try:
+        for stage in stages:
+            with blamed(stage.name, "open"):
+                stage.open(models)
+        return list(_answers(stages, texts, done))
+    finally:
+        for stage in stages:
+            stage.close()
+
+
+def _answers(
+    stages: Sequence[Stage], texts: Sequence[str], done: Callable[[int], None]
+) -> Iterator[Answer]:
+    for first in range(0, len(texts), _ROWS):
+        part = texts[first : first + _ROWS]
+        rows = pa.RecordBatch.from_pydict({"text": pa.array(part, pa.string())})
+        batch = Batch(rows, OffsetRange("", 0, first, first + len(part)))
+        for stage in stages:
+            batch = batch.with_columns(stage.enrich(batch))
+        intents = batch.strings("intent")
+        sure = batch.rows.column("intent_confidence").fill_null(0).to_pylist()
+        yield from map(Answer, intents, sure)
+        done(len(part))
+
+
+def score(given: Sequence[Answer], labels: Sequence[str | None]) -> Score:
+    """Answers beside the right labels; None is the label of a text that has none."""
+    intents = [UNKNOWN if one.intent is None else one.intent for one in given]
+    pairs = list(zip(intents, labels, strict=True))
+    labelled = [(intent, label) for intent, label in pairs if label is not None]
+    answered = [intent != UNKNOWN for intent in intents]
+    right = [intent == label for intent, label in pairs]
+    return Score(
+        examples=len(pairs),
+        accuracy=_share([intent == label for intent, label in labelled]),
+        coverage=_share([intent != UNKNOWN for intent, _ in labelled]),
+        precision=_share([good for good, said in zip(right, answered, strict=True) if said]),
+        refused=_share([intent == UNKNOWN for intent, label in pairs if label is None]),
+        error=_distance([one.confidence for one in given], right, answered),
+        labels=_by_label(pairs),
+        mistakes=_mistakes(pairs),
+    )
+
+
+def _by_label(pairs: Sequence[tuple[str, str | None]]) -> list[LabelScore]:
+    """Worst recall first."""
+    said, have = Counter(intent for intent, _ in pairs), Counter(label for _, label in pairs)
+    right = Counter(intent for intent, label in pairs if intent == label)
+    names = {name for name in [*said, *have] if name is not None and name != UNKNOWN}
+    found = [
+        LabelScore(
+            name, have[name], _ratio(right[name], said[name]), _ratio(right[name], have[name])
+        )
+        for name in names
+    ]
+    return sorted(found, key=lambda one: (np.nan_to_num(one.recall, nan=2.0), one.label))
+
+
+def _mistakes(pairs: Sequence[tuple[str, str | None]]) -> list[Mistake]:
+    """Most frequent first."""
+    wrong = Counter(
+        (label or UNKNOWN, intent) for intent, label in pairs if intent not in (UNKNOWN, label)
+    )
+    return [Mistake(*pair, times) for pair, times in sorted(wrong.items(), key=_often)]
+
+
+def _often(item: tuple[Any, int]) -> tuple[int, Any]:
+    return -item[1], item[0]
+
+
+def _distance(sure: Sequence[float], right: Sequence[bool], answered: Sequence[bool]) -> float:
+    rows = np.array(answered, bool)
+    if not rows.any():
+        return float("nan")
+    shown = np.array(sure, float)[rows]
+    tenth = np.minimum((shown * _TENTHS).astype(int), _TENTHS - 1)
+    gaps = np.bincount(tenth, shown - np.array(right, float)[rows], minlength=_TENTHS)
+    return float(np.abs(gaps).sum() / len(shown))
+
+
+def _share(of: Sequence[bool]) -> float:
+    return _ratio(sum(of), len(of))
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
