@@ -7,9 +7,10 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from streamapp.core.config import Settings, load, to_environment
+from streamapp.core.config import Settings, find_project, load, to_environment
 from streamapp.core.errors import Refuse, StreamappError
 from streamapp.core.metrics import Metrics
 from streamapp.topics import catalogue as topics
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
     from streamapp.ring import RingWriter
     from streamapp.sink.contract import Sink
     from streamapp.transport import Admin, Members, Producer, Reader, Security
-    from streamapp.workflow import Plan
+    from streamapp.workflow import Plan, Workflow
 
 
 def catalogue(settings: Settings) -> topics.Catalogue:
     """The declared topics, the optional ones as the settings and the project ask for them."""
     from streamapp.core.exports import has_exports
 
-    twin = {topics.TWIN} if settings.json_twin == "true" else set()
-    return topics.load(settings.topics_dir, twin | topics.EXPORTS if has_exports() else twin)
+    wanted = {topics.TWIN} if settings.json_twin == "true" else set()
+    wanted |= topics.EXPORTS if has_exports() else set()
+    wanted |= topics.ASKS if settings.llm_base_url else set()
+    return topics.load(settings.topics_dir, wanted)
 
 
 def security(settings: Settings) -> "Security":
@@ -76,54 +79,63 @@ def admin(settings: Settings) -> "Admin":
 
 
 def registry(settings: Settings) -> "Registry":
-    """The models that are declared, and where their files are kept."""
-    from streamapp.models import Registry
+    """The models that are declared, and where their files are kept.
 
+    Without ``models_dir`` those as installed, behind the ones that were added under ``home``.
+    """
+    from streamapp.core.project import read_secret
+    from streamapp.models import Registry
+    from streamapp.models.source import Places
+
+    project = find_project(Path.cwd())
+    folder = project.parent if project else Path.cwd()
     return Registry(
-        settings.models_dir or topics.defaults("models"),
+        settings.models_dir or [settings.models_own, topics.defaults("models")],
         settings.models_cache,
         threads=settings.threads or None,
         embedding_model=settings.embedding_model,
         tokenizer_model=settings.tokenizer_model,
+        secret=lambda reference: read_secret(reference, folder),
+        places=Places(
+            settings.hf_url, settings.hf_token, settings.mlflow_url, settings.mlflow_token
+        ),
     )
 
 
-def plan(settings: Settings, on_stage: Callable[[str, int, float], None] | None = None) -> "Plan":
-    """The workflow's stages in order, their columns known; weights are loaded by ``open``."""
-    from streamapp.workflow import Plan, load_workflow
+def workflow(settings: Settings) -> "Workflow":
+    """The declared workflow."""
+    from streamapp.workflow import load_workflow
 
-    workflow = load_workflow(catalogue(settings).folder / "workflow.toml")
-    return Plan(workflow, registry(settings), on_stage=on_stage)
+    return load_workflow(catalogue(settings).folder / "workflow.toml")
+
+
+def plan(settings: Settings, metrics: Metrics | None = None) -> "Plan":
+    """The workflow's stages in order, their columns known; weights are loaded by ``open``."""
+    from streamapp.models.serving.live import live
+    from streamapp.workflow import Plan
+
+    def observe(stage: str, _rows: int, seconds: float) -> None:
+        if metrics is not None:
+            metrics.stage_seconds.labels(stage).observe(seconds)
+
+    return Plan(workflow(settings), live(registry(settings), metrics), on_stage=observe)
 
 
 def missing_models(settings: Settings) -> list[str]:
     """The models that the workflow names, or the default one, whose files are not here yet."""
-    from streamapp.workflow import load_workflow
+    from streamapp.models.needed import needed
 
-    workflow = load_workflow(catalogue(settings).folder / "workflow.toml")
-    embedding = [name for name in ("embed", "intent") if name in workflow.stages]
-    named = {workflow.options.get(name, {}).get("model") for name in embedding}
-    if settings.embedding_model:
-        named.discard(None)  # the user's own file is the default one
-    known = registry(settings)
-    statuses = [known.status(name) for name in named]
-    return sorted({status.name for status in statuses if not status.pulled})
+    declared, known = workflow(settings), registry(settings)
+    stages = {name: declared.options.get(name, {}) for name in declared.stages}
+    names = needed(known, stages, has_own=settings.embedding_model is not None)
+    return [name for name in names if not known.status(name).pulled]
 
 
 async def ensure_topics(settings: Settings) -> list[str]:
     """Create the catalogue's topics on the broker; the names of those that were missing."""
-    from streamapp.transport import TopicSpec
+    from streamapp.agents.needed import make
 
-    client = admin(settings)
-    await client.start()
-    try:
-        return [
-            topic.name
-            for topic in catalogue(settings)
-            if await client.create(TopicSpec(*topic.log_spec()))
-        ]
-    finally:
-        await client.stop()
+    return await make(admin(settings), catalogue(settings))
 
 
 async def check_topics(settings: Settings) -> None:
@@ -133,29 +145,12 @@ async def check_topics(settings: Settings) -> None:
         Refuse: a topic is missing, or raw and enriched (or its JSON twin) differ in partitions.
         Retry: the broker does not answer.
     """
-    client = admin(settings)
-    await client.start()
-    try:
-        there = await client.topics()
-    finally:
-        await client.stop()
+    from streamapp.agents.needed import check
+
     twin = [topics.TWIN] if settings.json_twin == "true" else []
-    needed = [topics.RAW, topics.ENRICHED, topics.DEAD, *twin]
-    missing = [name for name in needed if name not in there]
-    if missing:
-        raise Refuse(
-            "topic.missing",
-            f"{settings.broker_url} has no topic {', '.join(missing)}",
-            "run `streamapp topics apply` with the same settings (`streamapp up` does it itself)",
-        )
-    raw = there[topics.RAW].partitions
-    for name in (topics.ENRICHED, *twin):
-        if raw != there[name].partitions:
-            raise Refuse(
-                "topic.partitions",
-                f"{topics.RAW} has {raw} partitions and {name} has {there[name].partitions}",
-                "make both anew with one number: enriched partition p holds source partition p",
-            )
+    asks = [topics.ASK, topics.ANSWERS] if settings.llm_base_url else []
+    needed = [topics.RAW, topics.ENRICHED, topics.DEAD, *twin, *asks]
+    await check(admin(settings), needed, settings.broker_url)
 
 
 async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
@@ -175,17 +170,18 @@ async def serve_gateway(settings: Settings, on_ready: Callable[[str], None] | No
         webhooks=project_sources(),
         export=changeable_export(),
         on_ready=on_ready,
+        models=lambda: registry(settings),
     )
 
 
 def enrich_app(settings: Settings) -> Any:
     """The worker's Faust app: raw events in, enriched records and, in direct mode, frames out."""
+    from streamapp.agents.beside import beside
     from streamapp.agents.enrich import EnrichAgent, EnrichConfig
-    from streamapp.agents.twin import twin_to
 
     app, metrics = _app("streamapp-enrich", settings, settings.worker_port, wait_empty=False)
     declared = catalogue(settings)
-    stages = plan(settings, lambda name, _, s: metrics.stage_seconds.labels(name).observe(s))
+    stages = plan(settings, metrics)
     agent = EnrichAgent(
         stages,
         producer(settings),
@@ -199,9 +195,7 @@ def enrich_app(settings: Settings) -> Any:
         ),
         metrics,
         _generation(app),
-        twin_to(topics.TWIN, declared[topics.TWIN].record_bytes_max)
-        if settings.json_twin == "true"
-        else None,
+        beside(settings, workflow(settings), stages.columns(), declared),
         _direct_ring(settings, stages, metrics) if settings.ring == "direct" else None,
     )
     return _with_agent(app, agent, "enrich", topics.RAW, settings, metrics, agent.open)
@@ -231,6 +225,7 @@ def open_sink(settings: Settings) -> "Sink":
 def store_app(settings: Settings) -> Any:
     """The store's Faust app: enriched records in, stored rows and a Flight port out."""
     from streamapp.agents.app import on_shutdown
+    from streamapp.agents.asking.feed import AnswersFeed
     from streamapp.agents.outcome import persist
     from streamapp.agents.store import StoreAgent
     from streamapp.flight import FlightServer
@@ -260,6 +255,7 @@ def store_app(settings: Settings) -> Any:
         _generation(app),
         flush_rows=settings.parquet_flush_rows if in_parquet else settings.flush_rows,
         flush_ms_max=settings.parquet_flush_ms_max if in_parquet else settings.flush_ms_max,
+        feed=AnswersFeed(reader(settings), metrics) if settings.llm_base_url else None,
     )
 
     async def opening() -> None:

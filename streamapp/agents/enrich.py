@@ -125,7 +125,8 @@ class EnrichAgent:
     async def _open(self) -> None:
         async with self._started:
             if not self._plan.is_open:
-                await self._in_inference(self._plan.open)
+                # A model may be on a server that is away.
+                await persist("models", lambda: self._in_inference(self._plan.open), self._metrics)
                 for client in (self._producer, self._reader):
                     await persist("connect", client.start, self._metrics)
 

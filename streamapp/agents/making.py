@@ -28,6 +28,13 @@ def no_frames(_events: Batch) -> AbstractContextManager[Callable[[Batch], None]]
     return nullcontext(lambda _batch: None)
 
 
+def joined(twins: Sequence[Twin]) -> Twin | None:
+    """All that several publish; None for none."""
+    if not twins:
+        return None
+    return lambda batch: [pair for twin in twins for pair in twin(batch)]
+
+
 class Made(NamedTuple):
     """What became of a Slice; ``snapshot`` when one was due after it."""
 
@@ -61,7 +68,7 @@ class Making:
             Retry: from a stage; nothing was changed, the same call may be repeated.
             Halt: from a stage.
         """
-        return _joined(self._parts(decoded, raw, state, repeats))
+        return _one(self._parts(decoded, raw, state, repeats))
 
     def _parts(
         self, decoded: Batch, raw: Raw, state: PartitionState | Overlay, repeats: Repeats
@@ -76,7 +83,8 @@ class Making:
         trial = state.overlay() if len(events) < len(decoded) else state
         with self.framing(events) as commit:
             batch, states = self.plan.run(events, trial, raw)
-            records, rejects = enriched_records(batch, states, self.standpoint, raw, self.bytes_max)
+            standpoint = replace(self.standpoint, provenance=self.plan.provenance())
+            records, rejects = enriched_records(batch, states, standpoint, raw, self.bytes_max)
             if len(rejects) > len(batch.rejects):
                 batch = _without(batch, rejects)
             late = repeats.refused(decoded, batch) if trial is not state else []
@@ -98,7 +106,7 @@ class Making:
         return parts
 
 
-def _joined(parts: Sequence[Made]) -> Made:
+def _one(parts: Sequence[Made]) -> Made:
     if len(parts) == 1:
         return parts[0]
     return Made(

@@ -5,10 +5,12 @@ the next is decoded.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from streamapp.agents.asking.feed import AnswersFeed
 from streamapp.agents.gather import Gather
 from streamapp.agents.outcome import guarded, persist
 from streamapp.agents.typed import SliceEvent
@@ -17,9 +19,13 @@ from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.metrics import Metrics
 from streamapp.sink import StoredRecord, Written, keyed
 from streamapp.sink.contract import Sink
+from streamapp.topics.catalogue import ANSWERS
 from streamapp.topics.enriched import decode
 
 QUEUE_SLICES_MAX = 8
+#: For how long a thread that decodes may keep the interpreter from the one that writes: Python's own
+#: 5 ms would be a tenth of a transaction.
+SWITCH_S = 0.0005
 #: Encoded bytes after which a transaction waits for no more; decoded they are some times that.
 TRANSACTION_BYTES = 32 << 20
 
@@ -50,6 +56,7 @@ class StoreAgent(ViewAgent):
         generation: the consumer group's current generation.
         flush_rows: rows after which a transaction is not kept waiting for more.
         flush_ms_max: longest the first Slice of a transaction waits for others.
+        feed: what else the store keeps, beside the enriched topic; None: nothing.
     """
 
     def __init__(
@@ -61,25 +68,36 @@ class StoreAgent(ViewAgent):
         *,
         flush_rows: int,
         flush_ms_max: int,
+        feed: AnswersFeed | None = None,
     ) -> None:
         super().__init__("streamapp-store", QUEUE_SLICES_MAX, metrics, generation)
         self._open_store = open_store
         self._serve = serve
         self._stop_serving: Callable[[], None] | None = None
         self._store: Sink | None = None
+        self._feed = feed
+        self._feeding: asyncio.Task[None] | None = None
         self._gather = Gather[Decoded](
             rows_enough=flush_rows, bytes_enough=TRANSACTION_BYTES, wait_s=flush_ms_max / 1000
         )
 
     def positions(self) -> Mapping[tuple[str, int], int]:
-        return self._store.positions() if self._store is not None else {}
+        known = self._store.positions() if self._store is not None else {}
+        return {key: next_ for key, next_ in known.items() if key[0] != ANSWERS}
 
     async def _open(self) -> None:
+        sys.setswitchinterval(SWITCH_S)
         if self._store is None:
             self._store = await self._in_writer(self._open_store)
             self._stop_serving = self._serve(self._store)
+            if self._feed is not None:
+                feeding = self._feed.run(self._store, self._in_writer)
+                self._feeding = asyncio.create_task(guarded(feeding))
 
     async def _close(self) -> None:
+        if self._feeding is not None:
+            self._feeding.cancel()
+            await asyncio.gather(self._feeding, return_exceptions=True)
         if self._stop_serving is not None:
             await asyncio.to_thread(self._stop_serving)
         if self._store is not None:

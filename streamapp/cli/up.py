@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 #: Stopped in this order: each drains into the next.
 PROCESSES = ("gateway", "worker", "store", "terminal")
 PORTS = ("gateway_port", "flight_port", "worker_port", "store_port", "terminal_port")
-#: Runs beside them where the project declares exports; stopped last, for it reads what they made.
-EXPORT, EXPORT_PORT = "export", "export_port"
+#: Run beside them where the project asks for it; stopped last, for they read what those made.
+EXTRAS = ("export", "ask")
 REFRESH_S = 1.0
 
 
@@ -52,35 +53,48 @@ REFRESH_S = 1.0
     "gateway_host",
     "flight_host",
     *PORTS,
-    EXPORT_PORT,
+    *(f"{name}_port" for name in EXTRAS),
+    "llm_base_url",
+    "llm_model",
     "ring_path",
     "ring",
     "threads",
 )
 def up(settings: Settings, *, no_tui: bool) -> None:
-    """Run gateway, worker, store and terminal on this machine, and the project's exports.
+    """Run gateway, worker, store and terminal on this machine, and what the project asks for.
+
+    That is the exporter where streamapp.toml declares exports, and the asking process where
+    LLM_BASE_URL names a language model and the workflow has ask_below.
 
     Creates the topics and fetches the models that the workflow names when they are missing.  A
     process that dies is started again; Ctrl-C or SIGTERM stops all of them in order, so that what
     was accepted is finished.
     """
-    exports = has_exports()
-    check_ports(settings, exports=exports)
+    extras = wanted(settings)
+    check_ports(settings, extras)
     prepare(settings)
     screen = console()
     live = screen.is_terminal and not no_tui
-    if not asyncio.run(_run(settings, live=live, exports=exports)):
+    if not asyncio.run(_run(settings, extras, live=live)):
         raise click.exceptions.Exit(1)
 
 
-def processes(settings: Settings, *, exports: bool = False) -> tuple[str, ...]:
+def wanted(settings: Settings) -> tuple[str, ...]:
+    """Which of ``EXTRAS`` the project asks for."""
+    from streamapp.compose import workflow
+
+    asks = bool(settings.llm_base_url) and workflow(settings).asks
+    return tuple(name for name, runs in zip(EXTRAS, (has_exports(), asks), strict=True) if runs)
+
+
+def processes(settings: Settings, extras: Sequence[str] = ()) -> tuple[str, ...]:
     """The names of what runs; a worker that writes the ring itself needs no terminal."""
-    named = (*PROCESSES, EXPORT) if exports else PROCESSES
+    named = (*PROCESSES, *extras)
     return tuple(name for name in named if name != "terminal" or settings.ring != "direct")
 
 
 def supervisor(
-    settings: Settings, printer: "Printer | None" = None, *, exports: bool = False
+    settings: Settings, printer: "Printer | None" = None, extras: Sequence[str] = ()
 ) -> "Supervisor":
     """The processes with these settings, not yet started."""
     from streamapp.screen.supervisor import Child, Supervisor
@@ -88,16 +102,16 @@ def supervisor(
     env = {**os.environ, **to_environment(settings)}  # noqa: TID251  # children inherit ours
     children = [
         Child(name, (sys.executable, "-P", "-m", "streamapp.cli", name), env)
-        for name in processes(settings, exports=exports)
+        for name in processes(settings, extras)
     ]
     return Supervisor(children, settings.home / "logs", drain_s=settings.drain_s, printer=printer)
 
 
-def check_ports(settings: Settings, *, exports: bool = False) -> None:
+def check_ports(settings: Settings, extras: Sequence[str] = ()) -> None:
     """Refuse a port that something else listens on, naming the setting to change."""
     idle = {f"{name}_port" for name in PROCESSES} - {f"{name}_port" for name in processes(settings)}
     hosts = {"gateway_port": settings.gateway_host, "flight_port": settings.flight_host}
-    for name in (*PORTS, EXPORT_PORT) if exports else PORTS:
+    for name in (*PORTS, *(f"{extra}_port" for extra in extras)):
         if name in idle:
             continue
         port = getattr(settings, name)
@@ -126,17 +140,17 @@ def refuse_if_refused(watched: "Supervisor", settings: Settings) -> None:
         )
 
 
-async def _run(settings: Settings, *, live: bool, exports: bool) -> bool:
+async def _run(settings: Settings, extras: Sequence[str], *, live: bool) -> bool:
     """Until told to stop; True when everything ended cleanly."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    watched = supervisor(settings, None if live else _print_line, exports=exports)
+    watched = supervisor(settings, None if live else _print_line, extras)
     await watched.start()
     try:
         show = _show if live else _wait
-        await show(watched, settings, stop, exports=exports)
+        await show(watched, settings, stop, extras)
     finally:
         _print_line("up", "stopping: each process finishes what it has taken")
         clean = await watched.stop()
@@ -144,7 +158,7 @@ async def _run(settings: Settings, *, live: bool, exports: bool) -> bool:
 
 
 async def _wait(
-    watched: "Supervisor", settings: Settings, stop: asyncio.Event, *, exports: bool
+    watched: "Supervisor", settings: Settings, stop: asyncio.Event, extras: Sequence[str]
 ) -> None:
     import aiohttp
 
@@ -154,16 +168,14 @@ async def _wait(
     async with aiohttp.ClientSession(connector=_connector(settings)) as session:
         while not stop.is_set():
             refuse_if_refused(watched, settings)
-            if not told and all(
-                (await read_numbers(session, settings, exports=exports)).ready.values()
-            ):
+            if not told and all((await read_numbers(session, settings, extras)).ready.values()):
                 told = True
                 _print_line("up", f"ready: POST {gateway_url(settings)}/ingest")
             await _pause(stop)
 
 
 async def _show(
-    watched: "Supervisor", settings: Settings, stop: asyncio.Event, *, exports: bool
+    watched: "Supervisor", settings: Settings, stop: asyncio.Event, extras: Sequence[str]
 ) -> None:
     import aiohttp
     from rich.live import Live
@@ -171,11 +183,11 @@ async def _show(
     from streamapp.screen.summary import read_numbers, render
 
     async with aiohttp.ClientSession(connector=_connector(settings)) as session:
-        before = await read_numbers(session, settings, exports=exports)
+        before = await read_numbers(session, settings, extras)
         with Live(console=console(), auto_refresh=False) as screen:
             while not stop.is_set():
                 refuse_if_refused(watched, settings)
-                now = await read_numbers(session, settings, exports=exports)
+                now = await read_numbers(session, settings, extras)
                 table = render(watched.children, before, now, settings, console().width)
                 screen.update(table, refresh=True)
                 before = now

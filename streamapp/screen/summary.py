@@ -1,7 +1,7 @@
 """The live summary: what each process says of itself, as one table."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -39,8 +39,13 @@ class Numbers:
         return self.values.get(process, {}).get(metric, 0.0)
 
 
-def addresses(settings: Settings, *, exports: bool = False) -> dict[str, str]:
-    """Where each process answers ``/readyz`` and ``/metrics``."""
+def addresses(settings: Settings, extras: Collection[str] = ()) -> dict[str, str]:
+    """Where each process answers ``/readyz`` and ``/metrics``.
+
+    Args:
+        settings: of all of them.
+        extras: processes that run beside the usual ones: ``export``, ``ask``.
+    """
     places = {
         "gateway": gateway_url(settings),
         "worker": http_url("127.0.0.1", settings.worker_port),
@@ -48,17 +53,17 @@ def addresses(settings: Settings, *, exports: bool = False) -> dict[str, str]:
     }
     if settings.ring != "direct":  # else the worker is the terminal, too
         places["terminal"] = http_url("127.0.0.1", settings.terminal_port)
-    if exports:
-        places["export"] = http_url("127.0.0.1", settings.export_port)
+    for name in extras:
+        places[name] = http_url("127.0.0.1", getattr(settings, f"{name}_port"))
     return places
 
 
 async def read_numbers(
-    session: aiohttp.ClientSession, settings: Settings, *, exports: bool = False
+    session: aiohttp.ClientSession, settings: Settings, extras: Collection[str] = ()
 ) -> Numbers:
     """Ask all processes at once; one that does not answer is simply not ready."""
     numbers = Numbers(monotonic_s())
-    places = addresses(settings, exports=exports)
+    places = addresses(settings, extras)
     answers = await asyncio.gather(*(_ask(session, base) for base in places.values()))
     for name, (ready, values) in zip(places, answers, strict=True):
         numbers.ready[name] = ready
@@ -150,6 +155,9 @@ def _works(before: Numbers, now: Numbers) -> dict[str, str]:
         "export": f"{rate('export', 'streamapp_export_events_total:delivered')} posted"
         f"  {now.get('export', 'streamapp_export_events_total:delivered'):,.0f} events"
         f"  {now.get('export', 'streamapp_export_events_total:dead'):,.0f} dead letters",
+        "ask": f"{rate('ask', 'streamapp_asks_total')} asked"
+        f"  {now.get('ask', 'streamapp_asks_total:llm'):,.0f} answered"
+        f"  {now.get('ask', 'streamapp_asks_total:fallback'):,.0f} fell back",
     }
 
 

@@ -3,6 +3,7 @@
     DIR/events/ingest_day=2026-11-22/source_topic=events.raw/0-00000000000000000000-…4096.parquet
     DIR/dead/…                      dead letters, by the day of their record
     DIR/provenance/….parquet        what the column ``provenance`` refers to
+    DIR/answers/….parquet           what a language model said of events
     DIR/read.sql                    views over all of it, for DuckDB
 
 A file's name says which source offsets it answers for: partition, first and next.  What the ledger
@@ -103,7 +104,7 @@ def archive(
             _write_piece(cursor, piece, path)
             written += piece.rows
         _write_provenance(cursor, root)
-        if pieces or not (root / "read.sql").exists():
+        if _write_answers(cursor, root) or pieces or not (root / "read.sql").exists():
             _write_views(root)
     yield {"done": True, "folder": str(root), "rows": written, "files": len(pieces)}
 
@@ -279,8 +280,22 @@ def _write_provenance(cursor: duckdb.DuckDBPyConnection, root: Path) -> None:
             _write(found.to_arrow_reader(_READ_ROWS), path)
 
 
+def _write_answers(cursor: duckdb.DuckDBPyConnection, root: Path) -> bool:
+    """Those that came since, as one file; they are numbered by their topic's offsets."""
+    names = [path.stem for path in (root / "answers").glob("*.parquet")]
+    done = max((int(name.partition("-")[2]) for name in names), default=0)
+    new = cursor.sql("FROM answers WHERE log_offset >= ? ORDER BY log_offset", params=[done])
+    first, last = new.aggregate("min(log_offset), max(log_offset)").fetchall()[0]
+    if first is None:
+        return False
+    path = root / "answers" / f"{first:020d}-{last + 1:020d}.parquet"
+    _write(new.to_arrow_reader(_READ_ROWS), path)
+    return True
+
+
 def _write_views(root: Path) -> None:
-    tables = [table for table in (*_TIMES, "provenance") if any((root / table).rglob("*.parquet"))]
+    there = (*_TIMES, "provenance", "answers")
+    tables = [table for table in there if any((root / table).rglob("*.parquet"))]
     text = "".join(
         f"CREATE OR REPLACE VIEW archived_{table} AS\n    {read_back(root, table)};\n"
         for table in tables

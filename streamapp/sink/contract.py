@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from streamapp.core.ranges import Ledger
+from streamapp.sink.answers import Answers
 from streamapp.sink.intake import StoredRecord
 from streamapp.sink.store import Written
 
@@ -33,7 +34,7 @@ class Sink(Protocol):
         ...
 
     def reader(self) -> duckdb.DuckDBPyConnection:
-        """A cursor for queries on ``events``, ``dead``, ``ledger``, ``position``, ``provenance``.
+        """A cursor for queries on ``events`` and the other tables.
 
         It is for one thread, reaches nothing outside the sink, and sees all that was stored when it
         was made.
@@ -60,6 +61,14 @@ class Sink(Protocol):
             Retry: the outside failed; nothing is lost, call again with the same records.
             Halt: a source offset comes with another event than the one stored there, or a record
             contradicts itself.  Nothing of it is stored.
+        """
+        ...
+
+    def write_answers(self, answers: Answers) -> int:
+        """Append rows to table ``answers`` and move its position, all or none; how many were new.
+
+        Raises:
+            Retry: as ``write``.
         """
         ...
 

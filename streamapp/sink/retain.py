@@ -60,6 +60,8 @@ _WINDOW_START = """
 _DELETE_EVENTS = """DELETE FROM events WHERE source_topic = ? AND source_partition = ?
     AND source_offset >= ? AND source_offset < ?"""
 _DELETE_DEAD = _DELETE_EVENTS.replace("events", "dead")
+#: As many as there are: an event may have several answers, or none.
+_DELETE_ANSWERS = _DELETE_EVENTS.replace("events", "answers")
 
 
 class Run(NamedTuple):
@@ -202,6 +204,7 @@ def _drop(store: Store, step: Sequence[Run], cut: Bound | None) -> None:
                         f"{run.range} has {deleted:,} rows and had {expected:,}",
                         "nothing of it was dropped; run `streamapp store verify`",
                     )
+            writer.execute(_DELETE_ANSWERS, list(run.range)).fetchall()
         recall.insert(writer, "retained", table)
 
     store.exclusively(work)

@@ -16,6 +16,7 @@ from streamapp.core import clock
 from streamapp.core.batch import EVENT_SCHEMA, TIME
 from streamapp.core.errors import Refuse
 from streamapp.sink import views
+from streamapp.sink.answers import ANSWERS
 
 #: Raised when a table's meaning changes; a store of another format is refused.
 FORMAT = "1"
@@ -102,7 +103,7 @@ META = pa.schema(
 )
 
 #: Tables that stores of this format got later; one that lacks them gets them when it opens.
-_LATER = {"retained": RETAINED, "migrations": MIGRATIONS}
+_LATER = {"retained": RETAINED, "migrations": MIGRATIONS, "answers": ANSWERS}
 
 
 def prepare(

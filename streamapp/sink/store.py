@@ -17,6 +17,7 @@ from streamapp.core import clock
 from streamapp.core.errors import Halt, Refuse, Retry
 from streamapp.core.ranges import Ledger, OffsetRange
 from streamapp.sink import duck, intake, recall, schema
+from streamapp.sink.answers import Answers
 from streamapp.sink.intake import Covered, Intake, StoredRecord, Unfit
 from streamapp.sink.search import Search
 from streamapp.sink.subscribers import Subscribers
@@ -155,6 +156,29 @@ class Store:
                 if not unfit:
                     raise
                 return self._write(records, unfit)
+
+    def write_answers(self, answers: Answers) -> int:
+        """Append rows to table ``answers`` and move its position, in one transaction.
+
+        Rows that are stored already are left out.
+
+        Raises:
+            Retry, Halt: as ``write``.
+        """
+        key = answers.topic, answers.partition
+        with self._writing():
+            new = answers.after(self._positions.get(key, 0))
+            if new is None:
+                return 0
+            now = _EPOCH + timedelta(microseconds=clock.now_us())
+
+            def insert() -> None:
+                recall.insert(self._writer, "answers", new)
+                self._position_rows.insert([(*key, answers.next, now)])
+
+            self._transact(insert)
+            self._positions[key] = answers.next
+            return int(new.num_rows)
 
     def exclusively(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Run ``work`` in one transaction of the writer, between two ``write``; what it returned.

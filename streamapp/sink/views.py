@@ -115,6 +115,39 @@ _NEAR = """CREATE OR REPLACE MACRO near(event_id, k) AS TABLE
         <> (event.source_offset, event.source_partition, event.source_topic)
     ORDER BY found.hit.cosine DESC, event.source_offset LIMIT greatest(k::BIGINT, 1)"""
 
+#: Events with what a language model said of them in place of what the local models were unsure of;
+#: of several answers to one event a model's counts, and of those the newest.
+_ANSWERED = """CREATE OR REPLACE VIEW answered AS
+    WITH best AS (
+        SELECT source_topic, source_partition, source_offset, kind,
+               arg_max({{'answer': answer, 'confidence': confidence, 'source': source}},
+                       (source = 'llm', answered_at, log_offset)) AS said
+        FROM answers GROUP BY ALL)
+    SELECT event.* REPLACE ({replaced}), {added}
+    FROM events AS event
+    LEFT JOIN best AS intents ON intents.kind = 'intent'
+        AND intents.source_topic = event.source_topic
+        AND intents.source_partition = event.source_partition
+        AND intents.source_offset = event.source_offset
+    LEFT JOIN best AS types ON types.kind = 'type'
+        AND types.source_topic = event.source_topic
+        AND types.source_partition = event.source_partition
+        AND types.source_offset = event.source_offset"""
+_REPLACED: _Items = (
+    _item("coalesce(types.said.answer, event.type) AS type"),
+    _item("coalesce(intents.said.answer, event.intent) AS intent", "intent"),
+    _item(
+        "if(intents.said IS NULL, event.intent_confidence, intents.said.confidence) "
+        "AS intent_confidence",
+        "intent_confidence",
+    ),
+    _item("coalesce(intents.said.source, event.intent_source) AS intent_source", "intent_source"),
+)
+_ADDED: _Items = (
+    _item("types.said.source AS type_source"),
+    _item("event.intent AS intent_local", "intent"),
+)
+
 
 def create(
     connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str], *, row: str = "rowid"
@@ -134,6 +167,7 @@ def create(
 
 def _statements(columns: AbstractSet[str], row: str) -> Iterator[str]:
     yield _LATEST
+    yield _ANSWERED.format(replaced=_chosen(_REPLACED, columns), added=_chosen(_ADDED, columns))
     yield _CONVERSATIONS_VIEW.format(_chosen(_CONVERSATIONS, columns))
     if "intent" in columns:
         yield _INTENTS_VIEW.format(_chosen(_INTENTS_BY_MINUTE, columns))

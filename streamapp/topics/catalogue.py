@@ -20,6 +20,9 @@ SCHEMAS = "system.schemas"
 #: Optional: what exports are about to post, and what they could not.
 PLANS, UNDELIVERED = "system.exports", "exports.dead"
 EXPORTS = frozenset({PLANS, UNDELIVERED})
+#: Optional: what a language model is asked, and what it answered.
+ASK, ANSWERS = "events.ask", "events.answers"
+ASKS = frozenset({ASK, ANSWERS})
 #: What a record that holds a rejected one adds to it at most: address, stage, code and reason.
 CONTEXT_BYTES = 16 << 10
 #: What a source checkout and an installed wheel bring along.

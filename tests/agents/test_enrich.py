@@ -39,6 +39,26 @@ async def test_a_retry_of_a_stage_waits_and_keeps_the_batch():
         assert [cover.rows for cover in worker.log.covers()] == [2]
 
 
+async def test_a_model_whose_server_is_away_at_the_start_is_waited_for():
+    class Far(Plan):
+        is_open, tries = False, 0
+
+        def open(self):
+            self.tries += 1
+            if self.tries < 3:
+                raise Retry("models.remote", "the server does not answer")
+            self.is_open = True
+
+    plan = Far()
+    async with Worker(plan) as worker:
+        await worker.finished(Event(0, [0, 1]))
+        assert plan.tries == 3
+        waits = worker.metrics.registry.get_sample_value(
+            "streamapp_retries_total", {"what": "models"}
+        )
+        assert waits == 2
+
+
 async def test_loss_while_running_is_counted():
     """Retention overtook a worker that was behind: the log answers with later records."""
     async with Worker(Plan()) as worker:

@@ -40,6 +40,7 @@ def test_show_says_what_is_stored(sink):
         ("events", 1, 3),
         ("dead", 1, 1),
         ("provenance", 1, 1),
+        ("answers", 0, 0),
     ]
     assert found["positions"] == [{"topic": "events.enriched", "partition": 0, "next": 6}]
     assert found["holes"] == ["events.raw-0[3,5)"]

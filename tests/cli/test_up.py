@@ -31,9 +31,9 @@ def test_a_worker_that_writes_the_ring_is_its_own_terminal(clean):
 
 def test_the_exporter_runs_where_exports_are_declared(clean):
     settings = load()[0]
-    assert processes(settings, exports=True) == (*PROCESSES, "export")
-    assert tuple(supervisor(settings, exports=True).children) == (*PROCESSES, "export")
-    assert tuple(addresses(settings, exports=True)) == (*PROCESSES, "export")
+    assert processes(settings, ("export",)) == (*PROCESSES, "export")
+    assert tuple(supervisor(settings, extras=("export",)).children) == (*PROCESSES, "export")
+    assert tuple(addresses(settings, ("export",))) == (*PROCESSES, "export")
 
 
 def test_a_port_that_nobody_of_us_will_listen_on_may_be_taken(clean):

@@ -6,12 +6,23 @@ import pyarrow as pa
 
 from streamapp.core.errors import Refuse
 from streamapp.sink import schema
+from streamapp.sink.answers import ANSWERS
 from streamapp.sink.parquet.manifest import FOLDER
 from streamapp.sink.parquet.parts import ORDER_FIELD
 from streamapp.sink.parquet.place import Place
 
 #: What a root of ours may have beside its manifest.
-_OURS = frozenset({"_drafts", "_lock", "dead", "events", "provenance"})
+_OURS = frozenset({"_drafts", "_lock", "answers", "dead", "events", "provenance"})
+
+
+def of_tables(events: pa.Schema) -> dict[str, pa.Schema]:
+    """The schema of every table that is kept in files, given that of ``events``."""
+    return {
+        "events": events,
+        "dead": schema.DEAD,
+        "provenance": schema.PROVENANCE,
+        "answers": ANSWERS,
+    }
 
 
 def check_owner(place: Place) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from streamapp.core import clock
-from streamapp.core.errors import Retry
+from streamapp.core.errors import Halt, Retry
 from streamapp.sink.parquet import manifest
 from streamapp.sink.parquet.manifest import Entry, File, Position, Range, Retired, State
 from streamapp.sink.parquet.place import Place
@@ -106,3 +106,9 @@ def conflict(url: str) -> Retry:
         f"another writer of {url} was faster",
         "what it stored is taken into account, and this is tried again",
     )
+
+
+def damaged(url: str, why: str) -> Halt:
+    """What nobody can go on from."""
+    fix = "restore it, or use another root: events.enriched fills a new one"
+    return Halt("store.corrupt", f"{url} is damaged: {why}", fix)

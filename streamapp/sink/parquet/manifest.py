@@ -31,7 +31,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A data file and what is in it, so that readers open only those they need.
 
     Attributes:
-        table: ``events``, ``dead`` or ``provenance``.
+        table: ``events``, ``dead``, ``provenance`` or ``answers``.
         path: below the root.
         rows: how many.
         bytes: its size.

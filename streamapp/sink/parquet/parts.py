@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import NamedTuple
 from urllib.parse import quote
@@ -13,7 +14,9 @@ import pyarrow.parquet as pq
 
 from streamapp.core.batch import TIME
 from streamapp.core.errors import Refuse
-from streamapp.sink.parquet.manifest import File
+from streamapp.sink import intake
+from streamapp.sink.intake import Intake
+from streamapp.sink.parquet.manifest import File, Range
 from streamapp.sink.parquet.place import Place
 
 #: Numbers all rows in the order in which they were stored, from 0 on.
@@ -29,6 +32,35 @@ class Made(NamedTuple):
 
     file: File
     data: memoryview
+
+
+def commit_files(
+    taken: Intake, rows: pa.Table, explained: AbstractSet[int], now_us: int, number: int
+) -> list[Made]:
+    """The files of a commit of enriched records.
+
+    Args:
+        taken: what is stored.
+        rows: of ``events``, with ``stored_order``.
+        explained: provenance that is stored already.
+        now_us: when.
+        number: of the commit.
+    """
+    made = list(events_files(rows, number)) if rows.num_rows else []
+    if taken.dead:
+        dead = intake.dead_table(taken, now_us)
+        day = dead["stored_at"][0].as_py().date()
+        made.append(table_file("dead", dead, f"dead/day={day}", number))
+    new = {key: text for key, text in taken.provenance.items() if key not in explained}
+    if new:
+        table = intake.provenance_table(new, now_us)
+        made.append(table_file("provenance", table, "provenance", number))
+    return made
+
+
+def ranges(taken: Intake, now_us: int) -> list[Range]:
+    """The newly covered source ranges, as the manifest keeps them."""
+    return [Range(*part.range, part.lost, part.rows, now_us) for part in intake.joined(taken.parts)]
 
 
 def events_files(rows: pa.Table, number: int) -> Iterator[Made]:

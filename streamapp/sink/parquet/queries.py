@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 
 from streamapp.core.batch import TIME
 from streamapp.sink import duck, schema, views
+from streamapp.sink.parquet.columns import of_tables
 from streamapp.sink.parquet.manifest import File, Position, Range, State
 from streamapp.sink.parquet.parts import ORDER, Fragments
 from streamapp.sink.search import Search
@@ -114,7 +115,7 @@ def _described(cursor: duckdb.DuckDBPyConnection) -> list[tuple[object, ...]]:
 
 
 def _tables(fragments: Fragments, newest: Snapshot) -> dict[str, ds.Dataset | pa.Table]:
-    schemas = {"events": newest.schema, "dead": schema.DEAD, "provenance": schema.PROVENANCE}
+    schemas = of_tables(newest.schema)
     made: dict[str, ds.Dataset | pa.Table] = {
         table: fragments.dataset([f for f in newest.files if f.table == table], columns)
         for table, columns in schemas.items()

@@ -6,15 +6,15 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from streamapp.core.errors import Refuse
-from streamapp.sink import schema
 from streamapp.sink.parquet import manifest, parts
+from streamapp.sink.parquet.columns import of_tables
 from streamapp.sink.parquet.manifest import File
 from streamapp.sink.parquet.parts import Fragments
 from streamapp.sink.parquet.place import Place, open_place, unreachable
 from streamapp.sink.parquet.queries import Queries, snapshot
 from streamapp.sink.verify import LISTED_MAX, Report, Window, verify
 
-TABLES = ("events", "dead", "provenance")
+TABLES = ("events", "dead", "provenance", "answers")
 _CHECK_BYTES_MAX = 2 << 30
 #: The checks rely on the order of rows, which tables of DuckDB have and files have not.
 _FOR_CHECKS = (
@@ -43,9 +43,8 @@ def dataset(url: str, table: str = "events") -> ds.Dataset:
         Refuse: there is no Parquet store, or no such table.
     """
     place, state = _opened(url, table)
-    schemas = {"events": state.schema, "dead": schema.DEAD, "provenance": schema.PROVENANCE}
     chosen = [file for file in state.files if file.table == table]
-    return Fragments(place).dataset(chosen, schemas[table])
+    return Fragments(place).dataset(chosen, of_tables(state.schema)[table])
 
 
 def summary(url: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,10 +17,11 @@ from streamapp.core import clock
 from streamapp.core.errors import Halt, Retry
 from streamapp.core.ranges import Ledger
 from streamapp.sink import intake, schema
+from streamapp.sink.answers import Answers
 from streamapp.sink.intake import Intake, StoredRecord
 from streamapp.sink.parquet import columns as parquet_columns
 from streamapp.sink.parquet import parts, recall, tidy
-from streamapp.sink.parquet.commits import Commits, conflict
+from streamapp.sink.parquet.commits import Commits, conflict, damaged
 from streamapp.sink.parquet.manifest import Position, Range
 from streamapp.sink.parquet.parts import ORDER, ORDER_FIELD, Fragments, Made
 from streamapp.sink.parquet.place import Place, open_place, prove_exclusive, unreachable
@@ -161,27 +162,17 @@ class ParquetStore:
             Halt: a source offset comes with another event than the one stored there (the source
             topic was made anew), or a record contradicts itself.  Nothing of it is stored.
         """
-        with self._lock:
-            if self._queries is None:
-                raise Retry("store.closed", f"{self.path} is closed", "open it again")
-            looked = self._place.alone or self._stale
-            try:
-                if self._stale:
-                    self._recover()
-                return self._write(records)
-            except FileNotFoundError as error:
-                if not looked:  # another writer may have merged it long ago
-                    self._stale = True
-                    raise conflict(self.path) from None
-                raise _damaged(self.path, f"a file is gone: {error}") from None
-            except pa.ArrowException as error:
-                raise _damaged(self.path, str(error).partition("\n")[0]) from None
-            except OSError as error:
-                raise Retry(
-                    "store.write",
-                    f"cannot write {self.path}: {error}",
-                    "is the disk full, or the object store away?",
-                ) from None
+        with self._writing():
+            return self._write(records)
+
+    def write_answers(self, answers: Answers) -> int:
+        """Append rows to table ``answers`` and move its position, as one commit.
+
+        Raises:
+            Retry, Halt: as ``write``.
+        """
+        with self._writing():
+            return self._write_answers(answers)
 
     def close(self) -> None:
         """Let go of the place; there is nothing to finish."""
@@ -201,6 +192,31 @@ class ParquetStore:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the writer, which knows what is stored; what goes wrong comes out as our errors."""
+        with self._lock:
+            if self._queries is None:
+                raise Retry("store.closed", f"{self.path} is closed", "open it again")
+            looked = self._place.alone or self._stale
+            try:
+                if self._stale:
+                    self._recover()
+                yield
+            except FileNotFoundError as error:
+                if not looked:  # another writer may have merged it long ago
+                    self._stale = True
+                    raise conflict(self.path) from None
+                raise damaged(self.path, f"a file is gone: {error}") from None
+            except pa.ArrowException as error:
+                raise damaged(self.path, str(error).partition("\n")[0]) from None
+            except OSError as error:
+                raise Retry(
+                    "store.write",
+                    f"cannot write {self.path}: {error}",
+                    "is the disk full, or the object store away?",
+                ) from None
 
     def _prepare(self) -> pa.Schema:
         """Check or begin the manifest, widen the columns, and sweep."""
@@ -266,7 +282,15 @@ class ParquetStore:
             self._check(taken, rows)
         changed = bool(taken.parts or taken.positions)
         if changed:
-            self._commit(taken, rows)
+            now_us = clock.now_us()
+            self._commit(
+                parts.commit_files(
+                    taken, rows, self._provenance, now_us, self._commits.state.number + 1
+                ),
+                parts.ranges(taken, now_us),
+                [Position(*key, next_, now_us) for key, next_ in taken.positions.items()],
+                rows.num_rows,
+            )
             self._adopt(taken)
         written = Written(
             rows=taken.row_count,
@@ -301,35 +325,35 @@ class ParquetStore:
                 "give the new topic another name, or use another root to begin again",
             )
 
-    def _commit(self, taken: Intake, rows: pa.Table) -> None:
-        now_us, state = clock.now_us(), self._commits.state
+    def _write_answers(self, answers: Answers) -> int:
+        key, now_us = (answers.topic, answers.partition), clock.now_us()
+        new = answers.after(self._positions.get(key, 0))
+        if new is None:
+            return 0
+        number = self._commits.state.number + 1
+        made = [parts.table_file("answers", new, "answers", number)] if new.num_rows else []
+        self._commit(made, positions=[Position(*key, answers.next, now_us)])
+        self._positions[key] = answers.next
+        self._checkpoint_when_due()
+        self._show()
+        return int(new.num_rows)
+
+    def _commit(
+        self,
+        made: Sequence[Made],
+        ranges: Sequence[Range] = (),
+        positions: Sequence[Position] = (),
+        rows: int = 0,
+    ) -> None:
         started_s = clock.monotonic_s()
-        made = list(self._made(taken, rows, now_us))
         self._put(made)
         if not self._place.alone and clock.monotonic_s() - started_s > tidy.ORPHAN_S / 2:
             raise OSError("the data files took too long; another writer may have removed them")
+        next_order = self._commits.state.next_order + rows
         self._stale = True  # from here on only the manifest knows
-        self._commits.commit(
-            [one.file for one in made],
-            [_range(part, now_us) for part in intake.joined(taken.parts)],
-            [Position(*key, next_, now_us) for key, next_ in taken.positions.items()],
-            state.next_order + rows.num_rows,
-        )
+        self._commits.commit([one.file for one in made], ranges, positions, next_order)
         self._stale = False
         self._litter.clear()
-
-    def _made(self, taken: Intake, rows: pa.Table, now_us: int) -> Sequence[Made]:
-        number = self._commits.state.number + 1
-        made = list(parts.events_files(rows, number)) if rows.num_rows else []
-        if taken.dead:
-            dead = intake.dead_table(taken, now_us)
-            day = dead["stored_at"][0].as_py().date()
-            made.append(parts.table_file("dead", dead, f"dead/day={day}", number))
-        new = {key: text for key, text in taken.provenance.items() if key not in self._provenance}
-        if new:
-            explained = intake.provenance_table(new, now_us)
-            made.append(parts.table_file("provenance", explained, "provenance", number))
-        return made
 
     def _put(self, made: Sequence[Made]) -> None:
         """Write data files; those of a failed attempt are of no use."""
@@ -351,15 +375,15 @@ class ParquetStore:
         self._positions.update(taken.positions)
         self._provenance.update(taken.provenance)
         self._window.apply(taken.ids.items())
-        state = self._commits.state
-        if state.number - state.checkpoint >= self._options.checkpoint_commits:
-            self._checkpoint()
+        self._checkpoint_when_due()
         self._show()
 
-    def _checkpoint(self) -> None:
+    def _checkpoint_when_due(self) -> None:
         """Write the manifest anew and tidy up; what fails here is tried again by the next one."""
         state = self._commits.state
-        schemas = {"events": self._schema, "dead": schema.DEAD, "provenance": schema.PROVENANCE}
+        if state.number - state.checkpoint < self._options.checkpoint_commits:
+            return
+        schemas = parquet_columns.of_tables(self._schema)
         try:
             removed = tidy.remove_retired(self._place, state)
             merged = list(tidy.merges(state, self._fragments, schemas, state.number + 1))
@@ -371,13 +395,3 @@ class ParquetStore:
             self._fragments.forget(file.path for one in merged for file in one.old)
         except (OSError, Retry, pa.ArrowException) as error:
             _log.warning("%s: no checkpoint, the next commit tries again: %s", self.path, error)
-
-
-def _range(part: intake.Part, now_us: int) -> Range:
-    topic, partition, first, next_ = part.range
-    return Range(topic, partition, first, next_, part.lost, part.rows, now_us)
-
-
-def _damaged(url: str, why: str) -> Halt:
-    fix = "restore it, or use another root: events.enriched fills a new one"
-    return Halt("store.corrupt", f"{url} is damaged: {why}", fix)

@@ -21,7 +21,7 @@ _MERGES_MAX = 8
 RETIRED_S = 3600
 #: How old a file must be that no manifest names, where other writers may be at work.
 ORPHAN_S = 86_400
-_FOLDERS = ("events", "dead", "provenance")
+_FOLDERS = ("events", "dead", "provenance", "answers")
 
 
 class Merged(NamedTuple):
