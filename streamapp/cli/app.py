@@ -50,9 +50,11 @@ SECTIONS = {
         "store": Entry("store:store", "Store enriched events and answer SQL; verify, back up."),
         "terminal": Entry("run:terminal", "Mirror enriched events into this host's ring."),
         "export": Entry("export:export", "Post enriched rows to webhooks; replay what failed."),
+        "ask": Entry("ask:ask", "Ask a language model what the workflow is unsure of."),
     },
     "Parts": {
-        "models": Entry("models:models", "List and fetch model files."),
+        "models": Entry("models:models", "Fetch, check, add and promote models."),
+        "intents": Entry("intents:intents", "Train intents on examples, and judge them."),
         "stage": Entry("stage:stage", "List stages, or start one of your own."),
         "invoke": Entry("invoke:invoke", "Run one stage on a few events, without any broker."),
         "token": Entry("token:token", "Create, list and revoke tokens with scopes."),

@@ -157,7 +157,7 @@ def check_workflow(settings: Settings) -> Iterator[Check]:
 def check_models(settings: Settings) -> Iterator[Check]:
     """Is the default model here, byte for byte?"""
     from streamapp.compose import registry as open_registry
-    from streamapp.models.pull import verify
+    from streamapp.models.receipt import verify
 
     registry = open_registry(settings)
     if settings.embedding_model is not None:

@@ -30,7 +30,7 @@ def prepare(settings: Settings) -> None:
     asyncio.run(ensure_topics(settings))
     missing = missing_models(settings)
     if missing:
-        from streamapp.cli.models import pull_with_progress
+        from streamapp.cli.models_pull import pull_with_progress
 
         console(stderr=True).print(f"fetching {', '.join(missing)}, once")
         pull_with_progress(registry(settings), missing)

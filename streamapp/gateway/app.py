@@ -1,10 +1,22 @@
 """The aiohttp application, put together from the gateway's parts and its protocols."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.metrics import Metrics
-from streamapp.gateway import confluent, native, openapi, operations, uploads, webhooks
+from streamapp.gateway import (
+    chat,
+    confluent,
+    inference,
+    native,
+    openapi,
+    operations,
+    uploads,
+    webhooks,
+)
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.edge import Edge
 from streamapp.gateway.gateway import Gateway, build
@@ -13,8 +25,11 @@ from streamapp.gateway.schemas import api as schemas
 from streamapp.topics.catalogue import Catalogue
 from streamapp.transport.clients import Admin, Members, Producer, Reader
 
+if TYPE_CHECKING:
+    from streamapp.models import Registry
+
 #: Every module here has ``routes(gateway)``; a new protocol is a new module and a word here.
-PROTOCOLS = (native, uploads, webhooks, confluent, schemas, operations, openapi)
+PROTOCOLS = (native, uploads, webhooks, confluent, schemas, chat, inference, operations, openapi)
 GATEWAY = web.AppKey("gateway", Gateway)
 
 
@@ -28,6 +43,7 @@ def create_app(
     reader: Reader | None = None,
     members: Members | None = None,
     clock: Clock = SYSTEM,
+    models: "Callable[[], Registry] | None" = None,
 ) -> web.Application:
     """The application; serve it by ``listen.runner``, which sets aiohttp's limits.
 
@@ -40,6 +56,7 @@ def create_app(
         reader: started; for Confluent's consumers.
         members: started; for Confluent's consumers.
         clock: for tests.
+        models: makes the registry of models that ``/v2`` serves, when it is first asked for one.
     """
     gateway = build(
         config,
@@ -50,6 +67,7 @@ def create_app(
         reader=reader,
         members=members,
         clock=clock,
+        models=models,
     )
     edge = Edge(gateway)
     app = web.Application(middlewares=[edge.run])

@@ -62,6 +62,17 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "/api/events": {_GET: _READ},
     # An export's address may have a secret in it.
     "/api/config": {_GET: _ADMIN, _POST: _ADMIN},
+    # It costs tokens, and may send what it made.
+    "/api/chat": {_POST: _PRODUCE_RAW},
+    "/v2": {_GET: _OPEN},
+    "/v2/health/live": {_GET: _OPEN},
+    "/v2/health/ready": {_GET: _OPEN},
+    "/v2/repository/index": {_POST: _READ},
+    **{
+        f"/v2/models/{{model}}{version}{what}": {method: _READ}
+        for version in ("", "/versions/{version}")
+        for what, method in (("", _GET), ("/ready", _GET), ("/infer", _POST))
+    },
     "/topics": {_GET: _READ},
     "/topics/{topic}": {_GET: _DESCRIBE, _POST: _PRODUCE},
     "/topics/{topic}/partitions": {_GET: _DESCRIBE},

@@ -124,7 +124,7 @@ class Result(NamedTuple):
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty working directory and home, and no settings in the environment."""
     for name in list(os.environ):  # the tests' own
-        if name.startswith(("STREAMAPP_", "_STREAMAPP")):
+        if name.startswith(("STREAMAPP_", "_STREAMAPP", "LLM_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("STREAMAPP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NO_COLOR", "1")

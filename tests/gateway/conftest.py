@@ -127,11 +127,15 @@ async def start(producer) -> AsyncIterator[Callable[..., Awaitable[Gate]]]:
     """Start a gateway; keywords are GatewayConfig's, ``admin``, ``clock``, ``declared`` topics."""
     async with AsyncExitStack() as stack:
 
-        async def begin(*, admin=None, declared=None, clock=SYSTEM, **config: Any) -> Gate:
+        async def begin(
+            *, admin=None, declared=None, clock=SYSTEM, models=None, **config: Any
+        ) -> Gate:
             metrics = Metrics()
             settings = GatewayConfig(port=0, **config)
             declared = declared or catalogue.load()
-            app = create_app(settings, producer, declared, metrics, admin=admin, clock=clock)
+            app = create_app(
+                settings, producer, declared, metrics, admin=admin, clock=clock, models=models
+            )
             _, url = await stack.enter_async_context(listening(app, settings))
             http = await stack.enter_async_context(aiohttp.ClientSession())
             return Gate(url, http, producer, metrics, app[GATEWAY])

@@ -362,7 +362,8 @@ async def test_a_fast_type_leaves_looks_for_others(rest):
     for kind in ("fast", "slow"):
         record = watch.Outgoing(b'{"a": 1}', b"k", [("ce_type", kind.encode())])
         for _ in range(watch.LOOKS_MAX // 50 + 1 if kind == "fast" else 1):
-            book._learn([record] * (50 if kind == "fast" else 5), 0)
+            records = [record] * (50 if kind == "fast" else 5)
+            book._learn(records, [kind.encode()] * len(records), 0)
     fast, slow = (book.learned.whole(kind) for kind in ("fast", "slow"))
     assert (fast.count, fast.examined) == (watch.LOOKS_MAX + 50, watch.LOOKS_MAX)
     assert (slow.count, slow.examined) == (5, 5)

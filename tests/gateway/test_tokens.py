@@ -86,7 +86,8 @@ async def test_every_route_asks_for_its_scope(start, producer, token, path):
         takes = rule(method, canonical)
         if takes.verb is Verb.OPEN:
             continue
-        where = canonical.format_map({**PLACES, **dict.fromkeys(("name", "sha256", "source"), "x")})
+        fill = dict.fromkeys(("name", "sha256", "source", "model"), "x") | {"version": "1"}
+        where = canonical.format_map({**PLACES, **fill})
         answer, body = await call(gate, method, where, {})
         assert answer.status == 401, (method, where)
         assert b"request.token" in body or b'"error_code":40101' in body

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from streamapp.gateway.gateway import Gateway
-from streamapp.gateway.openapi import attachments, confluent, native, page, schemas
+from streamapp.gateway.openapi import attachments, chat, confluent, inference, native, page, schemas
 from streamapp.gateway.openapi.model import (
     JSON,
     Content,
@@ -33,6 +33,8 @@ _TAGS = [
     {"name": confluent.V3_TAG, "description": "Confluent's REST API, v3."},
     {"name": schemas.LEARNED, "description": "What events have looked like."},
     {"name": schemas.CONFIG, "description": "What clients may change."},
+    {"name": chat.TAG, "description": "Events out of what somebody says."},
+    {"name": inference.TAG, "description": "Models, by the Open Inference Protocol v2."},
     {"name": "Operation", "description": "Open to probes and scrapers."},
 ]
 
@@ -50,6 +52,8 @@ def operations() -> list[Operation]:
         *attachments.operations(),
         *confluent.operations(),
         *schemas.operations(),
+        *chat.operations(),
+        *inference.operations(),
         *_documents(),
     ]
 
@@ -135,6 +139,11 @@ def _path_parameters(gateway: Gateway) -> dict[str, Parameter]:
             "The content's sha256, in hexadecimal digits.",
             {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         ),
+        "model": (
+            "A model: `task/name`, or a short name of routes.toml.",
+            {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?$"},
+        ),
+        "version": ("A version's number.", {"type": "integer", "minimum": 1, "maximum": 999999999}),
         "source": ("A table [webhooks.NAME] of streamapp.toml.", named),
     }
     return {

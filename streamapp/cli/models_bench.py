@@ -1,0 +1,200 @@
+"""``streamapp models bench`` and ``tune``: how fast a model runs here, and how it runs fastest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from streamapp.cli.framework import command
+from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.output import console, print_json, print_table
+from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse
+
+if TYPE_CHECKING:
+    from streamapp.models.registry import Registry
+    from streamapp.models.tuned import Tuned
+    from streamapp.models.tuning.measure import Measured
+    from streamapp.models.tuning.search import Seen
+    from streamapp.models.tuning.subjects import Subject
+
+_PATHS = ("models_dir", "models_cache", "threads")
+_COLUMNS = ("runtime", "file", "threads", "calls", "batch", "rows/s", "alone p95", "cosine")
+#: Texts that are read of a file.
+TEXTS_MAX = 1024
+_texts = click.option(
+    "--texts",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"Texts to measure an embedder on, one a line, at most {TEXTS_MAX}; default: 32 samples.",
+)
+
+
+@command(
+    examples=[
+        "streamapp models bench embed/multilingual-e5-small",
+        "streamapp models bench e5 --backends --texts messages.txt",
+        "streamapp models bench tensor/risk --json",
+    ],
+)
+@click.argument("name", required=False)
+@click.option("--backends", is_flag=True, help="Every runtime that is installed, not only its own.")
+@_texts
+@json_option
+@settings_options(*_PATHS)
+def bench(
+    settings: Settings, name: str | None, backends: bool, texts: Path | None, as_json: bool
+) -> None:
+    """Measure how fast a model runs here, at several sizes of batches.
+
+    "calls" is how many calls run at once, each on so many "threads"; "alone p95" is the time of a
+    single row, in milliseconds. Nothing is changed.
+    """
+    from streamapp.compose import registry as open_registry
+    from streamapp.models.tuning.search import Search
+
+    registry = open_registry(settings)
+    subject = _subject(registry, name, texts)
+    search = Search(subject, registry.threads, seen=_saying(as_json))
+    found = search.backends() if backends else search.own()
+    _show(found, as_json)
+
+
+@command(
+    examples=[
+        "streamapp models tune embed/multilingual-e5-small",
+        "streamapp models tune e5 --texts messages.txt --alone-ms-max 20",
+        "streamapp models tune tensor/risk --cosine-min 0.9999 --no-variants",
+        "streamapp models tune e5 --forget",
+    ],
+)
+@click.argument("name", required=False)
+@_texts
+@click.option(
+    "--cosine-min",
+    type=click.FloatRange(0, 1),
+    default=0.999,
+    show_default=True,
+    help="How close every row must stay to the model as it was pulled.",
+)
+@click.option("--alone-ms-max", type=float, help="The longest p95 of a single row.")
+@click.option("--no-variants", is_flag=True, help="Only the pulled file, not quantised ones.")
+@click.option("--forget", is_flag=True, help="Run it as it was pulled again.")
+@json_option
+@settings_options(*_PATHS)
+def tune(
+    settings: Settings,
+    name: str | None,
+    texts: Path | None,
+    cosine_min: float,
+    alone_ms_max: float | None,
+    no_variants: bool,
+    forget: bool,
+    as_json: bool,
+) -> None:
+    """Find the fastest way to run a model here, and run it so from the next start on.
+
+    Runtimes, quantised variants, threads and batches are measured; what is not within the limits is
+    not chosen. The result is a file beside the pulled model, which --forget removes.
+    """
+    from streamapp.compose import registry as open_registry
+    from streamapp.models.tuned import FILE
+    from streamapp.models.tuning.recording import record
+    from streamapp.models.tuning.search import Limits, Search
+
+    registry = open_registry(settings)
+    if forget:
+        place = registry.folder(name) / FILE
+        place.unlink(missing_ok=True)
+        _say({"forgotten": place}, f"{place} is gone", as_json)
+        return
+    subject = _subject(registry, name, texts)
+    search = Search(subject, registry.threads, Limits(cosine_min, alone_ms_max), _saying(as_json))
+    with TemporaryDirectory(dir=subject.folder, prefix=".tune-") as scratch:
+        variants = [] if no_variants else _variants(subject, Path(scratch))
+        best = search.best(variants)
+        place = record(subject, best, search.measured)
+    if as_json:
+        _show(search.measured, as_json, chosen=best.as_dict(), file=place)
+        return
+    _show(search.measured, as_json)
+    click.echo(f"fastest: {_words(best.tuned)}, {best.rows_s:.0f} rows/s; written to {place}")
+
+
+def _subject(registry: "Registry", name: str | None, texts: Path | None) -> "Subject":
+    from streamapp.models.sample import TEXTS
+    from streamapp.models.tuning.subjects import Subject
+
+    manifest = registry.manifest(name)
+    folder = registry.files(manifest.full_name)
+    ref = registry.ref_of(manifest.full_name)
+    return Subject(manifest, folder, ref, TEXTS if texts is None else _read(texts))
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refuse("models.texts", f"{path}: {error}", "give a text file in UTF-8") from None
+    found = [line for line in lines if line.strip()][:TEXTS_MAX]
+    if not found:
+        raise Refuse("models.texts", f"{path} has no line with a text", "give one text a line")
+    return found
+
+
+def _variants(subject: "Subject", scratch: Path) -> list[Path]:
+    from streamapp.models.tuning.variants import make_int8
+
+    made = make_int8(subject.folder / subject.manifest.model, scratch)
+    return [made] if made else []
+
+
+def _saying(as_json: bool) -> "Seen":
+    """A line on standard error for each way, as it is measured; on a terminal only."""
+    screen = console(stderr=True)
+
+    def seen(found: "Measured | None", tuned: "Tuned", why_not: str) -> None:
+        if as_json or not screen.is_terminal:
+            return
+        speed = "cannot be run" if found is None else f"{found.rows_s:.0f} rows/s"
+        screen.print(f"{_words(tuned)}: {speed}" + (f" ({why_not})" if why_not else ""))
+
+    return seen
+
+
+def _words(tuned: "Tuned") -> str:
+    precision = f" {tuned.precision}" if tuned.precision != "f32" else ""
+    file = f" {tuned.variant}" if tuned.variant else ""
+    return (
+        f"{tuned.backend}{precision}{file}, {tuned.calls} x {tuned.threads} threads, "
+        f"batch {tuned.batch}"
+    )
+
+
+def _show(found: Sequence["Measured"], as_json: bool, **more: object) -> None:
+    if as_json:
+        measured = [one.as_dict() for one in found]
+        print_json({"measured": measured, **more} if more else measured)
+        return
+    rows = [
+        (
+            one.tuned.backend + (" bf16" if one.tuned.precision == "bf16" else ""),
+            one.tuned.variant or "as pulled",
+            one.tuned.threads,
+            one.tuned.calls,
+            one.tuned.batch,
+            f"{one.rows_s:.0f}",
+            f"{one.alone_p95_ms:.2f} ms",
+            f"{one.cosine:.5f}",
+        )
+        for one in sorted(found, key=lambda one: -one.rows_s)
+    ]
+    print_table(_COLUMNS, rows, right=_COLUMNS[2:])
+
+
+def _say(content: dict[str, object], text: str, as_json: bool) -> None:
+    if as_json:
+        print_json(content)
+    else:
+        click.echo(text)

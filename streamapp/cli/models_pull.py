@@ -1,0 +1,128 @@
+"""``streamapp models pull`` and ``verify``: files fetched, and hashed again."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamapp.cli.framework import command
+from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.output import bytes_text, console, print_json
+from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse
+
+if TYPE_CHECKING:
+    from streamapp.models import ModelStatus, Progress, Registry
+
+_PATHS = ("models_dir", "models_cache")
+
+
+@command(
+    examples=[
+        "streamapp models pull                                # the default model",
+        "streamapp models pull embed/all-minilm-l6-v2",
+        "streamapp models pull --all",
+    ],
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Pull every model that is declared.")
+@json_option
+@settings_options(*_PATHS)
+def pull(settings: Settings, names: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Fetch, verify, build and test models; without a NAME the default one.
+
+    Each file comes from the first source that answers and must have the sha256 that the manifest
+    names.  What is here already is not fetched again; a pull that was cut off goes on.
+    """
+    from dataclasses import asdict
+
+    from streamapp.compose import registry as open_registry
+
+    registry = open_registry(settings)
+    wanted = [manifest.full_name for manifest in registry.list()] if everything else list(names)
+    statuses = pull_with_progress(registry, wanted or [registry.manifest().full_name])
+    if as_json:
+        print_json([asdict(status) for status in statuses])
+        return
+    for status in statuses:
+        click.echo(f"{status.name}: {bytes_text(status.bytes)}, verified")
+
+
+@command(
+    examples=[
+        "streamapp models verify                              # all that is here",
+        "streamapp models verify embed/all-minilm-l6-v2",
+    ],
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@json_option
+@settings_options(*_PATHS)
+def verify(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+    """Hash the files of models again; without a NAME those of all that are here.
+
+    Ends with 2 when a file is missing or is not what was pulled.
+    """
+    from streamapp.compose import registry as open_registry
+
+    registry = open_registry(settings)
+    wanted = list(names) or [
+        manifest.full_name
+        for manifest in registry.list()
+        if manifest.files and registry.folder(manifest.full_name).is_dir()
+    ]
+    found = [_verified(registry, name) for name in wanted]
+    if as_json:
+        print_json(found)
+    else:
+        for row in found:
+            click.echo(f"{row['name']}: {row['error'] or 'verified'}")
+    wrong = [row["fix"] for row in found if row["error"]]
+    if wrong:
+        if not as_json:
+            click.echo(f"fix: {wrong[0]}", err=True)
+        raise click.exceptions.Exit(Refuse.exit_code)
+
+
+def _verified(registry: "Registry", name: str) -> dict[str, str]:
+    full_name = registry.manifest(name).full_name
+    try:
+        registry.files(full_name)
+    except Refuse as error:
+        return {"name": full_name, "error": error.message, "fix": error.fix}
+    return {"name": full_name, "error": "", "fix": ""}
+
+
+def pull_with_progress(registry: "Registry", names: Iterable[str]) -> "list[ModelStatus]":
+    """Pull models one after the other, with a bar per file on a terminal."""
+    statuses = []
+    for name in names:
+        with bars() as progress:
+            statuses.append(registry.pull(name, progress))
+    return statuses
+
+
+@contextmanager
+def bars() -> "Iterator[Progress]":
+    """A bar per file on a terminal, nothing elsewhere."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield lambda _name, _done, _total: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=screen, transient=True) as drawn:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = drawn.add_task(name, total=total)
+            drawn.update(tasks[name], completed=done, total=total)
+
+        yield show

@@ -1,0 +1,179 @@
+"""The registry's models in this process: opened when first asked for, off the event loop."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamapp.core.clock import Clock
+from streamapp.core.errors import Halt, Refuse, Retry
+from streamapp.core.metrics import Metrics
+from streamapp.gateway.problem import RETRY_AFTER, ProblemError
+from streamapp.models.manifest import Manifest
+from streamapp.models.session import Array, Tensor, parse_signature
+
+if TYPE_CHECKING:  # a gateway that nobody asks for a model loads none of that
+    from streamapp.models import Registry
+    from streamapp.models.serving.server import Server
+
+#: How often aliases and routes are looked at again.
+REFRESH_S = 1.0
+#: Rows of one call; a request may not have more.
+BATCH_ROWS_MAX = 256
+#: What ``manifest.format`` is called by this protocol's clients.
+PLATFORMS = {"onnx": "onnxruntime_onnx", "openvino": "openvino"}
+_UNKNOWN = frozenset({"models.unknown", "models.alias", "models.task"})
+T = TypeVar("T")
+_log = logging.getLogger("streamapp.gateway")
+
+
+class Hosted:
+    """Models by name; those that are asked for together run together (``serving.Server``).
+
+    Args:
+        models: makes the registry; called once, at the first request.
+        bytes_max: memory of all models together; 0: no limit.
+        metrics: of this process.
+        clock: for how often aliases are looked at.
+    """
+
+    def __init__(
+        self,
+        models: "Callable[[], Registry] | None",
+        bytes_max: int,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._bytes_max = bytes_max
+        self._make = models
+        self._metrics = metrics
+        self._clock = clock
+        self._registry: Registry | None = None
+        self._server: Server | None = None
+        self._refreshed_s = float("-inf")
+        self._is_closed = False
+        self._thread = ThreadPoolExecutor(1, "streamapp-models")
+
+    async def manifest(self, name: str, version: str = "") -> Manifest:
+        """What is declared of a model.
+
+        Raises:
+            ProblemError: 404 there is none, 503 the declarations are wrong.
+        """
+        with _refusals():
+            if self._registry is not None and not self._is_due():
+                return self._find(name, version)  # it is in memory
+        return await self._in_thread(self._find, name, version)
+
+    async def versions(self, manifest: Manifest) -> list[Manifest]:
+        """All versions of that model, the newest last."""
+        path = f"{manifest.task}/{manifest.name}"
+        return await self._in_thread(lambda: self._known().catalogue.versions(path))
+
+    async def index(self) -> list[tuple[Manifest, bool]]:
+        """Every version of every model, and whether its files are here."""
+
+        def look() -> list[tuple[Manifest, bool]]:
+            known = self._known()
+            return [(each, known.status(each.full_name).pulled) for each in known.list()]
+
+        return await self._in_thread(look)
+
+    async def is_ready(self, manifest: Manifest) -> bool:
+        """Whether the model's files are here."""
+        return await self._in_thread(lambda: self._known().status(manifest.full_name).pulled)
+
+    async def signature(self, manifest: Manifest) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Inputs and outputs; the model is opened where the manifest does not say them."""
+        if manifest.inputs and manifest.outputs:
+            return parse_signature(manifest.inputs), parse_signature(manifest.outputs)
+        session = await self._in_thread(lambda: self._serving().load(manifest.full_name))
+        return session.inputs, session.outputs
+
+    async def run(
+        self, manifest: Manifest, feeds: Mapping[str, Array], outputs: Sequence[str] | None
+    ) -> dict[str, Array]:
+        """The outputs of a model, in one call with others that are asked for at the same time.
+
+        Raises:
+            Reject: the feeds are not what it takes.
+            ProblemError: 503 it cannot be opened, is away, or has too much to do; 500 it gave what
+                it does not declare.
+        """
+        server = self._server
+        if server is None:
+            server = await self._in_thread(self._serving)
+        with _refusals():
+            return await asyncio.wrap_future(server.submit(manifest.full_name, feeds, outputs))
+
+    async def close(self) -> None:
+        """Answer what was taken, and free the models; once is enough."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+
+        def free() -> None:
+            if self._server is not None:
+                self._server.close()
+            if self._registry is not None:
+                self._registry.close()
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, free)
+        self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        with _refusals():
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, function, *arguments)
+
+    def _is_due(self) -> bool:
+        return self._clock.monotonic_s() - self._refreshed_s >= REFRESH_S
+
+    def _known(self) -> "Registry":
+        """The registry, as its files are now."""
+        if self._make is None:
+            raise Refuse("models.unknown", "this gateway serves no models", "ask another one")
+        if self._registry is None:
+            self._registry = self._make()
+            self._refreshed_s = self._clock.monotonic_s()
+        elif self._is_due():
+            self._refreshed_s = self._clock.monotonic_s()
+            self._registry.refresh()
+        return self._registry
+
+    def _find(self, name: str, version: str) -> Manifest:
+        return self._known().manifest(f"{name}@{version}" if version else name)
+
+    def _serving(self) -> "Server":
+        from streamapp.models.serving.policy import Policy
+        from streamapp.models.serving.server import Server
+
+        if self._server is None:
+            policy = Policy(batch_rows_max=BATCH_ROWS_MAX)
+            self._server = Server(
+                self._known(), lambda _: policy, self._bytes_max, self._metrics, self._clock
+            )
+        return self._server
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What is wrong with a model, in words for who asked: its messages may have paths."""
+    try:
+        yield
+    except Retry as error:
+        _log.warning("%s", error)
+        what = "the model does not take requests now"
+        raise ProblemError(503, error.code, what, "send it again", RETRY_AFTER) from None
+    except Refuse as error:
+        if error.code in _UNKNOWN:
+            raise ProblemError(404, error.code, error.message[:300], error.fix) from None
+        _log.error("%s", error)
+        what = "the model cannot be served now"
+        raise ProblemError(503, error.code, what, "tell its operator", RETRY_AFTER) from None
+    except Halt as error:  # the model's fault, and no reason for the gateway to end
+        _log.error("%s", error)
+        what = "the model gave what it does not declare"
+        raise ProblemError(500, error.code, what, "tell its operator") from None

@@ -1,0 +1,74 @@
+"""``streamapp models bench`` and ``tune``, on a tiny model of this disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+from model_versions import NAME, Versions
+
+
+@pytest.fixture
+def versions(tmp_path):
+    return Versions(tmp_path / "shelf").add(1).promote(1)
+
+
+@pytest.fixture
+def models(run, versions):
+    """``streamapp models VERB ...`` on that shelf."""
+    places = ("--models-dir", versions.models_dir, "--models-cache", versions.cache)
+    return lambda *arguments: run("models", *arguments, *places, "--threads", "2")
+
+
+def test_bench_measures_and_changes_nothing(models, versions):
+    measured = models("bench", NAME, "--json").json
+    assert [way["batch"] for way in measured] == [1, 4, 8, 16, 32]
+    assert {(way["backend"], way["calls"], way["cosine"]) for way in measured} == {
+        ("onnxruntime", 2, 1.0)
+    }
+    table = models("bench").out
+    assert "rows/s" in table
+    assert table.count("as pulled") == 5
+    assert not list(versions.cache.rglob("tuned.json"))
+
+
+def test_bench_takes_texts_of_a_file(models, clean):
+    (clean / "texts.txt").write_text("a b\n\nc\n")
+    assert len(models("bench", NAME, "--texts", "texts.txt", "--backends", "--json").json) >= 5
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "no.txt"), (b"\n \n", "no line"), (b"\xff", "no.txt")]
+)
+def test_texts_that_cannot_be_read(models, clean, content, says):
+    if content is not None:
+        (clean / "no.txt").write_bytes(content)
+    result = models("bench", NAME, "--texts", "no.txt")
+    assert result.code == 2
+    assert says in result.err
+
+
+def test_tune_writes_what_the_next_start_follows(models, versions):
+    said = models("tune", NAME, "--json").json
+    written = json.loads(Path(said["file"]).read_text())
+    assert written["batch"] == said["chosen"]["batch"]
+    assert len(written["measured"]["ways"]) == len(said["measured"])
+    assert versions.registry().embedder().call.batch_texts == said["chosen"]["batch"]
+    assert "fastest: onnxruntime" in models("tune", NAME, "--no-variants").out
+    assert "is gone" in models("tune", NAME, "--forget").out
+    assert versions.registry().embedder().call.batch_texts == 16
+    assert models("tune", NAME, "--forget", "--json").json["forgotten"] == said["file"]
+    assert not list(versions.cache.rglob(".tune-*"))
+
+
+def test_limits_that_nothing_keeps_are_an_error(models):
+    result = models("tune", NAME, "--alone-ms-max", "0")
+    assert result.code == 2
+    assert "--alone-ms-max" in result.err
+
+
+def test_a_model_that_is_not_pulled_says_how_to(models, versions):
+    versions.add(2, pull=False)
+    for verb in ("bench", "tune"):
+        result = models(verb, f"{NAME}@2")
+        assert result.code == 2
+        assert "models pull" in result.err

@@ -1,0 +1,132 @@
+"""``streamapp models add``, ``promote``, ``rollback``, ``rm`` and ``verify``."""
+
+import pytest
+from tiny_models import affine_model
+
+
+@pytest.fixture
+def models(run, clean):
+    """``streamapp models VERB ...`` in a project's folder, with a cache and a home of its own."""
+    affine_model(clean / "risk.onnx")
+    (clean / "models").mkdir()
+    places = ("--models-dir", "models", "--models-cache", "cache", "--home", "home")
+    return lambda verb, *arguments: run("models", verb, *arguments, *places)
+
+
+@pytest.fixture
+def added(models):
+    """Two versions of tensor/risk."""
+    for _ in range(2):
+        assert models("add", "risk.onnx", "--task", "tensor", "--name", "risk").code == 0
+    return models
+
+
+def names(models):
+    return {row["name"]: row for row in models("list", "--json").json}
+
+
+def test_add_declares_pulls_and_says_where(models, clean):
+    result = models(
+        "add", "risk.onnx", "--task", "tensor", "--name", "risk", "--licence", "MIT",
+        "--parent", "tensor/risk@0", "--run", "r7", "--data", "claims", "--about", "of a claim",
+        "--set", "tokens_max=7", "--set", "upstream=here",
+    )  # fmt: skip
+    assert result.code == 0
+    assert "tensor/risk@1: declared in models/tensor/risk/1/manifest.toml" in result.out.replace(
+        f"{clean}/", ""
+    )
+    shown = models("show", "tensor/risk", "--json").json
+    manifest = shown["manifest"]
+    assert (manifest["licence"], manifest["tokens_max"], manifest["upstream"]) == ("MIT", 7, "here")
+    assert manifest["lineage"]["run"] == "r7"
+    assert manifest["lineage"]["created"].endswith("Z")
+    assert len(manifest["lineage"]["source_sha256"]) == 64
+    assert shown["status"]["pulled"]
+    text = models("show", "tensor/risk").out
+    for part in ("x = float32[?,3]", "total = float32[?]", "claims", "MIT", "risk.onnx"):
+        assert part in text
+
+
+def test_add_says_what_is_wrong_and_leaves_nothing(models, clean):
+    cases = [
+        (("nothing.onnx", "--task", "tensor"), "no file"),
+        (("risk.onnx", "--task", "classify"), "labels"),
+        (("risk.onnx", "--task", "tensor", "--set", "dim"), "no KEY=VALUE"),
+        (("risk.onnx", "--task", "tensor", "--set", 'inputs={x="float32[n,4]"}'), "float32[?,3]"),
+    ]
+    for arguments, says in cases:
+        result = models("add", *arguments, "--name", "risk")
+        assert result.code == 2
+        assert says in result.err
+        assert "fix:" in result.err
+        assert names(models) == {}
+        assert not list((clean / "models").iterdir())
+
+
+def test_promote_and_rollback(added):
+    first = added("promote", "tensor/risk@1")
+    assert first.out.strip() == "tensor/risk@champion is @1 (new)"
+    assert added("promote", "tensor/risk@2").out.strip() == "tensor/risk@champion is @2 (was @1)"
+    assert "(as before)" in added("promote", "tensor/risk@2").out
+    added("promote", "tensor/risk@1", "--alias", "challenger")
+    rows = names(added)
+    assert rows["tensor/risk@2"]["aliases"] == ["champion"]
+    assert rows["tensor/risk@1"]["aliases"] == ["challenger"]
+    assert "champion is @2, was [1]" in added("show", "tensor/risk@champion").out
+    back = added("rollback", "tensor/risk", "--json").json
+    assert back == {"name": "tensor/risk@1", "alias": "champion", "before": 2}
+    result = added("rollback", "tensor/risk")
+    assert result.code == 2
+    assert "never was another" in result.err
+
+
+def test_an_unknown_alias(added):
+    for verb in ("show", "pull"):
+        result = added(verb, "tensor/risk@champion")
+        assert result.code == 2
+        assert "no alias 'champion'" in result.err
+        assert "models promote tensor/risk@2 --alias champion" in result.err
+
+
+def test_rm(added):
+    added("promote", "tensor/risk@1")
+    result = added("rm", "tensor/risk@1")
+    assert result.code == 2
+    assert "alias champion" in result.err
+    assert "tensor/risk@1" in names(added)
+    removed = added("rm", "tensor/risk@2", "--json").json["removed"]
+    assert len(removed) == 2
+    assert added("rm", "tensor/risk@1", "--force").out.count("removed ") == 2
+    assert names(added) == {}
+    assert "no model is called" in added("rm", "tensor/risk@1").err
+
+
+def test_verify(added, clean):
+    result = added("verify")
+    assert result.code == 0
+    assert result.out.splitlines() == ["tensor/risk@1: verified", "tensor/risk@2: verified"]
+    with (clean / "cache/models/tensor/risk/2/risk.onnx").open("ab") as file:
+        file.write(b"x")
+    result = added("verify")
+    assert result.code == 2
+    assert "tensor/risk@1: verified" in result.out
+    assert "expected" in result.out
+    assert "pull again" in result.err
+    (row,) = added("verify", "tensor/risk@2", "--json").json
+    assert row["name"] == "tensor/risk@2"
+    assert "sha256" in row["error"]
+
+
+def test_without_a_project_models_are_added_under_the_home(run, clean):
+    affine_model(clean / "risk.onnx")
+    places = ("--models-cache", "cache", "--home", "home")
+    add = ("models", "add", "risk.onnx", "--task", "tensor", "--name", "risk")
+    assert run(*add, *places).code == 0
+    assert (clean / "home/models/tensor/risk/1/manifest.toml").is_file()
+    listed = [row["name"] for row in run("models", "list", *places, "--json").json]
+    assert "tensor/risk@1" in listed
+    assert "embed/multilingual-e5-small@1" in listed
+    task = run("models", "list", "--task", "tensor", *places, "--json").json
+    assert [row["name"] for row in task] == ["tensor/risk@1"]
+    assert run("models", "promote", "embed/all-minilm-l6-v2@1", "--unpulled", *places).code == 0
+    assert (clean / "home/models/embed/all-minilm-l6-v2/aliases.json").is_file()
