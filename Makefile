@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 C      := $(wildcard streamapp/*/*.c streamapp/*/*.h include/*.h)
 
-.PHONY: setup demo up kafka test check bench bench-footprint bench-gateway bench-ring bench-store bench-transport soak clean help
+.PHONY: setup demo up kafka test check bench bench-footprint bench-gateway bench-models bench-ring bench-store bench-transport soak clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -59,6 +59,9 @@ bench-store: setup  ## the store beside DuckDB, SQLite, Parquet (eight minutes);
 
 bench-gateway: setup  ## the gateway beside bare aiohttp and others (five minutes); MEMORY=1: 200 clients while Kafka stands still
 	@$(BIN)/python bench/bench_gateway.py $(if $(MEMORY),--memory)
+
+bench-models: setup  ## models: how right and how fast, beside onnxruntime by hand and fastembed (a quarter of an hour)
+	@$(BIN)/python bench/bench_models.py
 
 bench-footprint: setup  ## memory of the four processes, idle and loaded
 	@$(BIN)/python bench/bench_footprint.py

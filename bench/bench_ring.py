@@ -135,9 +135,9 @@ def _streams(readers: int, names: list[str], sizes: Sizes, python: str) -> Any:
 def _wake(names: list[str], sizes: Sizes, python: str) -> Any:
     task = {"shape": CACHE, "rate": RATE, "count": sizes.wakes}
     subjects = {n: partial(measured.run, "wake", task | {"name": n}, python) for n in names}
-    subjects |= {
-        f"C {what}": partial(wake.in_c, what, RATE, sizes.wakes) for what in ("ring", "word")
-    }
+    for what in ("ring", "word"):
+        subjects[f"C {what}"] = partial(wake.in_c, what, RATE, sizes.wakes)
+        subjects[f"C {what} apart"] = partial(wake.in_c, what, RATE, sizes.wakes, "apart")
     return interleaved(subjects, sizes.wake_rounds, warm_up=False)
 
 
@@ -150,6 +150,7 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
         "py_batch256_vs_memcpy_cache": python["cache 256"]["write to memcpy"],
         "py_single_write_extra_ns": python["cache 1"]["write"] - c["cache 1"]["memcpy in"],
         "futex_p50_us": _p50_us(figures, "C ring"),
+        "futex_vs_word_apart": _p50_us(figures, "C ring apart") / _p50_us(figures, "C word apart"),
         "py_futex_p50_us": _p50_us(figures, "ours"),
         "stopped_reader_p50": median_ratio(stopped["stopped"], stopped["nobody"]),
     }

@@ -73,7 +73,7 @@ def measure(sizes: Sizes, folder: Path) -> dict[str, Any]:
     for rows, transactions in TRANSACTIONS.items():
         say(f"transactions of {rows} rows")
         written[str(rows)] = writes.measure(rows, transactions, sizes.turns)
-    say("reading in process, by DoGet, by ADBC")
+    say("reading in process, by bare Flight, by DoGet, by ADBC")
     read = reads.measure(folder, sizes.read_rows, sizes.read_rounds)
     say("commits beside readers")
     committed = commits.measure(folder, sizes.commit_rounds, sizes.commit_s)
@@ -116,7 +116,10 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
         ratios[f"sink_vs_parquet{name}"] = median_ratio(spent["parquet"]["ms"], agent)
     whole = figures["reads"]["all columns"]
     for way in ("doget", "adbc"):
-        ratios[f"{way}_vs_duckdb"] = median_ratio(whole["in process"], whole[way])
+        ratios[f"{way}_vs_duckdb"] = median_ratio(whole["in process"]["s"], whole[way]["s"])
+        ratios[f"{way}_cpu_vs_sum"] = statistics.median(whole[way]["cpu_s"]) / sum(
+            statistics.median(whole[part]["cpu_s"]) for part in ("in process", "bare")
+        )
     commits_of = figures["commits"]
     ratios["commit_p99_5_readers"] = commits_of["5"]["p99_ms"] / commits_of["0"]["p99_ms"]
     for found in figures["similar"].values():

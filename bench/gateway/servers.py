@@ -57,6 +57,13 @@ def bare(*arguments: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def process(command: list[str]) -> Iterator[Server]:
+    """A program of this folder that says its URL."""
+    with _process(command, _environment(), BENCH) as server:
+        yield server
+
+
+@contextlib.contextmanager
 def karapace(bootstrap: str) -> Iterator[Server]:
     """Karapace's REST proxy with acks=all.
 

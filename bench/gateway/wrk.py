@@ -34,8 +34,8 @@ end
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '\\n{{"requests":%d,"us":%d,"p50_us":%d,"p99_us":%d,"refused":%d,"broken":%d}}\\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    '\\n{{"requests":%d,"us":%d,"p50_us":%d,"p95_us":%d,"p99_us":%d,"refused":%d,"broken":%d}}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(95), latency:percentile(99),
     errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end
 """
@@ -100,6 +100,24 @@ def run(
     Raises:
         Failed: an answer was not 2xx or 3xx, or did not come.
     """
+    found = answers(
+        url, path, headers, bodies, seconds=seconds, pid=pid, connections=connections, strict=strict
+    )
+    return Load(found["per_s"], found["p50_ms"], found["p99_ms"], found["cpu_us"])
+
+
+def answers(
+    url: str,
+    path: str,
+    headers: Mapping[str, str],
+    bodies: Sequence[bytes],
+    *,
+    seconds: float,
+    pid: int,
+    connections: int = CONNECTIONS,
+    strict: bool = True,
+) -> dict[str, float]:
+    """As ``run``: ``per_s``, ``p50_ms``, ``p95_ms``, ``p99_ms``, ``cpu_us``."""
     with tempfile.TemporaryDirectory(prefix="bench-wrk-") as folder:
         script = _script(Path(folder), path, headers, bodies)
         command = [*program(), "-t1", f"-c{connections}", f"-d{int(seconds)}s", "--timeout", "20s"]
@@ -116,12 +134,8 @@ def run(
     if not found["requests"] or (strict and (found["refused"] or found["broken"])):
         raise Failed(f"{url}{path}: {found}")
     count = found["requests"]
-    return Load(
-        count / found["us"] * 1e6,
-        found["p50_us"] / 1e3,
-        found["p99_us"] / 1e3,
-        spent_s / count * 1e6,
-    )
+    latencies = {f"p{n}_ms": found[f"p{n}_us"] / 1e3 for n in (50, 95, 99)}
+    return {"per_s": count / found["us"] * 1e6, **latencies, "cpu_us": spent_s / count * 1e6}
 
 
 def cpu_s(pid: int) -> float:

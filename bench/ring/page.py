@@ -21,7 +21,8 @@ AIMS: dict[str, tuple[str, str, float | None]] = {
     "iceoryx2_vs_ours": ("Python: one row written and read, iceoryx2 to ours", "x", 5.0),
     "py_single_write_extra_ns": ("Python: one row written, beyond memcpy", "ns", -120.0),
     "futex_p50_us": ("C: from write to a reader that slept, p50", "µs", -10.0),
-    "py_futex_p50_us": ("Python: the same", "µs", None),
+    "futex_vs_word_apart": ("the same on two CPUs, to a word and a futex alone", "x", -1.10),
+    "py_futex_p50_us": ("Python: from write to a reader that slept, p50", "µs", None),
     "stopped_reader_p50": ("p50 of a write: a reader is stopped to no reader", "x", -1.10),
 }
 NAMES = {
@@ -40,6 +41,8 @@ SLEEPERS = {
     "zmq": "zmq ipc: socket",
     "C ring": "the ring, from C to C",
     "C word": "a word and a futex, from C to C: what the kernel takes",
+    "C ring apart": "the ring, from C to C, each on a CPU of its own",
+    "C word apart": "a word and a futex, so, too",
 }
 SHAPES = {
     "cache 1": "one row, in cache",

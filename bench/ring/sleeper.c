@@ -1,11 +1,15 @@
 /* From before a write in one process to after the wait in another that slept, in C: nanoseconds, one a line, then the
  * share of a core that the sleeper took.
  *
- *     sleeper word COUNT RATE      a word and a futex: the floor under whatever wakes by a futex on this machine
- *     sleeper ring COUNT RATE      a row of the ring: committed, waited for, copied out
+ *     sleeper word COUNT RATE [apart]  a word and a futex: the floor under whatever wakes by a futex on this machine
+ *     sleeper ring COUNT RATE [apart]  a row of the ring: committed, waited for, copied out
+ *
+ * `apart` keeps the two on the first and the second CPU; else the scheduler may wake the sleeper where the writer is
+ * about to sleep, which costs no interrupt.
  */
 #define _GNU_SOURCE
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -124,14 +128,24 @@ static void sleeper(uint64_t await(uint64_t, int64_t *), uint64_t count) {
     _exit(0);
 }
 
+static void stay_on(size_t cpu) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    if (sched_setaffinity(0, sizeof set, &set))
+        abort();
+}
+
 int main(int argc, char **argv) {
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 2;
     int is_ring = !strcmp(argv[1], "ring");
     uint64_t count = strtoull(argv[2], NULL, 10);
     int64_t every_ns = 1000000000LL / atol(argv[3]);
     is_ring ? open_ring() : open_word();
     pid_t child = fork();
+    if (argc == 5)
+        stay_on(child ? 0 : 1);
     if (child == 0)
         sleeper(is_ring ? await_row : await_word, count);
     int64_t next_ns = now_ns() + 200000000; /* the other has begun to sleep */

@@ -64,10 +64,10 @@ def follow(task: Any) -> dict[str, float]:
     return _summary(ages, spent)
 
 
-def in_c(what: str, rate: int, count: int) -> dict[str, float]:
+def in_c(what: str, rate: int, count: int, *apart: str) -> dict[str, float]:
     """The same from process to process in C, of a row of the ring, or of a word alone."""
     with compiled("sleeper") as binary:
-        command = [str(binary), what, str(WARM + count), str(rate)]
+        command = [str(binary), what, str(WARM + count), str(rate), *apart]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return _summary([int(age) for age in said[:-1]], float(said[-1]))
 

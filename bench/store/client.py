@@ -73,21 +73,30 @@ def main() -> None:
             print(json.dumps(answer), flush=True)
 
 
-def _doget(client: flight.FlightClient, _: Any, sql: str) -> dict[str, float]:
-    started_s = time.perf_counter()
+def _doget(
+    client: flight.FlightClient, _: Any, sql: str, port: int | None = None
+) -> dict[str, float]:
+    if port is not None:
+        with flight.connect(f"grpc://127.0.0.1:{port}") as other:
+            return _doget(other, _, sql)
+    cpu_s, started_s = time.process_time(), time.perf_counter()
     answer = client.do_get(flight.Ticket(sql.encode()))
     rows = size_bytes = 0
     for chunk in answer:
         rows, size_bytes = rows + chunk.data.num_rows, size_bytes + chunk.data.nbytes
-    return {"s": time.perf_counter() - started_s, "rows": rows, "bytes": size_bytes}
+    return _spent(started_s, cpu_s) | {"rows": rows, "bytes": size_bytes}
 
 
 def _adbc(_: Any, connection: Any, sql: str) -> dict[str, float]:
-    started_s = time.perf_counter()
+    cpu_s, started_s = time.process_time(), time.perf_counter()
     with connection.cursor() as cursor:
         cursor.execute(sql)
         rows, size_bytes = _consumed(cursor.fetch_record_batch())
-    return {"s": time.perf_counter() - started_s, "rows": rows, "bytes": size_bytes}
+    return _spent(started_s, cpu_s) | {"rows": rows, "bytes": size_bytes}
+
+
+def _spent(started_s: float, cpu_s: float) -> dict[str, float]:
+    return {"s": time.perf_counter() - started_s, "cpu_s": time.process_time() - cpu_s}
 
 
 def _consumed(reader: pa.RecordBatchReader) -> tuple[int, int]:

@@ -1,14 +1,18 @@
 """What reading over Flight costs beside reading DuckDB in the process that has it open.
 
-One store of real rows; the same SQL, every batch of the answer looked at, three ways in turns: a
-cursor of the store in its process, plain Flight (DoGet), and ADBC, both from another process on
-the same machine over loopback.
+One store of real rows; the same SQL, every batch of the answer looked at, in turns: a cursor of the
+store in its process, plain Flight (DoGet) and ADBC from another process on the same machine over
+loopback; and, as the floor under these two, a bare pyarrow.flight server that has the answer ready.
 """
 
 import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+from pyarrow import flight
 from report import interleaved
 from store.client import Client
 from store.records import decoded, encoded, enrichment
@@ -27,10 +31,23 @@ QUERIES = {
     ),
     "one row": "SELECT id, text FROM events WHERE source_offset = 4711",
 }
+#: What is measured of each way.
+PARTS = ("s", "cpu_s")
 
 
-def measure(folder: Path, rows: int, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each way, by query."""
+class Ready(flight.FlightServerBase):
+    """Hands out one table that is in memory; no SQL, no limits, no tokens."""
+
+    def __init__(self, table: pa.Table) -> None:
+        super().__init__("grpc://127.0.0.1:0")
+        self._table = table
+
+    def do_get(self, _: Any, __: flight.Ticket) -> flight.RecordBatchStream:
+        return flight.RecordBatchStream(self._table)
+
+
+def measure(folder: Path, rows: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """Seconds, and seconds of CPU in both processes, of each way, by query."""
     with Store.open(str(folder / "reads.duckdb"), columns=enrichment().columns) as store:
         for record in itertools.islice(encoded(BATCH_ROWS), rows // BATCH_ROWS):
             store.write(decoded([record]))
@@ -42,33 +59,45 @@ def measure(folder: Path, rows: int, rounds: int) -> dict[str, dict[str, list[fl
             server.stop()
 
 
-def _read(store: Store, client: Client, sql: str, rounds: int) -> dict[str, list[float]]:
+def _read(store: Store, client: Client, sql: str, rounds: int) -> dict[str, Any]:
     def in_process() -> dict[str, float]:
-        cursor = store.reader()
-        try:
-            started_s = time.perf_counter()
-            rows = size_bytes = 0
-            for batch in cursor.sql(sql).to_arrow_reader(BATCH_ROWS):
-                rows, size_bytes = rows + batch.num_rows, size_bytes + batch.nbytes
-            return {"s": time.perf_counter() - started_s, "rows": rows, "bytes": size_bytes}
-        finally:
-            cursor.close()
+        rows = size_bytes = 0
+        for batch in cursor.sql(sql).to_arrow_reader(BATCH_ROWS):
+            rows, size_bytes = rows + batch.num_rows, size_bytes + batch.nbytes
+        return {"rows": rows, "bytes": size_bytes}
 
-    def remote(what: str) -> dict[str, float]:
-        client.begin(what=what, sql=sql)
+    def remote(what: str, **more: int) -> dict[str, float]:
+        client.begin(what=what, sql=sql, **more)
         answer: dict[str, float] = client.end()
         return answer
 
-    found = interleaved(
-        {
+    cursor = store.reader()
+    table = cursor.sql(sql).to_arrow_table()
+    with Ready(pa.Table.from_batches(table.to_batches(BATCH_ROWS), table.schema)) as ready:
+        ways: dict[str, Callable[[], dict[str, float]]] = {
             "in process": in_process,
+            "bare": lambda: remote("doget", port=ready.port),
             "doget": lambda: remote("doget"),
             "adbc": lambda: remote("adbc"),
-        },
-        rounds,
-    )
+        }
+        timed = {way: lambda take=take: _timed(take) for way, take in ways.items()}
+        found = interleaved(timed, rounds)
+    cursor.close()
     counts = {answer["rows"] for answers in found.values() for answer in answers}
     if len(counts) != 1:
         raise AssertionError(f"{sql}: not all ways gave the same rows: {counts}")
-    figures = {way: [answer["s"] for answer in answers] for way, answers in found.items()}
+    figures = {
+        way: {part: [answer[part] for answer in answers] for part in PARTS}
+        for way, answers in found.items()
+    }
     return figures | {"rows": [*counts], "bytes": [found["in process"][0]["bytes"]]}
+
+
+def _timed(take: Callable[[], dict[str, float]]) -> dict[str, float]:
+    cpu_s, started_s = time.process_time(), time.perf_counter()
+    answer = take()
+    spent = {"s": time.perf_counter() - started_s, "cpu_s": time.process_time() - cpu_s}
+    return answer | {
+        "s": answer.get("s", spent["s"]),
+        "cpu_s": spent["cpu_s"] + answer.get("cpu_s", 0),
+    }

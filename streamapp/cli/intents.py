@@ -1,8 +1,8 @@
 """``streamapp intents``: train a head on labelled examples, and see what the answers are worth."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from streamapp.cli.framework import group
 from streamapp.cli.options import NumberRange, json_option, settings_options
 from streamapp.cli.output import console, print_json, print_table
 from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
     from streamapp.models import Registry
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from streamapp.models.heads.training import Head
     from streamapp.workflow import Workflow
     from streamapp.workflow.texts import EmbedTexts
-    from streamapp.workflow.trial import Score
+    from streamapp.workflow.trial import Score, Threshold
 
 _PART = 512
 #: Told of how much is done of how much of what.
@@ -175,7 +176,7 @@ def _say_head(out: Path, head: "Head", model: str | None, *, as_json: bool) -> N
     click.echo(f"  right, were all answered   {measured.accuracy:7.1%}")
     click.echo(f"  answered                   {measured.coverage:7.1%}")
     click.echo(f"  right of the answered      {measured.precision:7.1%}")
-    if not isnan(measured.refused):
+    if not math.isnan(measured.refused):
         click.echo(f"  unknown kept unknown       {measured.refused:7.1%}")
     click.echo(f"next: streamapp models pull head/{name}@{out.name}")
     click.echo("then, in topics/workflow.toml:")
@@ -190,10 +191,17 @@ def _say_head(out: Path, head: "Head", model: str | None, *, as_json: bool) -> N
         "streamapp intents eval test.csv                     # the workflow's own intents",
         "streamapp intents eval test.csv --head head/support",
         "streamapp intents eval test.csv --head head/support@2 --json | jq .precision",
+        "streamapp intents eval examples.csv --calibrate 0.95    # a threshold for descriptions",
     ],
 )
 @click.argument("examples", type=click.Path(path_type=Path))
 @click.option("--head", help="A head in place of what [stages.intent] says.")
+@click.option(
+    "--calibrate",
+    type=NumberRange(0.0, 1.0, min_open=True),
+    metavar="PRECISION",
+    help="Look for the confidence_min at which so many of the answers are right.",
+)
 @click.option(
     "--worst",
     type=click.IntRange(0, 1000),
@@ -208,6 +216,7 @@ def evaluate(
     settings: Settings,
     examples: Path,
     head: str | None,
+    calibrate: float | None,
     worst: int,
     text: str,
     label: str,
@@ -216,11 +225,13 @@ def evaluate(
     """Answer the texts of EXAMPLES as the workflow does, and compare with their labels.
 
     Give it examples that nothing was trained on.  Texts labelled unknown should get no answer.
+    With --calibrate the answers are those without any threshold, and the threshold that keeps
+    PRECISION is shown with what it is worth.
     """
     from streamapp.compose import registry as open_registry
     from streamapp.models.heads.examples import read_examples
     from streamapp.workflow.spec import Workflow
-    from streamapp.workflow.trial import STAGES, answers, score
+    from streamapp.workflow.trial import STAGES, answers, calibrated, score, without_thresholds
 
     given = read_examples(examples, text, label)
     workflow = _workflow(settings)
@@ -229,6 +240,8 @@ def evaluate(
         model = {name: embed[name] for name in ("model",) if name in embed}
         options = {"embed": embed, "intent": {"head": head} | model}
         workflow = Workflow(path=workflow.path, stages=STAGES, options=options)
+    if calibrate is not None:
+        workflow = without_thresholds(workflow)
     with _steps() as step:
         rows = 0
 
@@ -237,11 +250,37 @@ def evaluate(
             rows += more
             step("answering", rows, len(given.texts))
 
-        found = score(answers(workflow, open_registry(settings), given.texts, done), given.labels)
+        said = answers(workflow, open_registry(settings), given.texts, done)
+    found = score(said, given.labels)
+    if calibrate is None:
+        if as_json:
+            print_json(_as_dict(found))
+        else:
+            _say_score(found, worst)
+        return
+    _say_threshold(calibrated(said, given.labels, calibrate), found, calibrate, as_json=as_json)
+
+
+def _say_threshold(
+    threshold: "Threshold | None", found: "Score", precision: float, *, as_json: bool
+) -> None:
+    if threshold is None:
+        raise Refuse(
+            "intents.precision",
+            f"no confidence_min makes {precision:.0%} of the answers right",
+            f"without any {found.precision:.0%} are: ask for less, describe the labels better, "
+            "or train a head",
+        )
     if as_json:
-        print_json(_as_dict(found))
-    else:
-        _say_score(found, worst)
+        print_json(_as_dict(found) | {"threshold": threshold._asdict()})
+        return
+    _say_score(found, 0)
+    click.echo()
+    click.echo("in topics/workflow.toml:")
+    least = math.floor(threshold.confidence_min * 1e4) / 1e4
+    click.echo(f"  [stages.intent]\n  confidence_min = {least}\n  margin_min = 0.0")
+    shares = f"{threshold.coverage:.1%} answered, {threshold.precision:.1%} of them right"
+    click.echo(f"then, by halves: {shares}")
 
 
 def _workflow(settings: Settings) -> "Workflow":
@@ -282,12 +321,12 @@ def _say_score(found: "Score", worst: int) -> None:
 
 
 def _percent(share: float) -> str:
-    return "" if isnan(share) else f"{share:.1%}"
+    return "" if math.isnan(share) else f"{share:.1%}"
 
 
 def _shown(value: Any) -> Any:
     """JSON has no NaN."""
-    return None if isinstance(value, float) and isnan(value) else value
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @contextmanager

@@ -76,8 +76,8 @@ class Intent(StatefulStage):
     Options: one of ``labels`` (name to descriptions, in order), ``head``, ``classifier`` (names of
     models), ``route`` (whose models have the same labels); ``model`` (the one that ``embed`` uses).
     With ``labels``: ``margin_min``, ``temperature``, ``kind`` (which prefix the descriptions get:
-    ``query`` or ``passage``).  With ``head`` and ``classifier`` ``confidence_min`` and
-    ``margin_min`` take the place of the manifest's.
+    ``query`` or ``passage``), ``confidence_min``.  With ``head`` and ``classifier``
+    ``confidence_min`` and ``margin_min`` take the place of the manifest's.
     """
 
     name = "intent"
@@ -172,6 +172,7 @@ class _Nearest:
         self._embedder = models.embedder(options.get("model"))
         self._labels = tuple(descriptions)
         self._margin_min = float(options.get("margin_min", 0.006))
+        self._confidence_min = np.float32(options.get("confidence_min", 0))
         self._temperature = np.float32(options.get("temperature", 0.01))
         self._kind = options.get("kind", "query")
         self._texts = [text for texts in descriptions.values() for text in texts]
@@ -204,8 +205,9 @@ class _Nearest:
         scores = np.maximum.reduceat(cosines, self._first_of_label, axis=1)
         two = np.partition(scores, -2, axis=1)[:, -2:]
         weights = np.exp((scores - two[:, 1:]) / self._temperature)
-        unsure = two[:, 1] - two[:, 0] < self._margin_min
         share = 1 / weights.sum(axis=1)
+        unsure = two[:, 1] - two[:, 0] < self._margin_min
+        unsure |= share < self._confidence_min
         return Answers(self._labels, scores.argmax(axis=1), share, unsure, missing)
 
 

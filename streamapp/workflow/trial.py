@@ -6,14 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from msgspec import structs
 
 from streamapp.core.batch import Batch
 from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange
-from streamapp.plugin import Models, Stage
+from streamapp.models.heads.calibration import UNKNOWN as NO_LABEL
+from streamapp.models.heads.calibration import threshold_of
+from streamapp.plugin import Models, Stage, StatefulStage
 from streamapp.workflow.blame import blamed
 from streamapp.workflow.order import order
 from streamapp.workflow.spec import Workflow, make_stages
+from streamapp.workflow.state import PartitionState
 from streamapp.workflow.texts import EmbedTexts, text_embedder
 
 #: The stages that it takes to answer.
@@ -37,6 +41,14 @@ class LabelScore(NamedTuple):
     examples: int
     precision: float
     recall: float
+
+
+class Threshold(NamedTuple):
+    """``confidence_min`` for ``[stages.intent]``; shares of other examples that it is worth."""
+
+    confidence_min: float
+    coverage: float
+    precision: float
 
 
 class Mistake(NamedTuple):
@@ -130,16 +142,75 @@ def answers(
 def _answers(
     stages: Sequence[Stage], texts: Sequence[str], done: Callable[[int], None]
 ) -> Iterator[Answer]:
+    state = PartitionState(cap=1)
     for first in range(0, len(texts), _ROWS):
         part = texts[first : first + _ROWS]
-        rows = pa.RecordBatch.from_pydict({"text": pa.array(part, pa.string())})
-        batch = Batch(rows, OffsetRange("", 0, first, first + len(part)))
+        batch, overlay = _batch(part, first), state.overlay()
         for stage in stages:
-            batch = batch.with_columns(stage.enrich(batch))
+            if isinstance(stage, StatefulStage):
+                columns = stage.enrich(batch, overlay.view(stage.name))
+            else:
+                columns = stage.enrich(batch)
+            batch = batch.with_columns(columns)
+        overlay.commit()
         intents = batch.strings("intent")
         sure = batch.rows.column("intent_confidence").fill_null(0).to_pylist()
         yield from map(Answer, intents, sure)
         done(len(part))
+
+
+def _batch(texts: Sequence[str], first: int) -> Batch:
+    """Events that are nothing but their texts, each a conversation of its own."""
+    offsets = range(first, first + len(texts))
+    ids = [str(offset) for offset in offsets]
+    columns = {"text": texts, "id": ids, "conversation": ids}
+    arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    arrays["source_offset"] = pa.array(offsets, pa.int64())
+    return Batch(pa.RecordBatch.from_pydict(arrays), OffsetRange("", 0, first, first + len(texts)))
+
+
+def without_thresholds(workflow: Workflow) -> Workflow:
+    """The same workflow, whose stage ``intent`` is always sure: what ``calibrated`` wants."""
+    intent = dict(workflow.options.get("intent", {})) | {"margin_min": 0.0, "confidence_min": 0.0}
+    return structs.replace(workflow, options={**workflow.options, "intent": intent})
+
+
+def calibrated(
+    given: Sequence[Answer], labels: Sequence[str | None], precision: float
+) -> Threshold | None:
+    """The lowest confidence at and above which so many answers are right.
+
+    It is found on all answers; what it is worth, on each half by the threshold of the other.
+
+    Args:
+        given: answers of a workflow without thresholds.
+        labels: the right ones, None for a text that has none.
+        precision: the share that shall be right.
+
+    Returns:
+        None where no threshold does that.
+    """
+    sure = np.array([one.confidence for one in given], np.float32)
+    right = np.array([one.intent == label for one, label in zip(given, labels, strict=True)])
+    every = np.arange(len(sure))
+    found = _least(sure, right, every, precision)
+    answered = np.zeros(len(sure), bool)
+    for half in (0, 1):
+        least = _least(sure, right, every[every % 2 != half], precision)
+        if found is None or least is None:
+            return None
+        rows = every[every % 2 == half]
+        answered[rows] = sure[rows] >= np.float32(least)
+    labelled = np.array([label is not None for label in labels])
+    return Threshold(
+        float(found or 0),
+        _share(answered[labelled].tolist()),
+        _share(right[answered].tolist()),
+    )
+
+
+def _least(sure: Any, right: Any, rows: Any, precision: float) -> float | None:
+    return threshold_of(sure[rows, None], np.where(right[rows], 0, NO_LABEL), precision)
 
 
 def score(given: Sequence[Answer], labels: Sequence[str | None]) -> Score:

@@ -90,6 +90,27 @@ def test_the_workflow_s_own_intents_are_judged(intents, clean):
     assert found["mistakes"] == [{"label": "cancel", "intent": "refund", "times": 1}]
 
 
+def test_a_threshold_for_descriptions(intents, clean):
+    (clean / "topics").mkdir()
+    (clean / "topics/workflow.toml").write_text(
+        '[workflow]\nstages = ["embed", "intent"]\n[stages.intent]\nmargin_min = 1.9\n'
+        "[stages.intent.labels]\n"
+        + "".join(f"{label} = {json.dumps(texts)}\n" for label, texts in TOPICS.items())
+    )
+    write(clean / "test.csv", rows())
+    arguments = ("test.csv", "--topics-dir", "topics", "--calibrate")
+    found = intents("eval", *arguments, "0.85", "--json").json
+    assert found["coverage"] == 1  # without any threshold
+    assert found["precision"] < 0.8 <= found["threshold"]["precision"]
+    shown = intents("eval", *arguments, "0.85").out
+    least = shown.partition("confidence_min = ")[2].split()[0]
+    assert float(least) == pytest.approx(found["threshold"]["confidence_min"], abs=1e-4)
+    write(clean / "wrong.csv", [(text, "other") for text, _ in rows()])
+    refused = intents("eval", "wrong.csv", "--topics-dir", "topics", "--calibrate", "0.9")
+    assert refused.code == 2
+    assert "train a head" in refused.err
+
+
 def test_examples_are_embedded_as_the_workflow_does_it(intents, clean, monkeypatch):
     (clean / "topics").mkdir()
     (clean / "topics/workflow.toml").write_text(

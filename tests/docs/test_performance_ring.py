@@ -17,6 +17,7 @@ RATIOS = {
     "iceoryx2_vs_ours",
     "py_single_write_extra_ns",
     "futex_p50_us",
+    "futex_vs_word_apart",
     "stopped_reader_p50",
     "py_futex_p50_us",
 }

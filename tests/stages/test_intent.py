@@ -34,6 +34,12 @@ def test_a_small_lead_is_unknown():
     assert found["intent_confidence"][0] > 0
 
 
+def test_little_confidence_is_unknown():
+    sure = decided(["money back"])["intent_confidence"][0]
+    assert decided(["money back"], confidence_min=sure - 0.01)["intent"] == ["refund"]
+    assert decided(["money back"], confidence_min=sure + 0.01)["intent"] == ["unknown"]
+
+
 def test_no_vector_no_intent():
     found = decided([None, "hello"])
     assert {name: values[0] for name, values in found.items()} == dict.fromkeys(found)

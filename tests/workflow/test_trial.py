@@ -2,12 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from streamapp.core.errors import Refuse
 from streamapp.plugin.testing import HashModels
 from streamapp.workflow.spec import Workflow
-from streamapp.workflow.trial import Answer, Mistake, answers, score
+from streamapp.workflow.trial import (
+    Answer,
+    Mistake,
+    answers,
+    calibrated,
+    score,
+    without_thresholds,
+)
 
 
 def test_what_the_shares_count():
@@ -56,3 +64,29 @@ def test_a_workflow_without_intents_is_refused():
     workflow = Workflow(path="w.toml", stages=("embed",))
     with pytest.raises(Refuse, match=r"w\.toml runs no stage 'intent'"):
         answers(workflow, HashModels(), ["x"])
+
+
+def test_a_threshold_keeps_the_precision_that_was_asked_for():
+    """Answers are right as often as they are sure, so 0.8 right takes those above 0.6 or so."""
+    sure = [place / 400 for place in range(1, 401)]
+    given = [Answer("a", one) for one in sure]
+    labels = ["a" if place * 7919 % 400 < 400 * one else "b" for place, one in enumerate(sure)]
+    found = calibrated(given, labels, 0.8)
+    least = np.float32(found.confidence_min)
+    kept = [label for one, label in zip(sure, labels, strict=True) if np.float32(one) >= least]
+    assert kept.count("a") / len(kept) >= 0.8
+    assert found.confidence_min == pytest.approx(0.6, abs=0.1)
+    assert found.precision == pytest.approx(0.8, abs=0.05)
+    assert found.coverage == pytest.approx(0.4, abs=0.1)
+    assert calibrated(given, ["b"] * 400, 0.5) is None
+
+
+def test_a_workflow_without_thresholds_is_always_sure():
+    labels = {"refund": "money back", "greeting": "hello there"}
+    options = {"labels": labels, "margin_min": 1.9}
+    workflow = Workflow(path="w.toml", stages=("embed", "intent"), options={"intent": options})
+    texts = ["hello money", "hello there"]
+    assert [one.intent for one in answers(workflow, HashModels(), texts)] == ["unknown"] * 2
+    sure = without_thresholds(workflow)
+    assert "unknown" not in [one.intent for one in answers(sure, HashModels(), texts)]
+    assert workflow.options["intent"]["margin_min"] == 1.9
