@@ -23,8 +23,8 @@ from streamapp.topics.catalogue import ANSWERS
 from streamapp.topics.enriched import decode
 
 QUEUE_SLICES_MAX = 8
-#: For how long a thread that decodes may keep the interpreter from the one that writes: Python's own
-#: 5 ms would be a tenth of a transaction.
+#: For how long a thread that decodes may keep the interpreter from the one that writes: Python's
+#: own 5 ms would be a tenth of a transaction.
 SWITCH_S = 0.0005
 #: Encoded bytes after which a transaction waits for no more; decoded they are some times that.
 TRANSACTION_BYTES = 32 << 20
