@@ -15,6 +15,7 @@ from streamapp.core.config import Settings
 
 if TYPE_CHECKING:
     from streamapp.models import Manifest, ModelStatus
+    from streamapp.models.aliases import Alias
 
 _PATHS = ("models_dir", "models_cache")
 
@@ -107,7 +108,7 @@ def show(settings: Settings, name: str | None, as_json: bool) -> None:
         ("format", manifest.format),
         ("here", _here(manifest, status, status.folder)),
         ("used as", ", ".join([*status.aliases, *status.used])),
-        *(("alias", f"{alias} is @{to.version}, was {to.before}") for alias, to in known.items()),
+        *(("alias", _pointing(alias, to)) for alias, to in known.items()),
         *(("input", f"{key} = {kind}") for key, kind in manifest.inputs.items()),
         *(("output", f"{key} = {kind}") for key, kind in manifest.outputs.items()),
         ("alone = in a batch", _number(status.cosine_min)),
@@ -119,6 +120,10 @@ def show(settings: Settings, name: str | None, as_json: bool) -> None:
     for title, text in rows:
         if text:
             click.echo(f"{title:18} {text}")
+
+
+def _pointing(alias: str, to: "Alias") -> str:
+    return f"{alias} is @{to.version}" + (f", was {to.before}" if to.before else "")
 
 
 def as_dict(status: "ModelStatus") -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Catalogue:
                 return versions[-1]
             if versions and not version.isdigit():
                 return self._by_alias(path, version, versions)
-        raise self._unknown(name)
+        raise self._unknown(name, target)
 
     def versions(self, path: str) -> list[Manifest]:
         """All versions of ``task/name``, the newest last."""
@@ -135,10 +135,13 @@ class Catalogue:
             f"run `streamapp models promote {newest} --alias {alias}`",
         )
 
-    def _unknown(self, name: str) -> Refuse:
+    def _unknown(self, name: str, target: str) -> Refuse:
         from difflib import get_close_matches
 
         known = [*self.routes.aliases, *self.manifests]
+        if name in self.routes.aliases:
+            what = f"{name!r} is short for {target!r}, and no model is called so"
+            return Refuse("models.unknown", what, "correct [aliases] in routes.toml")
         near = get_close_matches(name, known, 1, 0.4)
         fix = f"did you mean {near[0]}?" if near else "see `streamapp models list`"
         return Refuse("models.unknown", f"no model is called {name!r}", fix)

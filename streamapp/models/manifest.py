@@ -11,6 +11,7 @@ built from what is fetched, and how to call it.  What kind of manifest it is fol
     chat        ChatManifest      a language model on a server
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -345,8 +346,14 @@ def contradiction(manifest: Manifest) -> str:
         return f"no file is called {name!r}" if name else f"names no {missing[0]}"
     if manifest.build and manifest.build.source not in names:
         return f"builds from {manifest.build.source!r}, which it does not fetch"
+    return _format_lacks(manifest)
+
+
+def _format_lacks(manifest: Manifest) -> str:
     if manifest.format in REMOTE and manifest.remote is None:
         return f"format {manifest.format!r} needs [remote] with a url"
+    if manifest.remote and re.match(r"https?://[^/?#]*@", manifest.remote.url):
+        return "[remote] url names a user, and addresses are shown: use token, or url = 'env:NAME'"
     if manifest.format == "function" and not manifest.function:
         return "format 'function' needs function = 'module:name'"
     return ""

@@ -11,7 +11,13 @@ from streamapp.core.errors import Refuse, Reject
 from streamapp.core.model import ModelRef
 from streamapp.models.embedders import open_embedder, proven_invariance
 from streamapp.models.entities import prove_extractor
-from streamapp.models.manifest import ClassifyManifest, EmbedManifest, EntitiesManifest, Manifest
+from streamapp.models.manifest import (
+    ClassifyManifest,
+    EmbedManifest,
+    EntitiesManifest,
+    Manifest,
+    TensorManifest,
+)
 from streamapp.models.opening import Opening, open_session
 from streamapp.models.receipt import Receipt
 from streamapp.models.session import DTYPES, Array, Session, Tensor
@@ -60,6 +66,13 @@ def example_of(manifest: Manifest, inputs: tuple[Tensor, ...]) -> dict[str, Arra
     """
     declared = {tensor.name: tensor for tensor in inputs}
     if set(manifest.example) != set(declared):
+        if isinstance(manifest, TensorManifest) and manifest.example:
+            raise Refuse(
+                "models.example",
+                f"{manifest.full_name} takes {', '.join(declared)}, "
+                f"its example has {', '.join(manifest.example)}",
+                "correct [example] in the manifest",
+            )
         return {}
     return {
         name: _array(manifest, declared[name], value) for name, value in manifest.example.items()
@@ -68,8 +81,9 @@ def example_of(manifest: Manifest, inputs: tuple[Tensor, ...]) -> dict[str, Arra
 
 def _array(manifest: Manifest, tensor: Tensor, value: Any) -> Array:
     try:
-        return np.asarray(value, DTYPES[tensor.dtype])
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="raise"):
+            return np.asarray(value, DTYPES[tensor.dtype])
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise Refuse(
             "models.example",
             f"{manifest.full_name}: example {tensor.name} is no {tensor}: {error}",

@@ -76,7 +76,7 @@ def verify(manifest: Manifest, folder: Path) -> Receipt:
     """
     if not manifest.files:
         return NOTHING
-    again = f"run `streamapp models pull {manifest.task}/{manifest.name}`"
+    again = f"run `streamapp models pull {manifest.full_name}`"
     receipt = read_receipt(folder)
     if receipt is None:
         raise Refuse("models.not_pulled", f"{manifest.full_name} is not in {folder}", again)

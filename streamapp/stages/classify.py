@@ -49,6 +49,10 @@ class Classify(StatefulStage):
         self._columns = self.options.get("columns", {})
         if not self._columns or not all(isinstance(v, str) for v in self._columns.values()):
             raise Refuse("stage.option", "stage 'classify' has no columns of routes", _FIX)
+        written = [name.lower() for column in self._columns for name in _writes(column)]
+        if "" in self._columns or len(set(written)) < len(written):
+            what = f"stage 'classify' would write {', '.join(map(repr, written))}"
+            raise Refuse("stage.option", what, "give each column a name of its own")
         self._routes = {}
         self.reads: Sequence[str] = READS
         self.writes: Writes = {}
@@ -61,13 +65,7 @@ class Classify(StatefulStage):
         }
         self.reads = tuple(dict.fromkeys(c for one in self._routes.values() for c in one.reads))
         self.writes = {
-            name: kind
-            for column in self._columns
-            for name, kind in (
-                (column, string),
-                (f"{column}_confidence", float32),
-                (f"{column}_route", ROUTE),
-            )
+            name: kind for column in self._columns for name, kind in _writes(column).items()
         }
 
     def open(self, models: Models) -> None:
@@ -93,3 +91,7 @@ class Classify(StatefulStage):
         """Who may have answered is another one when a name leads elsewhere."""
         refs = (ref for route in self._routes.values() for ref in route.refs)
         self.models = tuple(dict.fromkeys(refs))
+
+
+def _writes(column: str) -> dict[str, pa.DataType]:
+    return {column: string, f"{column}_confidence": float32, f"{column}_route": ROUTE}

@@ -69,6 +69,7 @@ def test_promote_and_rollback(added):
     assert added("promote", "tensor/risk@2").out.strip() == "tensor/risk@champion is @2 (was @1)"
     assert "(as before)" in added("promote", "tensor/risk@2").out
     added("promote", "tensor/risk@1", "--alias", "challenger")
+    assert "challenger is @1\n" in added("show", "tensor/risk@champion").out
     rows = names(added)
     assert rows["tensor/risk@2"]["aliases"] == ["champion"]
     assert rows["tensor/risk@1"]["aliases"] == ["challenger"]

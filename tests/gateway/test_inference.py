@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 import warnings
+from urllib.request import urlopen
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ from gateway_thread import GatewayThread
 from inference_models import ECHOED, registry_of
 
 from streamapp.core.clock import SYSTEM
-from streamapp.core.errors import Halt, Refuse, Retry
+from streamapp.core.errors import Halt, Refuse, Reject, Retry
 from streamapp.core.metrics import Metrics
 from streamapp.core.model import ModelRef
 from streamapp.gateway.app import GATEWAY
@@ -295,6 +296,9 @@ async def test_an_alias_that_moves_is_followed(start, tmp_path):
     (tmp_path / "models" / "routes.toml").write_text('[aliases]\nd = "tensor/double@2"\n')
     clock.advance(2)
     _, after = await gate.post("/v2/models/d/infer", asked)
+    (tmp_path / "models" / "routes.toml").write_text("[aliases")
+    clock.advance(2)  # what is wrong now leaves what was
+    assert (await gate.post("/v2/models/d/infer", asked))[1] == after
     assert [each["model_version"] for each in (before, after)] == ["1", "2"]
 
 
@@ -332,10 +336,12 @@ async def test_models_run_off_the_loop_and_their_errors_stay_theirs(start, tmp_p
     assert threading.main_thread() not in threads
     held.set()
     assert (await waiting)[0] == 200
-    for error, status in ((Retry("x.y", "away at /secret"), 503), (Halt("x.y", "bug"), 500)):
+    errors = (Retry("x.y", "away at /secret"), 503), (Halt("x.y", "bug"), 500)
+    function = Reject("models.function", "raised OSError: /secret", "correct the function")
+    for error, status in (*errors, (function, 400)):
         raised.append(error)
         got, answer = await gate.post("/v2/models/d/infer", asked)
-        assert (got, answer["code"]) == (status, "x.y")
+        assert (got, answer["code"]) == (status, error.code)
         assert "secret" not in str(answer)
     assert not gate.gateway.life.draining
 
@@ -375,6 +381,8 @@ async def test_a_gateway_that_nobody_asks_loads_no_models():
 
 
 def test_metrics_know_the_model(served):
+    body = msgspec.json.encode({"inputs": [tensor()]})
+    urlopen(f"{served.url}/v2/models/tensor/double/versions/1/infer", body, timeout=30).close()
     text = served.app[GATEWAY].metrics.text().decode()
     assert 'streamapp_model_call_duration_seconds_count{model="tensor/double@1"}' in text
 

@@ -61,6 +61,13 @@ def test_an_unknown_name_suggests_the_nearest(stocked):
     assert "embed/tiny" in refusal(stocked.registry().manifest, "embed/tyni").fix
 
 
+def test_a_short_name_of_nothing_is_named_with_what_it_is_short_for(stocked):
+    (stocked.models_dir / "routes.toml").write_text('[aliases]\nloop = "loop"\n')
+    with pytest.raises(Refuse, match="'loop' is short for 'loop'") as caught:
+        stocked.registry().manifest("loop")
+    assert "routes.toml" in caught.value.fix
+
+
 def test_no_default_and_no_folder_are_refused(stocked):
     (stocked.models_dir / "routes.toml").unlink()
     assert refusal(stocked.registry().manifest).code == "models.route"

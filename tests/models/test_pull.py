@@ -75,7 +75,7 @@ def test_a_manifest_that_changed_asks_for_a_new_pull(stocked):
 def test_not_pulled_says_how(stocked):
     with pytest.raises(Refuse) as caught:
         stocked.registry().embedder()
-    assert caught.value.fix == "run `streamapp models pull embed/tiny`"
+    assert caught.value.fix == "run `streamapp models pull embed/tiny@1`"
 
 
 def test_a_cache_that_cannot_be_written_is_named(stocked):

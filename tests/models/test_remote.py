@@ -294,14 +294,18 @@ def test_a_model_on_a_server_is_held_to_its_manifest(server, tmp_path):
         ('format = "v2"\n', "needs [remote]"),
         ('format = "v2"\n[remote]\nurl = "ftp://x"\n', "url"),
         ('format = "openai"\n[remote]\nurl = "http://127.0.0.1:9"\n', "for embed only"),
+        ('format = "v2"\n[remote]\nurl = "http://me:pass@127.0.0.1:9"\n', "names a user"),
         ('format = "function"\n', "needs function"),
+        ('format = "function"\nfunction = "raises_at_import:f"\n', "RuntimeError: no licence"),
         ('format = "function"\nfunction = "nowhere:f"\n', "nowhere"),
         ('format = "function"\nfunction = "math:f"\n', "'f'"),
         ('format = "function"\nfunction = "math:pi"\n', "a float"),
         ('format = "function"\nfunction = "math:sin"\n', "declares no inputs"),
     ],
 )
-def test_a_wrong_declaration_is_named(tmp_path, text, says):
+def test_a_wrong_declaration_is_named(tmp_path, monkeypatch, text, says):
+    (tmp_path / "raises_at_import.py").write_text('raise RuntimeError("no licence")')
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Refuse) as caught:
         declare(tmp_path, f"tensor/far\n{text}").session("tensor/far")
     assert says in caught.value.message

@@ -189,6 +189,11 @@ def test_inputs_that_are_not_those_of_the_manifest(house):
         assert "manifest" in not_installed(house) or "has no input" in not_installed(house)
 
 
+def test_an_example_of_another_input(house):
+    house.declare(extra="[example]\nz = [[1, 2, 3]]")
+    assert "z" in not_installed(house)
+
+
 def test_what_pulls_after_a_refusal_needs_no_source_again(house):
     house.declare(extra='[inputs]\nx = "float32[n,4]"')
     not_installed(house)

@@ -194,3 +194,15 @@ def test_mlflow_that_is_not_set_or_knows_no_such_version(get):
 def test_an_unknown_kind_is_refused(get, source):
     with pytest.raises(Refuse, match="no known kind"):
         get(source)
+
+
+@pytest.mark.parametrize("source", ["http://[::1/x", "https://", "http://a:b/x"])
+def test_what_is_no_address_is_refused(get, source):
+    with pytest.raises(Refuse, match="is no web address"):
+        get(source)
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(get):
+    with pytest.raises(Refuse, match="names a user") as caught:
+        get("https://me:hunter2@127.0.0.1:1/x")
+    assert "hunter2" not in str(caught.value)

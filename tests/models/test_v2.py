@@ -70,6 +70,7 @@ def test_data_may_be_nested_and_numbers_whole():
         ({"data": [1.0, None]}, "null"),
         ({"data": ["a", "b"]}, "x"),
         ({"data": [[1.0], 2.0]}, "x"),
+        ({"datatype": "FP32", "data": [1.0, 3e39]}, "overflow"),
         ({"datatype": "INT64", "data": [1.5, 2]}, "integers"),
         ({"datatype": "INT64", "data": [True, 2]}, "integers"),
         ({"datatype": "INT8", "data": [1, 300]}, "300"),

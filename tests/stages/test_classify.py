@@ -82,7 +82,16 @@ def test_provenance_names_all_who_may_answer():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"columns": {}}, {"columns": {"a": 3}}, {"columns": {"a": "topic"}, "x": 1}]
+    "options",
+    [
+        {},
+        {"columns": {}},
+        {"columns": {"a": 3}},
+        {"columns": {"a": "topic"}, "x": 1},
+        {"columns": {"": "topic"}},
+        {"columns": {"a": "topic", "a_confidence": "topic"}},
+        {"columns": {"a": "topic", "A": "topic"}},  # DuckDB's names do not tell cases apart
+    ],
 )
 def test_wrong_options_are_refused(options):
     with pytest.raises(Refuse, match="stage 'classify'"):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamapp.core.clock import Clock
-from streamapp.core.errors import Halt, Refuse, Retry
+from streamapp.core.errors import Halt, Refuse, Reject, Retry
 from streamapp.core.metrics import Metrics
 from streamapp.gateway.problem import RETRY_AFTER, ProblemError
 from streamapp.models.manifest import Manifest
@@ -25,6 +25,8 @@ BATCH_ROWS_MAX = 256
 #: What ``manifest.format`` is called by this protocol's clients.
 PLATFORMS = {"onnx": "onnxruntime_onnx", "openvino": "openvino"}
 _UNKNOWN = frozenset({"models.unknown", "models.alias", "models.task"})
+#: Rejects in the words of a user's function or of another server: not for who asks.
+_NOT_OURS = frozenset({"models.function", "models.remote"})
 T = TypeVar("T")
 _log = logging.getLogger("streamapp.gateway")
 
@@ -140,7 +142,10 @@ class Hosted:
             self._refreshed_s = self._clock.monotonic_s()
         elif self._is_due():
             self._refreshed_s = self._clock.monotonic_s()
-            self._registry.refresh()
+            try:
+                self._registry.refresh()
+            except Refuse as error:  # which is no reason to answer nobody
+                _log.warning("models stay as they are: %s", error)
         return self._registry
 
     def _find(self, name: str, version: str) -> Manifest:
@@ -167,6 +172,14 @@ def _refusals() -> Iterator[None]:
         _log.warning("%s", error)
         what = "the model does not take requests now"
         raise ProblemError(503, error.code, what, "send it again", RETRY_AFTER) from None
+    except Reject as error:
+        if error.code not in _NOT_OURS:
+            raise
+        _log.warning("%s", error)
+        what = "the model cannot run on this input"
+        raise ProblemError(
+            400, error.code, what, "correct the input, or tell its operator"
+        ) from None
     except Refuse as error:
         if error.code in _UNKNOWN:
             raise ProblemError(404, error.code, error.message[:300], error.fix) from None

@@ -100,10 +100,10 @@ def open_function(ref: ModelRef, manifest: Manifest) -> FunctionSession:
     module, _, name = manifest.function.partition(":")
     try:
         function = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001  # a module may raise anything when it is imported
         raise Refuse(
             "models.function",
-            f"{manifest.full_name}: {manifest.function}: {error}",
+            f"{manifest.full_name}: {manifest.function}: {type(error).__name__}: {error}",
             "install the package that has it, or correct function",
         ) from None
     if not callable(function):

@@ -167,7 +167,7 @@ def _from_json(entry: Entry) -> Array:
             array[:] = [_checked_text(entry, one) for one in flat]
         else:
             array = _numbers(flat, kind)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise _wrong(entry, str(error)) from None
     return _shaped(entry, array)
 
@@ -180,7 +180,8 @@ def _numbers(flat: list[Any], kind: str) -> Array:
         return np.asarray(flat, np.bool_)
     if None in flat:  # NumPy would make it a NaN
         raise ValueError("has a null among its data")
-    array = np.asarray(flat, DTYPES[kind])
+    with np.errstate(over="raise"):
+        array = np.asarray(flat, DTYPES[kind])
     if array.dtype.kind in "iu" and any(type(one) is not int for one in flat):
         raise ValueError("has data that are not all integers")
     if array.ndim != 1:

@@ -70,6 +70,9 @@ def _csv(
             raise _refuse(path, f"no column {name!r}; {has}", f"name it with {option}")
     try:
         for row in reader:
+            if more := row.get(None):  # a comma without quotes
+                why = f"has {len(columns) + len(more)} fields, the header {len(columns)}"
+                raise _refuse(path, f"line {reader.line_num} {why}", 'quote texts: "one, two"')
             yield reader.line_num, row
     except csv.Error as error:
         raise _refuse(path, f"line {reader.line_num}: {error}", "correct the line") from None
@@ -96,7 +99,10 @@ def _checked(
             raise _refuse(path, f"more than {EXAMPLES_MAX:,} rows", "take a sample of them")
         for name in (text, label):
             value = row.get(name)
-            if not isinstance(value, str) or not value.strip():
+            if value is not None and not isinstance(value, str):
+                why = f"line {number}: {name!r} is {str(value)[:40]}, no text"
+                raise _refuse(path, why, "write it in quotes")
+            if value is None or not value.strip():
                 raise _refuse(path, f"line {number} has no {name!r}", "remove or complete the line")
         yield row[text][:CHARS_MAX], row[label].strip()
 

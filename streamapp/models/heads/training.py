@@ -26,8 +26,9 @@ Trained = Callable[[int, int], None]
 
 FOLDS_MAX = 5
 LABELS_MAX = 10_000
-#: Of squared weights on columns of unit variance.  Chosen on folds of BANKING77's train.csv: 0.003
-#: there; with five examples of each label any from 0.01 to 0.1 does.
+#: Of squared weights on columns of unit variance.  Chosen within BANKING77's train.csv, on examples
+#: that were held out: 0.003 when trained on all others; 0.03 with five of each label, where any
+#: from 0.001 to 0.1 is within 0.2 points (three draws, 2,471 texts held out).
 PENALTY, PENALTY_FEW = 0.003, 0.03
 FEW = 20
 
