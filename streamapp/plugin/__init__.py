@@ -12,6 +12,9 @@ A stage that owns a model is a class with ``open(models)``, ``enrich(batch)`` an
 that keeps state per conversation implements ``enrich(batch, state)`` (:class:`StatefulStage`).
 Register either under the entry point group ``streamapp.stages`` and name it in
 ``topics/workflow.toml``.
+
+Work on whole tables is an operation (:mod:`streamapp.plugin.operation`), registered under
+``streamapp.operations`` and named in a workflow's YAML.
 """
 
 from streamapp.core.batch import EVENT_SCHEMA, Batch, vector_column
@@ -22,6 +25,17 @@ from streamapp.core.route import ROUTE, Answered, Event, Routed
 from streamapp.models.session import Session, Tensor
 from streamapp.plugin.chat import Chat
 from streamapp.plugin.extractor import Extractor
+from streamapp.plugin.operation import (
+    BaseOperation,
+    Cancelled,
+    Config,
+    LiveOperation,
+    Operation,
+    Source,
+    Sources,
+    Work,
+    column,
+)
 from streamapp.plugin.routing import Router, labelled, sticky_place
 from streamapp.plugin.sparse import SparseEmbedder, as_sparse
 from streamapp.plugin.stage import (
@@ -50,24 +64,31 @@ __all__ = [
     "ROUTE",
     "Allocate",
     "Answered",
+    "BaseOperation",
     "BaseStage",
     "Batch",
+    "Cancelled",
     "Chat",
     "Classifier",
     "Columns",
+    "Config",
     "Embedder",
     "Entity",
     "Event",
     "Extractor",
     "Halt",
+    "LiveOperation",
     "ModelRef",
     "Models",
+    "Operation",
     "Refuse",
     "Reject",
     "Retry",
     "Routed",
     "Router",
     "Session",
+    "Source",
+    "Sources",
     "SparseEmbedder",
     "Stage",
     "StageFactory",
@@ -77,8 +98,10 @@ __all__ = [
     "Tensor",
     "Turning",
     "VectorStage",
+    "Work",
     "Writes",
     "as_sparse",
+    "column",
     "float32",
     "float32_vector",
     "int32",
