@@ -10,6 +10,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 RING, TOPICS, KAFKA = "streamapp/ring", "streamapp/topics", "streamapp/transport/kafka"
+SINK = "streamapp/sink"
 PACKED = "streamapp/core/_packed.h"
 #: Data at the root, below `streamapp/_defaults/` in a wheel.
 DATA = ("topics/**/*", "models/**/*", "examples/messages.csv")
@@ -22,7 +23,7 @@ class BuildExt(build_ext):
         compiler = str(self.compiler.compiler[0])
         if shutil.which(compiler) is None:
             raise SystemExit(
-                "streamapp.ring, .topics and .transport: each needs a C compiler and"
+                "streamapp.ring, .topics, .sink and .transport: each needs a C compiler and"
                 f" {compiler!r} is not on PATH: install one"
                 " (Debian, Ubuntu: apt-get install gcc libc6-dev python3-dev)"
             )
@@ -88,6 +89,7 @@ setup(
             [f"{TOPICS}/{name}.c" for name in ("_stamp", "_records", "_event", "_json")],
             [PACKED, *(f"{TOPICS}/_{name}.h" for name in ("records", "event", "json"))],
         ),
+        extension("streamapp.sink._keys", [f"{SINK}/_keys.c"], []),
         extension(
             "streamapp.transport.kafka._arrived",
             [f"{KAFKA}/_arrived.c", f"{KAFKA}/_batches.c"],

@@ -107,13 +107,11 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
     ratios = {}
     for rows, spent in figures["writes"].items():
         name = "" if rows == "2048" else f"_{rows}"
-        agent = spent["agent"]["ms"]
-        ratios[f"sink_vs_duckdb{name}"] = median_ratio(spent["duckdb"]["ms"], agent)
-        ratios[f"write_vs_duckdb{name}"] = median_ratio(
-            spent["duckdb"]["ms"], spent["library"]["ms"]
-        )
-        ratios[f"sink_vs_sqlite{name}"] = median_ratio(spent["sqlite"]["ms"], agent)
-        ratios[f"sink_vs_parquet{name}"] = median_ratio(spent["parquet"]["ms"], agent)
+        for ours in ("sink", "agent"):
+            for other in ("duckdb", "sqlite", "parquet"):
+                ratios[f"{ours}_vs_{other}{name}"] = median_ratio(
+                    spent[other]["ms"], spent[ours]["ms"]
+                )
     whole = figures["reads"]["all columns"]
     for way in ("doget", "adbc"):
         ratios[f"{way}_vs_duckdb"] = median_ratio(whole["in process"]["s"], whole[way]["s"])

@@ -15,13 +15,13 @@ BEGIN, END = "<!-- figures of make bench-store -->\n", "<!-- end of the store's 
 
 #: What has an aim: what it says, and the least that it should be.
 AIMS = {
-    "sink_vs_duckdb": ("2,048 rows: the store agent to bare DuckDB", 0.9),
+    "sink_vs_duckdb": ("2,048 rows: the sink to bare DuckDB", 0.9),
     "doget_vs_duckdb": ("all columns: DoGet to reading in process", 0.9),
     "adbc_vs_duckdb": ("all columns: ADBC to reading in process", 0.9),
 }
 WRITERS = {
+    "sink": "ours, the sink",
     "agent": "ours, the store agent",
-    "library": "ours, `Store.write`",
     "duckdb": "bare DuckDB",
     "sqlite": "SQLite WAL",
     "parquet": "a Parquet file each",
@@ -66,10 +66,11 @@ def _to_ours(ratios: Mapping[str, float], writes: Mapping[str, Any]) -> str:
         return [f"{ratios[name]:.2f}" for name in names]
 
     rows = [
-        ["the agent to bare DuckDB", *cells("sink_vs_duckdb")],
-        ["`Store.write` to bare DuckDB", *cells("write_vs_duckdb")],
-        ["the agent to SQLite WAL", *cells("sink_vs_sqlite")],
-        ["the agent to a Parquet file each", *cells("sink_vs_parquet")],
+        *(
+            [f"the {ours} to {title}", *cells(f"{ours}_vs_{other}")]
+            for ours in ("sink", "agent")
+            for other, title in list(WRITERS.items())[2:]
+        ),
     ]
     heads = [f"{int(rows):,} row{'s' * (rows != '1')}" for rows in writes]
     return table(["rows/s, ratio (median of turns)", *heads], rows)

@@ -1,8 +1,8 @@
 """The sink beside others that store the same rows: they take turns, some transactions each.
 
-All are durable when a turn ends, and all are handed the same rows, as many in a transaction.  Ours
-gets the log's records and decodes them; the others get the Arrow table that ours makes of them, so
-that they have neither to decode nor to look for repeats.
+All are durable when a turn ends, and all are handed the same rows, as many in a transaction.  The
+sink gets them as decoded batches and looks for repeats; the store agent gets the log's records and
+decodes them, too; the others get the Arrow table that ours makes of them and look for nothing.
 """
 
 import asyncio
@@ -25,14 +25,15 @@ from streamapp.agents.store import StoreAgent
 from streamapp.core.metrics import Metrics
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
-from streamapp.sink import Store
+from streamapp.sink import Store, StoredRecord
 from streamapp.sink.schema import CORE_FIELDS
 
 
 class Transaction(NamedTuple):
-    """The same rows twice: as the log has them, and as they end up in table ``events``."""
+    """The same rows: as the log has them, decoded, and as they end up in table ``events``."""
 
     records: Sequence[Record]
+    batches: Sequence[StoredRecord]
     table: pa.Table
 
 
@@ -44,13 +45,13 @@ WARM_UP = 1
 
 
 @contextlib.contextmanager
-def library(folder: Path) -> Iterator[Take]:
-    """``Store.write`` of what the log has, decoded here: dedup, ledger, position and all."""
-    with Store.open(str(folder / "library.duckdb"), columns=enrichment().columns) as store:
+def sink(folder: Path) -> Iterator[Take]:
+    """``Store.write`` of decoded batches: dedup, Ledger, position and all."""
+    with Store.open(str(folder / "sink.duckdb"), columns=enrichment().columns) as store:
 
         def take(transactions: Sequence[Transaction]) -> None:
-            for records, table in transactions:
-                _check(store.write(decoded(records)).rows, table)
+            for _, batches, table in transactions:
+                _check(store.write(batches).rows, table)
 
         yield take
 
@@ -66,7 +67,7 @@ def agent(folder: Path) -> Iterator[Take]:
 
         async def store_all(transactions: Sequence[Transaction]) -> None:
             body = asyncio.ensure_future(working.run(stream))
-            slices = [Event(records) for records, _ in transactions]
+            slices = [Event(records) for records, _, _ in transactions]
             for event in slices:
                 stream.queue.put_nowait(event)
             for event in slices:
@@ -76,7 +77,7 @@ def agent(folder: Path) -> Iterator[Take]:
         def take(transactions: Sequence[Transaction]) -> None:
             told.clear()
             runner.run(store_all(transactions))
-            _check(sum(told), *(table for _, table in transactions))
+            _check(sum(told), *(table for _, _, table in transactions))
 
         yield take
         runner.run(working.stop())
@@ -131,7 +132,7 @@ def bare_duckdb(folder: Path) -> Iterator[Take]:
         root.execute("USE db")
 
         def take(transactions: Sequence[Transaction]) -> None:
-            for _, table in transactions:
+            for _, _, table in transactions:
                 root.begin()
                 root.register("incoming", table)
                 root.execute("INSERT INTO events BY NAME FROM incoming")
@@ -152,7 +153,7 @@ def sqlite(folder: Path) -> Iterator[Take]:
     db.execute(f"CREATE TABLE events ({names})")
 
     def take(transactions: Sequence[Transaction]) -> None:
-        for _, table in transactions:
+        for _, _, table in transactions:
             columns = [_sqlite_column(column) for column in table.columns]
             marks = ", ".join("?" * table.num_columns)
             db.execute("BEGIN")
@@ -186,7 +187,7 @@ def parquet(folder: Path) -> Iterator[Take]:
     directory = os.open(place, os.O_RDONLY)
 
     def take(transactions: Sequence[Transaction]) -> None:
-        for _, table in transactions:
+        for _, _, table in transactions:
             new = place / f"{next(number)}.new"
             with new.open("wb") as file:
                 pq.write_table(table, file, compression="zstd")
@@ -202,8 +203,8 @@ def parquet(folder: Path) -> Iterator[Take]:
 
 
 CONTENDERS = {
+    "sink": sink,
     "agent": agent,
-    "library": library,
     "duckdb": bare_duckdb,
     "sqlite": sqlite,
     "parquet": parquet,
@@ -251,8 +252,9 @@ def _transactions(rows: int, stack: contextlib.ExitStack) -> Iterator[Transactio
     log = encoded(per_record)
     while True:
         records = list(itertools.islice(log, rows // per_record))
-        store.write(decoded(records))
-        yield Transaction(records, made.pop())
+        batches = decoded(records)
+        store.write(batches)
+        yield Transaction(records, batches, made.pop())
 
 
 def _check(stored: int, *tables: pa.Table) -> None:

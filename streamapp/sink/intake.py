@@ -21,7 +21,7 @@ from streamapp.core.batch import EVENT_SCHEMA, TIME, Rejected
 from streamapp.core.errors import Halt
 from streamapp.core.ranges import Ledger, OffsetRange, RangeSet
 from streamapp.sink import schema
-from streamapp.sink.window import DedupWindow, key_of
+from streamapp.sink.window import DedupWindow, keys_of
 from streamapp.topics.enriched import Cover, Enriched
 
 #: Dead letters whose reason only the database could find.
@@ -54,8 +54,7 @@ def keyed(record: StoredRecord) -> StoredRecord:
 
 
 def _keys_of(rows: pa.RecordBatch) -> list[bytes]:
-    sources, ids = rows.column("source").to_pylist(), rows.column("id").to_pylist()
-    return [key_of(source, id_) for source, id_ in zip(sources, ids, strict=True)]
+    return keys_of(rows.column("source"), rows.column("id"))
 
 
 class Covered(NamedTuple):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamapp.core.batch import TIME
 from streamapp.core.ranges import Ledger, OffsetRange
+from streamapp.sink.window import keys_of
 
 #: Ranges that touch or overlap as one: a row starts an island when it begins past all before it.
 _MERGED = """
@@ -162,12 +163,13 @@ def read_provenance(connection: duckdb.DuckDBPyConnection) -> set[int]:
 
 def read_ids(
     connection: duckdb.DuckDBPyConnection, span_s: int, events_max: int
-) -> Iterator[tuple[str, str, int]]:
-    """(source, id, ingest time in Unix us) of the newest rows, oldest first."""
+) -> Iterator[tuple[bytes, int]]:
+    """The newest rows' keys in the dedup window and ingest times in Unix us, oldest first."""
     relation = connection.sql(_IDS, params=[span_s, events_max])
     for batch in relation.to_arrow_reader(_ROWS_AT_ONCE):
-        columns = (column.to_pylist() for column in batch.columns)
-        yield from zip(*columns, strict=True)
+        sources, ids, times_us = batch.columns
+        keys = keys_of(sources.cast(pa.string()), ids.cast(pa.string()))
+        yield from zip(keys, times_us.to_pylist(), strict=True)
 
 
 def other_event(

@@ -21,7 +21,7 @@ from streamapp.sink.answers import Answers
 from streamapp.sink.intake import Covered, Intake, StoredRecord, Unfit
 from streamapp.sink.search import Search
 from streamapp.sink.subscribers import Subscribers
-from streamapp.sink.window import DedupWindow, key_of
+from streamapp.sink.window import DedupWindow
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -290,7 +290,7 @@ class Store:
             rows = recall.read_ids(
                 self._writer, options.dedup_window_s, options.dedup_window_events
             )
-            self._window.apply((key_of(source, id_), at_us) for source, id_, at_us in rows)
+            self._window.apply(rows)
         self._stale = False
 
     def _recover(self) -> None:

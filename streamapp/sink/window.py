@@ -5,13 +5,38 @@ newest one stored.  Both limits are taken from the rows and never from a wall cl
 that a restart reads back from the table says the same as the one that was in memory.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
+
+import pyarrow as pa
+
+from streamapp.sink._keys import siphash
+
+#: Of this process: keys are never stored, and nobody outside can choose ids whose keys collide.
+_SECRET = os.urandom(16)
 
 
-def key_of(source: str, id_: str) -> bytes:
-    """Sixteen bytes that stand for (source, id), however long those are."""
-    return blake2b(f"{len(source)} {source}{id_}".encode(), digest_size=16).digest()
+def keys_of(sources: pa.StringArray, ids: pa.StringArray) -> list[bytes]:
+    """Sixteen bytes for each (source, id), however long those are; another process has others.
+
+    Args:
+        sources: n strings, none of them null.
+        ids: as many.
+    """
+    _, source_offsets, source_bytes = sources.buffers()
+    _, id_offsets, id_bytes = ids.buffers()
+    if len(sources) == 0:
+        return []
+    return siphash(
+        source_offsets,
+        source_bytes or b"",
+        sources.offset,
+        id_offsets,
+        id_bytes or b"",
+        ids.offset,
+        len(sources),
+        _SECRET,
+    )
 
 
 class DedupWindow:
@@ -88,10 +113,6 @@ class Draft:
     def enabled(self) -> bool:
         """As the window's."""
         return self._window.enabled
-
-    def take(self, source: str, id_: str, at_us: int) -> bool:
-        """True, and remembered, when (source, id) is not in the window; False for a duplicate."""
-        return not self.take_all([key_of(source, id_)], [at_us])
 
     def take_all(self, keys: Sequence[bytes], times_us: Sequence[int]) -> list[int]:
         """Remember events in their order; the indexes of those that are duplicates and are not."""

@@ -60,7 +60,7 @@ def test_the_wheel_is_complete(root, wheel):
         files = {path.relative_to(root).as_posix() for path in below if path.is_file()}
         assert {f"streamapp/_defaults/{name}" for name in files} <= set(defaults)
     assert "streamapp/py.typed" in names
-    for extension in ("streamapp/ring/_ring", "streamapp/topics/_scan"):
+    for extension in ("streamapp/ring/_ring", "streamapp/topics/_scan", "streamapp/sink/_keys"):
         assert any(name.startswith(extension) and name.endswith(".so") for name in names)
     assert not [name for name in names if name.endswith((".c", ".h"))]
     assert not [

@@ -1,11 +1,56 @@
 """The dedup window: the last N stored ids, none older than the span behind the newest."""
 
+import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.sink.window import DedupWindow, key_of
+from streamapp.sink._keys import siphash
+from streamapp.sink.window import DedupWindow, keys_of
 
 S = 1_000_000
+SECRET = bytes(range(16))
+#: SipHash-2-4 of 128 bits of no byte, of 0, and of 0 to 7 (vectors.h of the reference code).
+VECTORS = {
+    0: "a3817f04ba25a8e66df67214c7550293",
+    1: "da87c1d86b99af44347659119b22fc45",
+    8: "3b62a9ba6258f5610f83e264f31497b4",
+}
+
+
+def key_of(source, id_):
+    return keys_of(pa.array([source]), pa.array([id_]))[0]
+
+
+def rotated(x, bits):
+    return (x << bits | x >> (64 - bits)) & (2**64 - 1)
+
+
+def twin(message, secret):
+    """SipHash-2-4 of 128 bits as its paper and reference code have it."""
+    k0, k1 = (int.from_bytes(secret[n : n + 8], "little") for n in (0, 8))
+    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D ^ 0xEE]
+    v += [k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+
+    def rounds(n):
+        for _ in range(n):
+            for a, b, c, d, one, two in ((0, 1, 2, 3, 13, 16), (2, 1, 0, 3, 17, 21)):
+                v[a], v[c] = (v[a] + v[b]) % 2**64, (v[c] + v[d]) % 2**64
+                v[b], v[d] = rotated(v[b], one) ^ v[a], rotated(v[d], two) ^ v[c]
+                v[a] = rotated(v[a], 32)
+
+    whole = message + bytes(-(len(message) + 1) % 8) + bytes([len(message) % 256])
+    for n in range(0, len(whole), 8):
+        word = int.from_bytes(whole[n : n + 8], "little")
+        v[3] ^= word
+        rounds(2)
+        v[0] ^= word
+    key = b""
+    for place, mark in ((2, 0xEE), (1, 0xDD)):
+        v[place] ^= mark
+        rounds(4)
+        key += (v[0] ^ v[1] ^ v[2] ^ v[3]).to_bytes(8, "little")
+    return key
 
 
 def stored(window, events):
@@ -13,7 +58,7 @@ def stored(window, events):
     kept = []
     for name, at_s in events:
         draft = window.draft()
-        if draft.take("s", name, at_s * S):
+        if not draft.take_all([key_of("s", name)], [at_s * S]):
             kept.append((name, at_s))
         window.apply(draft.added.items())
     return kept
@@ -35,6 +80,44 @@ def test_source_and_id_do_not_run_together():
     assert key_of("ab", "c") != key_of("a", "bc")
 
 
+def test_the_twin_is_siphash():
+    for size, key in VECTORS.items():
+        assert twin(bytes(range(size)), SECRET).hex() == key
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=30), st.text(max_size=60)), min_size=1, max_size=20),
+    st.integers(0, 19),
+)
+def test_keys_are_siphash_of_length_source_and_id(events, first):
+    """Also of rows in the middle of a column, as a part of a batch has them."""
+    sources, ids = (pa.array(column).slice(first) for column in zip(*events, strict=True))
+    given_ = (part for column in (sources, ids) for part in (*column.buffers()[1:], column.offset))
+    found = siphash(*(b"" if part is None else part for part in given_), len(sources), SECRET)
+    said = [
+        len(source.encode()).to_bytes(8, "little") + source.encode() + id_.encode()
+        for source, id_ in events[first:]
+    ]
+    assert found == [twin(message, SECRET) for message in said]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "data", "first", "n"),
+    [
+        pytest.param([0, 1], b"a", 0, 2, id="fewer offsets"),
+        pytest.param([0, 1], b"a", 1, 1, id="behind the offsets"),
+        pytest.param([0, 9], b"a", 0, 1, id="behind the bytes"),
+        pytest.param([0, 2, 1], b"ab", 0, 2, id="falling"),
+        pytest.param([-1, 1], b"ab", 0, 1, id="before the bytes"),
+        pytest.param([0, 1], b"a", -1, 1, id="a row before the first"),
+    ],
+)
+def test_buffers_of_something_else_are_refused(offsets, data, first, n):
+    raw = b"".join(offset.to_bytes(4, "little", signed=True) for offset in offsets)
+    with pytest.raises(ValueError, match="buffers|rows"):
+        siphash(raw, data, first, raw, data, first, n, SECRET)
+
+
 def test_off():
     for window in (DedupWindow(0, 10), DedupWindow(10, 0)):
         assert stored(window, [("a", 0), ("a", 0)]) == [("a", 0), ("a", 0)]
@@ -42,8 +125,8 @@ def test_off():
 
 def test_a_draft_that_is_dropped_leaves_nothing():
     window = DedupWindow(10, 10)
-    assert window.draft().take("s", "a", 0)
-    assert window.draft().take("s", "a", 0)
+    assert window.draft().take_all([key_of("s", "a")], [0]) == []
+    assert window.draft().take_all([key_of("s", "a")], [0]) == []
 
 
 @given(
@@ -74,10 +157,13 @@ def test_many_at_once_are_decided_as_one_by_one(events, size, span_s, events_max
     for start in range(0, len(events), size):
         some = events[start : start + size]
         draft = one_by_one.draft()
-        expected = [n for n, (name, at) in enumerate(some) if not draft.take("s", name, at * S)]
+        keys = [key_of("s", name) for name, _ in some]
+        expected = [
+            n for n, (_, at) in enumerate(some) if draft.take_all(keys[n : n + 1], [at * S])
+        ]
         one_by_one.apply(draft.added.items())
         together = at_once.draft()
-        keys, times = [key_of("s", name) for name, _ in some], [at * S for _, at in some]
+        times = [at * S for _, at in some]
         assert together.take_all(keys, times) == expected
         at_once.adopt(together.added)
         assert at_once._seen == one_by_one._seen

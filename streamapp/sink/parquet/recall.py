@@ -10,14 +10,15 @@ from streamapp.core.batch import TIME
 from streamapp.sink.intake import Covered
 from streamapp.sink.parquet.manifest import State
 from streamapp.sink.parquet.parts import Fragments, holding
+from streamapp.sink.window import keys_of
 
 _IDENTITY = ["source_offset", "id", "ingest_time"]
 
 
 def read_ids(
     state: State, fragments: Fragments, span_s: int, events_max: int
-) -> Iterator[tuple[str, str, int]]:
-    """(source, id, ingest time in Unix us) of the newest rows, in the order they were stored."""
+) -> Iterator[tuple[bytes, int]]:
+    """The newest rows' keys in the window and ingest times in Unix us, as they were stored."""
     files = [file for file in state.files if file.table == "events"]
     if state.schema is None or not files:
         return
@@ -36,8 +37,10 @@ def read_ids(
         wanted -= block.num_rows
         end = first
     for block in reversed(blocks):
-        times_us = block["ingest_time"].cast(pa.int64()).to_pylist()
-        yield from zip(block["source"].to_pylist(), block["id"].to_pylist(), times_us, strict=True)
+        for batch in block.to_batches():
+            keys = keys_of(batch["source"], batch["id"])
+            times_us = batch["ingest_time"].view(pa.int64()).to_pylist()
+            yield from zip(keys, times_us, strict=True)
 
 
 def read_provenance(state: State, fragments: Fragments, schema: pa.Schema) -> set[int]:

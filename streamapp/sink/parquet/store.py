@@ -29,7 +29,7 @@ from streamapp.sink.parquet.queries import Queries, snapshot
 from streamapp.sink.search import Search
 from streamapp.sink.store import Written
 from streamapp.sink.subscribers import Subscribers
-from streamapp.sink.window import DedupWindow, key_of
+from streamapp.sink.window import DedupWindow
 
 _log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ class ParquetStore:
             rows = recall.read_ids(
                 state, self._fragments, options.dedup_window_s, options.dedup_window_events
             )
-            self._window.apply((key_of(source, id_), at_us) for source, id_, at_us in rows)
+            self._window.apply(rows)
 
     def _recover(self) -> None:
         self._commits.load()
