@@ -40,10 +40,11 @@ class Sizes(NamedTuple):
     calls: int
     samples: int
     seconds: float
+    sorted: tuple[int, ...] = texts.SORTED
 
 
 FULL = Sizes(20_000, 1024, 5, texts.CALLS, 20_000, 10.0)
-QUICK = Sizes(900, 96, 1, 2, 640, 1.0)
+QUICK = Sizes(900, 96, 1, 2, 640, 1.0, (16,))
 
 
 class Bench:
@@ -79,8 +80,9 @@ class Bench:
 
     def _rates(self) -> dict[str, Any]:
         messages = data.banking("test").texts[: self._sizes.texts]
+        rounds, sizes = self._sizes.rounds, self._sizes.sorted
         return {
-            label: texts.rates(texts.Subject(self._registry, name), messages, self._sizes.rounds)
+            label: texts.rates(texts.Subject(self._registry, name), messages, rounds, sizes)
             for label, name in accuracy.MODELS.items()
         }
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streamapp import compose
-from streamapp.agents.asking.asker import Log
 from streamapp.agents.asking.serve import serve
+from streamapp.agents.lanes import Log
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
 from streamapp.core.metrics import Metrics

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from streamapp import compose
 from streamapp.agents.exports.dead import Undelivered, replay, undelivered
-from streamapp.agents.exports.exporter import Log, check
+from streamapp.agents.exports.exporter import check
 from streamapp.agents.exports.post import Answer, Poster
 from streamapp.agents.exports.serve import serve
+from streamapp.agents.lanes import Log
 from streamapp.core.clock import SYSTEM
 from streamapp.core.config import Settings
 from streamapp.core.exports import Export, project_exports

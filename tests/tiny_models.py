@@ -14,6 +14,11 @@ def affine(x):
     return {"y": y, "total": y.sum(axis=1)}
 
 
+def lengths(text):
+    """What a model of texts may give: y, two numbers for each."""
+    return {"y": np.array([[len(one), 1] for one in text], np.float32)}
+
+
 def save_graph(path, nodes, inputs, outputs, constants=None):
     """An ONNX file; ``inputs`` and ``outputs`` are name to (type, shape)."""
     infos = [

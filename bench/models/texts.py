@@ -1,8 +1,10 @@
 """Texts to vectors: the stage beside every way to call onnxruntime by hand."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
@@ -14,7 +16,7 @@ from report import interleaved
 from models import data
 from streamapp.core.batch import Batch
 from streamapp.core.ranges import OffsetRange
-from streamapp.models import Registry, Session
+from streamapp.models import Registry
 from streamapp.models.manifest import EmbedManifest
 from streamapp.models.runtime import onnxruntime
 from streamapp.models.tokenizer import open_tokenizer
@@ -22,6 +24,16 @@ from streamapp.stages.embed import Embed
 
 NAIVE = 32
 SORTED = (8, 16, 32, 64)
+SORTED_BY = "sorted, the best size"
+CORES = len(os.sched_getaffinity(0))
+#: Threads of a session, and how many call it at once.
+PLANS = {
+    "1 thread": (1, 1),
+    "a thread a core": (CORES, 1),
+    "a call a core": (1, CORES),
+}
+#: Of each size, to find the best one.
+TRIES = 2
 WORDS = (8, 32, 128)
 TOGETHER = (1, 16, 64)
 #: Of one figure of the table of lengths and batches.
@@ -36,10 +48,9 @@ class Subject:
         folder = registry.folder(name)
         self._tokenizer = open_tokenizer(folder / manifest.tokenizer, manifest.tokens_max)
         self._prefix = manifest.prefixes.get("query", "")
-        self._session: Session = registry.session(name)
-        self._plain = onnxruntime.InferenceSession(
-            str(folder / manifest.model), providers=["CPUExecutionProvider"]
-        )
+        self._path = str(folder / manifest.model)
+        self._sessions: dict[int, Any] = {}
+        self._plain = onnxruntime.InferenceSession(self._path, providers=["CPUExecutionProvider"])
         self._stage = Embed({"model": name})
         self._stage.declare(registry)
         self._stage.open(registry)
@@ -60,14 +71,30 @@ class Subject:
             self._plain.run(None, self._feeds(self._encode(texts[first : first + size])))
 
     def sorted_feeds(self, texts: Sequence[str], size: int) -> list[dict[str, Any]]:
-        """Batches by length, tokenised and padded before the clock starts."""
+        """Batches by length, tokenised and padded before the clock starts; the longest first."""
         tokens = sorted(self._encode(texts), key=len)
-        return [self._feeds(tokens[first : first + size]) for first in range(0, len(tokens), size)]
+        starts = range(0, len(tokens), size)
+        return [self._feeds(tokens[first : first + size]) for first in reversed(starts)]
 
-    def run_all(self, feeds: Sequence[dict[str, Any]]) -> None:
-        """The session that serves, called with what is ready."""
-        for one in feeds:
-            self._session.run(one)
+    def run_all(self, feeds: Sequence[dict[str, Any]], threads: int, callers: int) -> None:
+        """``session.run`` with what is ready: a session of so many threads, called by so many."""
+        session = self._session_of(threads)
+        if callers == 1:
+            for one in feeds:
+                session.run(None, one)
+            return
+        with ThreadPoolExecutor(callers) as pool:
+            for _ in pool.map(partial(session.run, None), feeds):
+                pass
+
+    def _session_of(self, threads: int) -> Any:
+        if threads not in self._sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            self._sessions[threads] = onnxruntime.InferenceSession(
+                self._path, options, providers=["CPUExecutionProvider"]
+            )
+        return self._sessions[threads]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self._tokenizer.encode([self._prefix + text for text in texts])[0]
@@ -82,8 +109,13 @@ class Subject:
         return {given.name: known[given.name] for given in self._plain.get_inputs()}
 
 
-def rates(subject: Subject, texts: Sequence[str], rounds: int) -> dict[str, list[float]]:
-    """Texts a second of each way, interleaved."""
+def rates(
+    subject: Subject, texts: Sequence[str], rounds: int, sizes: Sequence[int] = SORTED
+) -> dict[str, list[float]]:
+    """Texts a second of each way, interleaved.
+
+    Of each plan for batches sorted by length the size that was the fastest, tried before.
+    """
 
     def timed(call: Callable[..., None], *arguments: Any) -> float:
         start_s = time.perf_counter()
@@ -95,9 +127,12 @@ def rates(subject: Subject, texts: Sequence[str], rounds: int) -> dict[str, list
         "one by one": partial(timed, subject.one_by_one, texts),
         f"batches of {NAIVE} in order": partial(timed, subject.in_order, texts),
     }
-    for size in SORTED:
-        feeds = subject.sorted_feeds(texts, size)
-        ways[f"sorted, of {size}"] = partial(timed, subject.run_all, feeds)
+    feeds = {size: subject.sorted_feeds(texts, size) for size in sizes}
+    for name, plan in PLANS.items():
+        tried = {size: partial(timed, subject.run_all, feeds[size], *plan) for size in sizes}
+        found = interleaved(tried, TRIES) if len(sizes) > 1 else {sizes[0]: [0.0]}
+        best = max(found, key=lambda size: max(found[size]))
+        ways[f"{SORTED_BY}, {name}"] = tried[best]
     return interleaved(ways, rounds)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -88,16 +89,20 @@ class Contest:
 
     @contextlib.contextmanager
     def process(self, module: str, name: str, task: Task) -> Iterator[subprocess.Popen[str]]:
+        """A contender; it is killed at the end, so what it left on the disk is ours to remove."""
         python = self.pythons.get(module, sys.executable)
-        with subprocess.Popen(
-            [python, "-P", "-m", f"transport.{module}", name, json.dumps(task._asdict())],
-            cwd=BENCH,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        ) as process:
+        with (
+            tempfile.TemporaryDirectory(prefix="bench-contender-") as folder,
+            subprocess.Popen(
+                [python, "-P", "-m", f"transport.{module}", name, json.dumps(task._asdict())],
+                cwd=BENCH,
+                env=environment() | {"TMPDIR": folder},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+            ) as process,
+        ):
             try:
                 yield process
             finally:

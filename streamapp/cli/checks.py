@@ -155,11 +155,13 @@ def check_workflow(settings: Settings) -> Iterator[Check]:
 
 
 def check_models(settings: Settings) -> Iterator[Check]:
-    """Is the default model here, byte for byte?"""
+    """Is the default model here, byte for byte, and is every other declared as it should be?"""
     from streamapp.compose import registry as open_registry
     from streamapp.models.receipt import verify
 
     registry = open_registry(settings)
+    for broken in registry.catalogue.broken.values():
+        yield Check("models", "warn", str(broken), "streamapp models list")
     if settings.embedding_model is not None:
         yield Check("models", "ok", f"your own: {settings.embedding_model}")
         return

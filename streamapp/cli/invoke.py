@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,7 +40,7 @@ def _complete(
 
 
 def _options(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:
-    """``margin_min=0.1``: JSON where it is JSON, else text."""
+    """``margin_min=0.1``: JSON where it is JSON, a table or list of TOML, else text."""
     options = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -48,8 +49,18 @@ def _options(_ctx: click.Context, _param: click.Parameter, pairs: Sequence[str])
         try:
             options[name] = json.loads(text)
         except json.JSONDecodeError:
-            options[name] = text
+            options[name] = _toml(name, text) if text.startswith(("{", "[")) else text
     return options
+
+
+def _toml(name: str, text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise click.BadParameter(
+            f"{name} is neither JSON nor TOML: {error}; write --option '{name}={{a = \"b\"}}', or "
+            "[stages.NAME] in topics/workflow.toml"
+        ) from None
 
 
 @command(

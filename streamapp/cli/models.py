@@ -10,12 +10,13 @@ from streamapp.cli.models_change import add, promote, rm, rollback
 from streamapp.cli.models_pull import pull, verify
 from streamapp.cli.models_route import route
 from streamapp.cli.options import json_option, settings_options
-from streamapp.cli.output import bytes_text, print_json, print_table
+from streamapp.cli.output import bytes_text, harmless, print_json, print_table
 from streamapp.core.config import Settings
 
 if TYPE_CHECKING:
     from streamapp.models import Manifest, ModelStatus
     from streamapp.models.aliases import Alias
+    from streamapp.models.broken import Broken
 
 _PATHS = ("models_dir", "models_cache")
 
@@ -61,8 +62,18 @@ def list_models(settings: Settings, task: str | None, as_json: bool) -> None:
         for manifest in registry.list()
         if task in (None, manifest.task)
     ]
+    broken = [
+        one
+        for one in registry.catalogue.broken.values()
+        if task in (None, one.name.partition("/")[0])
+    ]
     if as_json:
-        print_json([as_dict(status) | {"about": manifest.about} for manifest, status in found])
+        print_json(
+            [
+                *(as_dict(status) | {"about": manifest.about} for manifest, status in found),
+                *map(_as_dict_broken, broken),
+            ]
+        )
         return
     rows = [
         (
@@ -75,7 +86,10 @@ def list_models(settings: Settings, task: str | None, as_json: bool) -> None:
         )
         for manifest, status in found
     ]
+    rows += [(one.name, "", "broken, see below", None, "", "") for one in broken]
     print_table(("model", "alias", "here", "dim", "licence", "about"), rows, right=("dim",))
+    for one in broken:
+        click.echo(harmless(f"\n{one.name}: {one.error.message}\n  fix: {one.error.fix}"))
 
 
 @models.command(examples=["streamapp models show embed/multilingual-e5-small"])
@@ -131,6 +145,12 @@ def as_dict(status: "ModelStatus") -> dict[str, Any]:
     from dataclasses import asdict
 
     return asdict(status)
+
+
+def _as_dict_broken(one: "Broken") -> dict[str, Any]:
+    error = one.error
+    shown = {"name": one.name, "pulled": False, "default": False, "file": one.file}
+    return shown | {"broken": error.message, "code": error.code, "fix": error.fix}
 
 
 def _here(manifest: "Manifest", status: "ModelStatus", folder: object = None) -> str:

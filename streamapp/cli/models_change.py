@@ -98,11 +98,12 @@ def promote(settings: Settings, name: str, alias: str, unpulled: bool, as_json: 
 @command(examples=["streamapp models rollback tensor/risk --alias champion"])
 @click.argument("name")
 @click.option("--alias", default="champion", show_default=True, help="The alias to move back.")
+@click.option("--unpulled", is_flag=True, help="Also if its files are not on this machine.")
 @json_option
 @settings_options(*_PATHS)
-def rollback(settings: Settings, name: str, alias: str, as_json: bool) -> None:
+def rollback(settings: Settings, name: str, alias: str, unpulled: bool, as_json: bool) -> None:
     """Point an alias to the version that it pointed to before the last promotion."""
-    _say(_repository(settings).rollback(name, alias), as_json)
+    _say(_repository(settings).rollback(name, alias, unpulled=unpulled), as_json)
 
 
 @command(

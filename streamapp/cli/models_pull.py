@@ -44,9 +44,12 @@ def pull(settings: Settings, names: tuple[str, ...], everything: bool, as_json: 
     statuses = pull_with_progress(registry, wanted or [registry.manifest().full_name])
     if as_json:
         print_json([asdict(status) for status in statuses])
-        return
-    for status in statuses:
-        click.echo(f"{status.name}: {bytes_text(status.bytes)}, verified")
+    else:
+        for status in statuses:
+            click.echo(f"{status.name}: {_pulled(registry, status)}")
+    if everything:
+        for broken in registry.catalogue.broken.values():
+            raise broken.error  # the others are here
 
 
 @command(
@@ -61,7 +64,9 @@ def pull(settings: Settings, names: tuple[str, ...], everything: bool, as_json: 
 def verify(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     """Hash the files of models again; without a NAME those of all that are here.
 
-    Ends with 2 when a file is missing or is not what was pulled.
+    A model without files of ours, a function or one on a server, is opened and held to its
+    manifest; "not proven" says why that cannot be done here.  Ends with 2 when a file is missing
+    or is not what was pulled, a manifest is wrong, or a model does not do what it says.
     """
     from streamapp.compose import registry as open_registry
 
@@ -69,14 +74,20 @@ def verify(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     wanted = list(names) or [
         manifest.full_name
         for manifest in registry.list()
-        if manifest.files and registry.folder(manifest.full_name).is_dir()
+        if not manifest.files or registry.folder(manifest.full_name).is_dir()
     ]
     found = [_verified(registry, name) for name in wanted]
+    if not names:
+        found += [
+            {"name": one.name, "error": one.error.message, "fix": one.error.fix, "not_proven": ""}
+            for one in registry.catalogue.broken.values()
+        ]
     if as_json:
         print_json(found)
     else:
         for row in found:
-            click.echo(f"{row['name']}: {row['error'] or 'verified'}")
+            unproven = f"not proven: {row['not_proven']}" if row["not_proven"] else ""
+            click.echo(f"{row['name']}: {row['error'] or unproven or 'verified'}")
     wrong = [row["fix"] for row in found if row["error"]]
     if wrong:
         if not as_json:
@@ -86,11 +97,20 @@ def verify(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
 
 def _verified(registry: "Registry", name: str) -> dict[str, str]:
     full_name = registry.manifest(name).full_name
+    row = {"name": full_name, "error": "", "fix": "", "not_proven": ""}
     try:
-        registry.files(full_name)
+        return row | {"not_proven": registry.verify(full_name)}
     except Refuse as error:
-        return {"name": full_name, "error": error.message, "fix": error.fix}
-    return {"name": full_name, "error": "", "fix": ""}
+        return row | {"error": error.message, "fix": error.fix}
+
+
+def _pulled(registry: "Registry", status: "ModelStatus") -> str:
+    """What a pull did for a model."""
+    manifest = registry.manifest(status.name)
+    if manifest.files:
+        return f"{bytes_text(status.bytes)}, verified"
+    how = "opened" if manifest.format == "function" else "asked by `streamapp models verify`"
+    return f"nothing to fetch; {how}"
 
 
 def pull_with_progress(registry: "Registry", names: Iterable[str]) -> "list[ModelStatus]":

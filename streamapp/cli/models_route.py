@@ -8,7 +8,7 @@ import click
 
 from streamapp.cli.framework import group
 from streamapp.cli.options import json_option, settings_options
-from streamapp.cli.output import print_json, print_table
+from streamapp.cli.output import harmless, print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
 
@@ -40,14 +40,21 @@ def route() -> None:
 @json_option
 @settings_options(*_PATHS)
 def list_routes(settings: Settings, as_json: bool) -> None:
-    """List the routes of routes.toml."""
+    """List the routes of routes.toml, and what keeps one from being used."""
     import msgspec
 
     from streamapp.compose import registry as open_registry
 
-    declared = open_registry(settings).catalogue.routes.route
+    registry = open_registry(settings)
+    declared = registry.catalogue.routes.route
+    wrong = {name: _wrong(registry, name) for name in declared}
     if as_json:
-        print_json({name: msgspec.to_builtins(spec) for name, spec in declared.items()})
+        print_json(
+            {
+                name: msgspec.to_builtins(spec) | {"wrong": wrong[name]}
+                for name, spec in declared.items()
+            }
+        )
         return
     if not declared:
         click.echo("no routes: write [route.NAME] in models/routes.toml")
@@ -57,6 +64,20 @@ def list_routes(settings: Settings, as_json: bool) -> None:
         for name, spec in sorted(declared.items())
     ]
     print_table(("route", "task", "models", "experiment", "shadow", "about"), rows)
+    for name, why in sorted(wrong.items()):
+        if why:
+            click.echo(harmless(f"\n[route.{name}] cannot be used: {why}"))
+
+
+def _wrong(registry: "Registry", name: str) -> str:
+    """Why a stage could not use a route: a model of it is missing, broken, or for another task."""
+    from streamapp.models.routing.registered import Registered
+
+    try:
+        Registered(name, registry)
+    except Refuse as error:
+        return str(error)
+    return ""
 
 
 @route.command(

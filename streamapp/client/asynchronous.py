@@ -17,14 +17,13 @@ from streamapp.client.steps import (
     Answer,
     Call,
     Patience,
-    Pause,
-    Progress,
     Silence,
     Steps,
     Wait,
     received,
     silence,
 )
+from streamapp.core.steps import read_at_most, take_async
 
 _BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError, TimeoutError)
 
@@ -102,7 +101,9 @@ class AsyncClient:
         """
         lines = [line_of(event, number) for number, event in enumerate(events, 1)]
         key = key or str(uuid4())
-        return await self._run(self._steps.batch(lines, topic=topic, key=key, wait=wait))
+        return await take_async(
+            self._steps.batch(lines, topic=topic, key=key, wait=wait), self._post
+        )
 
     async def send_many(
         self,
@@ -142,22 +143,9 @@ class AsyncClient:
             steps = self._steps.batch(
                 lines, first=first, topic=topic, key=f"{key}-{number}", wait=wait
             )
-            for outcome in await self._run(steps):
+            for outcome in await take_async(steps, self._post):
                 yield outcome
             first += len(lines)
-
-    async def _run(self, steps: Progress) -> list[Outcome]:
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
-                    step = next(steps)
-                else:
-                    step = steps.send(await self._post(step))
-        except StopIteration as end:
-            outcomes: list[Outcome] = end.value
-            return outcomes
 
     async def _post(self, call: Call) -> Answer | Silence:
         if self._session is None:
@@ -173,7 +161,7 @@ class AsyncClient:
                     allow_redirects=False,
                 ) as response,
             ):
-                content = await _read(response, call.answer_bytes_max)
+                content = await read_at_most(response, call.answer_bytes_max)
                 if content is None:
                     return Silence(f"its answer has more than {call.answer_bytes_max:,} bytes")
                 return Answer(response.status, content, response.headers.get("Retry-After", ""))
@@ -181,12 +169,3 @@ class AsyncClient:
             return silence(error)
         except aiohttp.ClientError as error:
             return silence(error, is_http=False)
-
-
-async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes | None:
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > bytes_max:
-            return None
-    return bytes(content)

@@ -4,7 +4,6 @@ import http.client
 import select
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
-from time import sleep
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -16,8 +15,6 @@ from streamapp.client.steps import (
     Answer,
     Call,
     Patience,
-    Pause,
-    Progress,
     Silence,
     Steps,
     Wait,
@@ -25,6 +22,7 @@ from streamapp.client.steps import (
     silence,
 )
 from streamapp.core.clock import monotonic_s
+from streamapp.core.steps import take
 
 _CHUNK_BYTES = 1 << 16
 
@@ -115,7 +113,7 @@ class Client:
         """
         lines = [line_of(event, number) for number, event in enumerate(events, 1)]
         key = key or str(uuid4())
-        return self._run(self._steps.batch(lines, topic=topic, key=key, wait=wait))
+        return take(self._steps.batch(lines, topic=topic, key=key, wait=wait), self._post)
 
     def send_many(
         self,
@@ -151,23 +149,11 @@ class Client:
         """
         key, first = key or str(uuid4()), 1
         for number, lines in enumerate(batches(events, *self._sizes), 1):
-            yield from self._run(
-                self._steps.batch(lines, first=first, topic=topic, key=f"{key}-{number}", wait=wait)
+            steps = self._steps.batch(
+                lines, first=first, topic=topic, key=f"{key}-{number}", wait=wait
             )
+            yield from take(steps, self._post)
             first += len(lines)
-
-    def _run(self, steps: Progress) -> list[Outcome]:
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, Pause):
-                    sleep(step.seconds)
-                    step = next(steps)
-                else:
-                    step = steps.send(self._post(step))
-        except StopIteration as end:
-            outcomes: list[Outcome] = end.value
-            return outcomes
 
     def _post(self, call: Call) -> Answer | Silence:
         connection = self._connection()

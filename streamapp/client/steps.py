@@ -8,15 +8,15 @@ import random
 import ssl
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from streamapp.client.outcomes import Outcome, Received, Rejected
-from streamapp.core.clock import monotonic_s, now_us
+from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse, Reject, Retry
+from streamapp.core.steps import Pause, retry_after_s
 
 Wait = Literal["ack", "accepted"]
 #: Answers after which the same request may be repeated.
@@ -60,12 +60,6 @@ class Call(NamedTuple):
     body: bytes
     answer_s_max: float
     answer_bytes_max: int
-
-
-class Pause(NamedTuple):
-    """Nothing, for so long."""
-
-    seconds: float
 
 
 class Answer(NamedTuple):
@@ -272,16 +266,6 @@ def checked(url: str) -> str:
     except ValueError:  # a port that is none, brackets that do not close
         pass
     raise Refuse("client.url", f"{url[:200]!r} is not a gateway's URL", fix)
-
-
-def retry_after_s(header: str) -> float:
-    """Seconds of a Retry-After header, a number or a date (RFC 9110, section 10.2.3)."""
-    if header.isascii() and header.isdecimal():
-        return float(header)
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - now_us() / 1_000_000)
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
 
 
 def _outcome(told: _Line, line: int) -> Outcome:

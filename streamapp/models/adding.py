@@ -16,17 +16,19 @@ import numpy as np
 
 from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
+from streamapp.models import aliases
+from streamapp.models.declaration import contradiction, converted
 from streamapp.models.entities.config import guessed_of_gliner
 from streamapp.models.formats.onnx import OnnxSession
 from streamapp.models.hybrid import guessed_of_hybrid
 from streamapp.models.manifest import (
+    TASKS,
     AnyManifest,
     EmbedManifest,
     EntitiesManifest,
     FileSpec,
     Lineage,
     Manifest,
-    contradiction,
 )
 from streamapp.models.pull import Progress, quiet
 from streamapp.models.receipt import sha256_of
@@ -37,6 +39,20 @@ from streamapp.models.toml import write_toml
 #: Inputs of encoders, which take texts through a tokenizer: an example of ids says nothing.
 _TOKENS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 _EXAMPLE_NUMBERS_MAX = 4096
+#: Keys that have an option of their own, and what it is given.
+_FLAGS = {
+    "name": " NAME",
+    "version": " N",
+    "about": " TEXT",
+    "licence": " NAME",
+    "tokenizer": " tokenizer.json",
+}
+_EXAMPLES = {
+    "dim": "384",
+    "labels": '\'["yes", "no"]\'',
+    "embedder": "embed/NAME@1",
+    "batch_invariant": "true",
+}
 #: Kinds whose batch invariance a pull tries.
 _TRIED = (EmbedManifest, EntitiesManifest)
 
@@ -71,13 +87,16 @@ def add(registry: Registry, own: Path, offer: Offer, progress: Progress = quiet)
             there, or the model does not do what its manifest says.
     """
     path = f"{offer.task}/{offer.name}"
-    versions = registry.catalogue.versions(path)
-    version = offer.version or (versions[-1].version + 1 if versions else 1)
-    if f"{path}@{version}" in registry.catalogue.manifests:
+    known = registry.catalogue.numbers(path)
+    gone = aliases.removed(own / offer.task / offer.name)
+    next_ = 1 + max((*known, *gone), default=0)
+    version = offer.version or next_
+    if version in known or version in gone:
         raise Refuse(
             "models.exists",
-            f"{path}@{version} is there, and a version does not change",
-            f"leave out the version: it becomes {versions[-1].version + 1}",
+            f"{path}@{version} {'is' if version in known else 'was'} there, and a version does "
+            "not change",
+            f"leave out the version: it becomes {next_}",
         )
     manifest = declared(offer, version)
     target = own / offer.task / offer.name / str(version)
@@ -124,15 +143,25 @@ def declared(offer: Offer, version: int) -> Manifest:
         **_guessed(offer, outputs),
         **offer.values,
     }
-    try:
-        manifest: Manifest = msgspec.convert(msgspec.to_builtins(said), AnyManifest)
-    except msgspec.ValidationError as error:
-        why = str(error).replace("`", "'").replace("Object", f"a model for {offer.task}", 1)
-        fix = "give it with --set KEY=VALUE, for example --set dim=384"
-        raise Refuse("models.declaration", f"{why.replace('$.', '')}", fix) from None
+    if offer.task not in TASKS:
+        raise Refuse("models.declaration", f"{offer.task!r} is no task", _way_out("task"))
+    where = f"{offer.task}/{offer.name}"
+    manifest: Manifest = converted(msgspec.to_builtins(said), AnyManifest, where, _way_out)  # type: ignore[arg-type]
     if why := contradiction(manifest):
-        raise Refuse("models.declaration", f"{manifest.full_name} {why}", "name all its files")
+        key = why.removeprefix("names no ") if why.startswith("names no ") else ""
+        raise Refuse("models.declaration", f"{manifest.full_name} {why}", _way_out(key))
     return manifest
+
+
+def _way_out(key: str) -> str:
+    """How ``streamapp models add`` is told a key of the manifest."""
+    if key == "task":
+        return f"give --task one of {', '.join(TASKS)}"
+    if key in _FLAGS:
+        return f"give it with --{key}{_FLAGS[key]}"
+    if not key:
+        return "name the files that it needs: --tokenizer, --with, --set KEY=VALUE"
+    return f"give it with --set {key}={_EXAMPLES.get(key, 'VALUE')}"
 
 
 def inspect(path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

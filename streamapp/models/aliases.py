@@ -17,6 +17,8 @@ import msgspec
 from streamapp.core.errors import Refuse
 
 FILE = "aliases.json"
+#: Beside it: numbers of versions that were removed.
+REMOVED = "removed.json"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 #: How many versions back ``rollback`` can go.
@@ -118,32 +120,66 @@ def forget(folder: Path, version: int) -> None:
                 aliases[name] = Alias(version=alias.version, before=before)
 
 
+def removed(folder: Path) -> list[int]:
+    """The numbers of versions that were removed from ``folder``: none is given to another.
+
+    Raises:
+        Refuse: the file is not what ``note_removed`` wrote.
+    """
+    path = folder / REMOVED
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[int])
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, msgspec.DecodeError) as error:
+        raise Refuse(
+            "models.removed", f"{path}: {error}", "write [1, 2], the numbers that were removed"
+        ) from None
+
+
+def note_removed(folder: Path, version: int) -> None:
+    """Remember a version's number for ever.
+
+    Raises:
+        Refuse: the folder cannot be written.
+    """
+    with _alone(folder):
+        _write(folder / REMOVED, sorted({*removed(folder), version}))
+
+
 @contextmanager
 def _changing(folder: Path) -> Iterator[Aliases]:
     """The aliases, to be changed by one process at a time and written at once."""
+    with _alone(folder):
+        aliases = read_aliases(folder)
+        yield aliases
+        _write(folder / FILE, aliases)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; an OSError within becomes a Refuse."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            aliases = read_aliases(folder)
-            yield aliases
-            _write(folder / FILE, aliases)
+            yield
         finally:
             os.close(lock)
     except OSError as error:
         raise Refuse(
             "models.aliases",
-            f"cannot write {folder / FILE}: {error.strerror or error}",
+            f"cannot write to {folder}: {error.strerror or error}",
             "make the folder writable, or set models_dir to one that is",
         ) from None
 
 
-def _write(path: Path, aliases: Aliases) -> None:
+def _write(path: Path, content: Aliases | list[int]) -> None:
     """Put the file in place, at once and durably."""
     part = path.with_name(f".{path.name}")
     with part.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(aliases, order="sorted")) + b"\n")
+        file.write(msgspec.json.format(msgspec.json.encode(content, order="sorted")) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

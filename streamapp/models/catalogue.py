@@ -5,7 +5,8 @@
     embed/multilingual-e5-small@champion    the version that this alias of the model points to
     e5                                      a short name of routes.toml, for any of those
 
-Several folders are one catalogue; the first that says something wins.
+Several folders are one catalogue; the first that says something wins.  A manifest or a file of
+aliases that is wrong does no harm to the others: it is refused where its name is used.
 """
 
 import re
@@ -15,12 +16,15 @@ from pathlib import Path
 
 from streamapp.core.errors import Refuse
 from streamapp.models import aliases, routes
-from streamapp.models.aliases import Aliases
-from streamapp.models.manifest import TASKS, Manifest, read_manifest
+from streamapp.models.aliases import Alias, Aliases
+from streamapp.models.broken import Broken
+from streamapp.models.declaration import read_manifest
+from streamapp.models.manifest import TASKS, Manifest
 from streamapp.models.routes import Routes
 
 _SLUG = r"[a-z0-9][a-z0-9._-]*"
 _NAME = re.compile(rf"^(?P<path>{_SLUG}/{_SLUG})(?:@(?P<version>\w[\w-]*))?$")
+_NUMBER = re.compile(r"^[1-9][0-9]*$", re.ASCII)
 #: A file's identity as far as a change is concerned: path, modified, size, inode.
 Stamp = tuple[str, int, int, int]
 
@@ -34,33 +38,50 @@ class Catalogue:
     places: dict[str, Path]
     aliases: dict[str, Aliases]
     routes: Routes
+    broken: dict[str, Broken]
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> "Catalogue":
         """Read every manifest, alias and route.
 
         Raises:
-            Refuse: a folder does not exist, or a file is wrong or lies where another is expected.
+            Refuse: a folder does not exist, or a ``routes.toml`` is wrong.
         """
-        manifests, places = read_manifests(folders)
-        named: dict[str, Aliases] = {}
-        for folder in reversed(folders):
-            for path in sorted(folder.glob(f"*/*/{aliases.FILE}")):
-                named[_path_of(path, folder)] = aliases.read_aliases(path.parent)
-        found = cls(tuple(folders), manifests, places, named, routes.read_routes(folders))
-        found.check_aliases()
+        broken: dict[str, Broken] = {}
+        manifests, places = read_manifests(folders, broken)
+        named = _read_aliases(folders, broken)
+        found = cls(tuple(folders), manifests, places, named, routes.read_routes(folders), broken)
+        found._part_from_nothing()
         return found
 
-    def check_aliases(self) -> None:
-        """Refuse an alias of a version that does not exist."""
+    def keep(self, before: "Catalogue") -> list[Broken]:
+        """What is broken now and was good before stays as it was; gives what that is."""
+        kept = []
+        for name, one in self.broken.items():
+            path, _, alias = name.partition("@")
+            if name in before.manifests:
+                self.manifests[name], self.places[name] = (
+                    before.manifests[name],
+                    before.places[name],
+                )
+            elif not alias and path in before.aliases:
+                self.aliases[path] = before.aliases[path]
+            elif alias in before.aliases.get(path, {}):
+                self.aliases[path][alias] = before.aliases[path][alias]
+            else:
+                continue
+            kept.append(one)
+        return kept
+
+    def _part_from_nothing(self) -> None:
+        """An alias of a version that does not exist is broken."""
         for path, known in self.aliases.items():
-            for alias, target in known.items():
-                if f"{path}@{target.version}" not in self.manifests:
-                    raise Refuse(
-                        "models.alias",
-                        f"{path}@{alias} is version {target.version}, which does not exist",
-                        f"run `streamapp models promote {path}@VERSION --alias {alias}`",
-                    )
+            for alias, target in list(known.items()):
+                full_name = f"{path}@{target.version}"
+                if full_name not in self.manifests and full_name not in self.broken:
+                    name = f"{path}@{alias}"
+                    self.broken[name] = _leads_nowhere(name, target)
+                    del known[alias]
 
     def default(self, task: str) -> str:
         """The name of the model that serves a task when none is named.
@@ -86,17 +107,31 @@ class Catalogue:
         if target in self.manifests:
             return self.manifests[target]
         if match := _NAME.match(target):
-            path, version, versions = match["path"], match["version"], self.versions(match["path"])
-            if versions and version is None:
-                return versions[-1]
-            if versions and not version.isdigit():
-                return self._by_alias(path, version, versions)
+            path, version = match["path"], match["version"]
+            if numbers := self.numbers(path):
+                if version is None:
+                    return self._numbered(path, numbers[-1])
+                if not version.isdigit():
+                    return self._by_alias(path, version, numbers[-1])
+        if target in self.broken:
+            raise self.broken[target].error
         raise self._unknown(name, target)
 
     def versions(self, path: str) -> list[Manifest]:
         """All versions of ``task/name``, the newest last."""
         found = [m for m in self.manifests.values() if f"{m.task}/{m.name}" == path]
         return sorted(found, key=lambda manifest: manifest.version)
+
+    def numbers(self, path: str) -> list[int]:
+        """The numbers of all versions of ``task/name``, broken ones too, the largest last."""
+        names = {*self.manifests, *self.broken}
+        parts = (name.partition("@") for name in names)
+        return sorted(int(n) for one, _, n in parts if one == path and _NUMBER.match(n))
+
+    def sound(self, path: str) -> None:
+        """Refuse what uses the aliases of ``task/name`` where they cannot be read."""
+        if path in self.broken:
+            raise self.broken[path].error
 
     def aliases_of(self, manifest: Manifest) -> list[str]:
         """The aliases that point to this version now."""
@@ -114,7 +149,7 @@ class Catalogue:
 
     def stamps(self) -> tuple[Stamp, ...]:
         """What changes when a route or an alias does: compare with that of an earlier moment."""
-        models = {f"{manifest.task}/{manifest.name}" for manifest in self.manifests.values()}
+        models = {name.partition("@")[0] for name in (*self.manifests, *self.broken)}
         return tuple(_stamps(self.folders, sorted(models)))
 
     def _leads(self, name: str, manifest: Manifest) -> bool:
@@ -123,16 +158,24 @@ class Catalogue:
         except Refuse:
             return False
 
-    def _by_alias(self, path: str, alias: str, versions: Sequence[Manifest]) -> Manifest:
+    def _numbered(self, path: str, version: int) -> Manifest:
+        name = f"{path}@{version}"
+        if name not in self.manifests:
+            raise self.broken[name].error
+        return self.manifests[name]
+
+    def _by_alias(self, path: str, alias: str, newest: int) -> Manifest:
         known = self.aliases.get(path, {})
         if (target := known.get(alias)) is not None:
-            return self.manifests[f"{path}@{target.version}"]
+            return self._numbered(path, target.version)
+        for name in (path, f"{path}@{alias}"):
+            if name in self.broken:
+                raise self.broken[name].error
         has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-        newest = f"{path}@{versions[-1].version}"
         raise Refuse(
             "models.alias",
             f"{path} has no alias {alias!r}; {has}",
-            f"run `streamapp models promote {newest} --alias {alias}`",
+            f"run `streamapp models promote {path}@{newest} --alias {alias}`",
         )
 
     def _unknown(self, name: str, target: str) -> Refuse:
@@ -147,13 +190,19 @@ class Catalogue:
         return Refuse("models.unknown", f"no model is called {name!r}", fix)
 
 
-def read_manifests(folders: Sequence[Path]) -> tuple[dict[str, Manifest], dict[str, Path]]:
+def read_manifests(
+    folders: Sequence[Path], broken: dict[str, Broken]
+) -> tuple[dict[str, Manifest], dict[str, Path]]:
     """Every manifest below the folders by full name, and its file; the first folder wins.
 
     The last one must be there; one before it may come into being later.
 
+    Args:
+        folders: where to look.
+        broken: gets those that are wrong, or lie where another name is expected.
+
     Raises:
-        Refuse: a folder does not exist, a manifest is wrong or lies where another name is expected.
+        Refuse: a folder does not exist.
     """
     found: dict[str, Manifest] = {}
     places: dict[str, Path] = {}
@@ -163,13 +212,37 @@ def read_manifests(folders: Sequence[Path]) -> tuple[dict[str, Manifest], dict[s
                 "models.folder", f"no folder {folder}", "set models_dir to where manifests are"
             )
         for path in sorted(folder.glob("*/*/*/manifest.toml")):
-            if path.relative_to(folder).parts[0] not in TASKS:
-                _refuse_task(path, folder)
-            manifest = read_manifest(path)
-            _check_place(manifest, path, folder)
-            if manifest.full_name not in found:
-                found[manifest.full_name], places[manifest.full_name] = manifest, path
+            task, name, version = path.relative_to(folder).parts[:3]
+            place = f"{task}/{name}@{version}"
+            if place in found or place in broken:
+                continue
+            try:
+                found[place], places[place] = _read(path, folder), path
+            except Refuse as error:
+                broken[place] = Broken(place, str(path), error)
     return found, places
+
+
+def _read(path: Path, folder: Path) -> Manifest:
+    if path.relative_to(folder).parts[0] not in TASKS:
+        _refuse_task(path, folder)
+    manifest = read_manifest(path)
+    _check_place(manifest, path, folder)
+    return manifest
+
+
+def _read_aliases(folders: Sequence[Path], broken: dict[str, Broken]) -> dict[str, Aliases]:
+    named: dict[str, Aliases] = {}
+    for folder in folders:
+        for path in sorted(folder.glob(f"*/*/{aliases.FILE}")):
+            name = path.parent.relative_to(folder).as_posix()
+            if name in named or name in broken:
+                continue
+            try:
+                named[name] = aliases.read_aliases(path.parent)
+            except Refuse as error:
+                broken[name] = Broken(name, str(path), error)
+    return named
 
 
 def _refuse_task(path: Path, folder: Path) -> None:
@@ -192,8 +265,14 @@ def _check_place(manifest: Manifest, path: Path, folder: Path) -> None:
         )
 
 
-def _path_of(aliases_file: Path, folder: Path) -> str:
-    return aliases_file.parent.relative_to(folder).as_posix()
+def _leads_nowhere(name: str, target: Alias) -> Broken:
+    path, _, alias = name.partition("@")
+    error = Refuse(
+        "models.alias",
+        f"{name} is version {target.version}, which does not exist",
+        f"run `streamapp models promote {path}@VERSION --alias {alias}`",
+    )
+    return Broken(name, f"{path}/{aliases.FILE}", error)
 
 
 def _stamps(folders: Iterable[Path], models: Iterable[str]) -> Iterator[Stamp]:

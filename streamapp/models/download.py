@@ -119,9 +119,14 @@ def copy(stream: IO[bytes], target: Path, size: int, arrived: Arrived) -> None:
     Raises:
         SourceError: it has more or fewer.
     """
-    with target.open("wb") as sink:
-        _pour(stream, sink, 0, size, arrived)
-        done = sink.tell()
+    done = 0
+    try:
+        with target.open("wb") as sink:
+            _pour(stream, sink, 0, size, arrived)
+            done = sink.tell()
+    finally:
+        if done != size:
+            target.unlink()
     if done != size:
         raise SourceError(f"it has {done} bytes, the manifest declares {size}")
 

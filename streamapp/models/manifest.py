@@ -11,31 +11,32 @@ built from what is fetched, and how to call it.  What kind of manifest it is fol
     chat        ChatManifest      a language model on a server
 """
 
-import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from streamapp.core.config import read_toml
-from streamapp.core.errors import Refuse
+NAME = r"^[a-z0-9][a-z0-9._-]{0,127}$"
+FILE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+MAYBE_FILE = f"^$|{FILE}"
+SHA256 = "^[0-9a-f]{64}$"
+MAYBE_SHA256 = f"^$|{SHA256}"
+URL = "^(https?://|env:)"
+FUNCTION = r"^$|^[\w.]+:\w+$"
 
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Meta(pattern=SHA256)]
+FileName = Annotated[str, Meta(pattern=FILE)]
 #: A file, or none.
-MaybeFile = Annotated[str, Meta(pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+MaybeFile = Annotated[str, Meta(pattern=MAYBE_FILE)]
 Positive = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Declared = TypeVar("Declared")
 
-#: What a session is opened by: a runtime for files, a protocol for servers, or Python.
-Format = Literal["onnx", "openvino", "numpy", "spacy", "v2", "openai", "function"]
+#: What a session is opened by: a runtime for files, a protocol for servers, or Python; and
+#: ``spacy``, whose pipelines are none.  ``declaration.FORMATS`` says which serve which task.
+Format = Literal["onnx", "openvino", "spacy", "v2", "openai", "function"]
 REMOTE = ("v2", "openai")
-#: Formats whose model is a file.
-OF_FILES = ("onnx", "openvino", "numpy")
-#: How the source of a file begins that lies beside the manifest.
-BESIDE = "file:./"
+#: Formats whose model is a file that a session runs.
+OF_FILES = ("onnx", "openvino")
 
 
 class FileSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +76,7 @@ class RemoteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ``model`` is what the server calls the model.
     """
 
-    url: Annotated[str, Meta(pattern=r"^(https?://|env:)")]
+    url: Annotated[str, Meta(pattern=URL)]
     model: str = ""
     token: str = ""
     timeout_s: Annotated[float, Meta(gt=0, le=600)] = 30.0
@@ -95,7 +96,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     parent: str = ""
     run: str = ""
     data: str = ""
-    source_sha256: Annotated[str, Meta(pattern="^$|^[0-9a-f]{64}$")] = ""
+    source_sha256: Annotated[str, Meta(pattern=MAYBE_SHA256)] = ""
     created: str = ""
 
 
@@ -112,7 +113,7 @@ class Manifest(
     people and for the router.
     """
 
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
+    name: Annotated[str, Meta(pattern=NAME)]
     version: Positive
     about: str
     licence: str
@@ -121,7 +122,7 @@ class Manifest(
     files: list[FileSpec] = []
     build: BuildSpec | None = None
     remote: RemoteSpec | None = None
-    function: Annotated[str, Meta(pattern=r"^$|^[\w.]+:\w+$")] = ""
+    function: Annotated[str, Meta(pattern=FUNCTION)] = ""
     model: MaybeFile = ""
     inputs: dict[str, str] = {}
     outputs: dict[str, str] = {}
@@ -278,82 +279,3 @@ def task_of(kind: type[Manifest]) -> str:
 
 
 TASKS = tuple(task_of(kind) for kind in AnyManifest.__args__)
-
-
-def read_declared(path: Path, kind: type[Declared]) -> Declared:
-    """A TOML file as ``kind``.
-
-    Raises:
-        Refuse: not TOML (file:line:column), or a key is missing, unknown or of a wrong type.
-    """
-    return _converted(read_toml(path), path, kind)
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file, of the kind that its task says.
-
-    Raises:
-        Refuse: as ``read_declared``; or it contradicts itself.
-    """
-    manifest: Manifest = _converted(read_toml(path), path, AnyManifest)  # type: ignore[arg-type]
-    if why := contradiction(manifest):
-        raise Refuse("models.declaration", f"{path}: {why}", "correct the manifest")
-    return _anchored(manifest, path.parent.absolute())
-
-
-def _anchored(manifest: Manifest, folder: Path) -> Manifest:
-    """``file:./NAME`` lies beside the manifest."""
-    files = [
-        msgspec.structs.replace(
-            file,
-            sources=[
-                f"file:{folder}/{source.removeprefix(BESIDE)}"
-                if source.startswith(BESIDE)
-                else source
-                for source in file.sources
-            ],
-        )
-        for file in manifest.files
-    ]
-    return msgspec.structs.replace(manifest, files=files)
-
-
-def _converted(content: dict[str, Any], path: Path, kind: type[Declared]) -> Declared:
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
-        why = str(error).replace("`", "'").replace("Object", "table", 1).replace("$.", "")
-        raise Refuse(
-            "models.declaration", f"{path}: {why}", "see the manifests in models/ for every key"
-        ) from None
-
-
-def contradiction(manifest: Manifest) -> str:
-    """What types cannot say is wrong with a manifest; empty when nothing is."""
-    names = [file.name for file in manifest.files]
-    outputs = manifest.build.outputs if manifest.build else []
-    tokenizer = getattr(manifest, "tokenizer", None)
-    of_file = manifest.format in OF_FILES
-    wanted = {"model": manifest.model} if manifest.model or of_file else {}
-    takes_texts = isinstance(manifest, ClassifyManifest)  # some graphs tokenise themselves
-    if tokenizer is not None and (tokenizer or (of_file and not takes_texts)):
-        wanted["tokenizer"] = tokenizer
-    missing = [key for key, name in wanted.items() if name not in [*names, *outputs]]
-    if len({*names, *outputs}) != len(names) + len(outputs):
-        return "names a file twice"
-    if missing:
-        name = wanted[missing[0]]
-        return f"no file is called {name!r}" if name else f"names no {missing[0]}"
-    if manifest.build and manifest.build.source not in names:
-        return f"builds from {manifest.build.source!r}, which it does not fetch"
-    return _format_lacks(manifest)
-
-
-def _format_lacks(manifest: Manifest) -> str:
-    if manifest.format in REMOTE and manifest.remote is None:
-        return f"format {manifest.format!r} needs [remote] with a url"
-    if manifest.remote and re.match(r"https?://[^/?#]*@", manifest.remote.url):
-        return "[remote] url names a user, and addresses are shown: use token, or url = 'env:NAME'"
-    if manifest.format == "function" and not manifest.function:
-        return "format 'function' needs function = 'module:name'"
-    return ""

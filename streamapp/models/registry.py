@@ -1,5 +1,6 @@
 """The registry: names to opened models.  Each model is verified and opened once and then shared."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from streamapp.models.manifest import (
     task_of,
 )
 from streamapp.models.opening import Opening, Secret, no_secrets, open_session
-from streamapp.models.proving import prove
+from streamapp.models.proving import prove, prove_opening
 from streamapp.models.pull import ANYWHERE, Progress, pull_files, quiet
 from streamapp.models.receipt import Receipt, read_receipt, sha256_of_manifest, verify
 from streamapp.models.session import Session
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # processes that only ask for columns do without onnxruntime
     from streamapp.models.routing.router import Router
     from streamapp.models.session_embedder import SessionEmbedder
 
+_log = logging.getLogger("streamapp.models")
+
 
 class Registry:
     """Models by name; what stages get as ``Models``.
@@ -55,7 +58,8 @@ class Registry:
         places: the servers that ``hf:`` and ``mlflow:`` mean.
 
     Raises:
-        Refuse: a manifest, an alias or ``routes.toml`` is wrong.
+        Refuse: a folder does not exist, or ``routes.toml`` is wrong.  A manifest or an alias that
+            is wrong is refused when it is asked for.
     """
 
     def __init__(
@@ -123,17 +127,26 @@ class Registry:
     def refresh(self) -> bool:
         """Read manifests, aliases and routes again if one of the latter two changed.
 
-        Opened models stay open.  True when something changed.
+        Opened models stay open, and what cannot be read any more stays as it was.  True when
+        something changed.
 
         Raises:
-            Refuse: what is there now is wrong; what was read before stays.
+            Refuse: ``routes.toml`` is wrong now; all that was read before stays.
         """
         stamps = self.catalogue.stamps()
         if stamps == self._stamps:
             return False
         self._stamps = stamps
-        self.catalogue = Catalogue.read(self.catalogue.folders)
+        found = Catalogue.read(self.catalogue.folders)
+        for one in found.keep(self.catalogue):
+            _log.warning("it stays as it was: %s", one)
+        self.catalogue = found
         return True
+
+    def warn(self) -> None:
+        """Log what is declared wrongly, for a process that starts without it."""
+        for one in self.catalogue.broken.values():
+            _log.warning("%s", one)
 
     def folder(self, name: str | None = None) -> Path:
         """Where a model's files are kept."""
@@ -149,6 +162,22 @@ class Registry:
         folder = self._folder_of(manifest)
         verify(manifest, folder)
         return folder
+
+    def verify(self, name: str) -> str:
+        """Hash a model's files again, and open it where nothing of it was opened by a pull.
+
+        Gives "", or why it is not proven here: its server is away, or a package is missing.
+
+        Raises:
+            Refuse: as ``files``; or it does not do what its manifest says.
+        """
+        manifest = self.manifest(name)
+        folder = self._folder_of(manifest)
+        receipt = verify(manifest, folder)
+        if manifest.format in OF_FILES:
+            return ""
+        ref = self.ref(manifest, receipt)
+        return prove_opening(manifest, folder, ref, Opening(self.threads, self._secret))
 
     def session(self, name: str) -> Session:
         """The session of a name; verified, opened once, shared.
@@ -299,6 +328,8 @@ class Registry:
     def pull(self, name: str | None = None, progress: Progress = quiet) -> ModelStatus:
         """Fetch, verify, build and test a model; does nothing when that was done before.
 
+        A function is opened; a server is not asked, see ``verify``.
+
         Raises:
             Retry: no source answers.
             Refuse: wrong sha256, or the files do not do what the manifest says; nothing is left
@@ -311,7 +342,9 @@ class Registry:
         def proven(files: Path, receipt: Receipt) -> Receipt:
             return prove(manifest, files, self.ref(manifest, receipt), receipt, how)
 
-        pull_files(manifest, folder, progress, self._places, proven)
+        receipt = pull_files(manifest, folder, progress, self._places, proven)
+        if not manifest.files:
+            proven(folder, receipt)
         return self.status(manifest.full_name)
 
     def embedder(

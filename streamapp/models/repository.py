@@ -48,30 +48,31 @@ class Repository:
             Refuse: no such version, it was not pulled, or the folder cannot be written.
         """
         manifest = self._registry.manifest(name)
-        if not unpulled and not self._registry.status(manifest.full_name).pulled:
-            raise Refuse(
-                "models.not_pulled",
-                f"{manifest.full_name} is not here: who follows {alias!r} could not open it",
-                f"run `streamapp models pull {manifest.full_name}` first",
-            )
+        if not unpulled:
+            self._check_pulled(manifest, alias)
         known = self._known(manifest)
         before = known.get(alias)
         aliases.promote(self._folder(manifest), alias, manifest.version, known)
         return Promoted(manifest, alias, before.version if before else None)
 
-    def rollback(self, name: str, alias: str) -> Promoted:
+    def rollback(self, name: str, alias: str, *, unpulled: bool = False) -> Promoted:
         """Point an alias to the version that it pointed to before.
 
         Args:
             name: ``task/name``, of any version.
             alias: one that was promoted.
+            unpulled: also to a version whose files are not on this machine.
 
         Raises:
-            Refuse: no such model or alias, or it never pointed elsewhere.
+            Refuse: no such model or alias, it never pointed elsewhere, or that version was not
+                pulled.
         """
         manifest = self._registry.manifest(name)
         known = self._known(manifest)
         before = known.get(alias)
+        if before and before.before and not unpulled:
+            version = f"{manifest.task}/{manifest.name}@{before.before[-1]}"
+            self._check_pulled(self._registry.manifest(version), alias)
         now = aliases.rollback(self._folder(manifest), alias, known)
         path = f"{manifest.task}/{manifest.name}@{now.version}"
         return Promoted(self._registry.manifest(path), alias, before.version if before else None)
@@ -84,10 +85,12 @@ class Repository:
             force: also when an alias, a route, a default or a short name leads to it.
 
         Raises:
-            Refuse: no such version, or something leads to it; a folder cannot be removed.
+            Refuse: no such version, something leads to it, or its aliases cannot be read; a folder
+                cannot be removed.
         """
         catalogue = self._registry.catalogue
         manifest = self._registry.manifest(name)
+        catalogue.sound(f"{manifest.task}/{manifest.name}")
         leads = [f"alias {alias}" for alias in catalogue.aliases_of(manifest)]
         leads += catalogue.routed(manifest)
         if leads and not force:
@@ -100,9 +103,18 @@ class Repository:
         folders = [self._registry.folder(manifest.full_name)]
         if place.is_relative_to(self._own):
             folders.append(place)
+            aliases.note_removed(self._folder(manifest), manifest.version)
             if catalogue.aliases_of(manifest) or self._was_before(manifest):
                 aliases.forget(self._folder(manifest), manifest.version)
         return [folder for folder in folders if _removed(folder)]
+
+    def _check_pulled(self, manifest: Manifest, alias: str) -> None:
+        if not self._registry.status(manifest.full_name).pulled:
+            raise Refuse(
+                "models.not_pulled",
+                f"{manifest.full_name} is not here: who follows {alias!r} could not open it",
+                f"run `streamapp models pull {manifest.full_name}` first, or say --unpulled",
+            )
 
     def _folder(self, manifest: Manifest) -> Path:
         return self._own / manifest.task / manifest.name

@@ -96,7 +96,10 @@ def fetch(source: str, target: Path, size: int, arrived: Arrived, places: Places
         elif source.startswith(_WEB):
             download(source, target, size, arrived)
         else:
-            with Path(source.removeprefix("file:")).open("rb") as stream:
+            path = Path(source.removeprefix("file:"))
+            if path.exists() and not path.is_file():  # a pipe would be waited for without end
+                raise SourceError("it is no file")
+            with path.open("rb") as stream:
                 copy(stream, target, size, arrived)
     except OSError as error:
         raise SourceError(str(error)) from None

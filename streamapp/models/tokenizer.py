@@ -13,8 +13,12 @@ _PADS = ("<pad>", "[PAD]")
 
 
 class Tokenizer(Protocol):
-    """``pad`` is the id that fills the rest of a row; ``specials`` are ids that are no text."""
+    """Texts to ids below ``ids``.
 
+    ``pad`` is the one that fills the rest of a row; ``specials`` are those that are no text.
+    """
+
+    ids: int
     pad: int
     specials: frozenset[int]
 
@@ -36,6 +40,8 @@ class LibraryTokenizer:
         self._library.enable_truncation(tokens_max)
         pads = [self._library.token_to_id(name) for name in _PADS]
         self.pad: int = next((pad for pad in pads if pad is not None), 0)
+        known = self._library.get_vocab(with_added_tokens=True).values()
+        self.ids = 1 + max((*known, self.pad))
         added = self._library.get_added_tokens_decoder().items()
         self.specials = frozenset(token for token, name in added if name.special)
 

@@ -53,6 +53,8 @@ class UnigramTokenizer:
         self.pad = special.get("<pad>", 0)
         self.specials = frozenset({*special.values(), self._unknown})
         self._before, self._after = _template(rest["post_processor"])
+        used = (*self._before, *self._after, self.pad, self._unknown, len(self._pieces) - 1)
+        self.ids = 1 + max(used)
         self._room = tokens_max - len(self._before) - len(self._after)
         # The library's own pipeline round a vocabulary of nothing.
         rest["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]}

@@ -261,7 +261,7 @@ def _check_options(stage: str, options: Mapping[str, Any], accepts: Mapping[str,
             raise Refuse(
                 "stage.option",
                 f"stage {stage!r}: option {name!r} is {value!r}",
-                f"give a {kind.__name__}",
+                "give a table" if kind is dict else f"give a {kind.__name__}",
             )
 
 

@@ -14,6 +14,7 @@ from streamapp.plugin import (
     Batch,
     Columns,
     Halt,
+    ModelRef,
     Models,
     Refuse,
     State,
@@ -56,6 +57,11 @@ class Classify(StatefulStage):
         self._routes = {}
         self.reads: Sequence[str] = READS
         self.writes: Writes = {}
+
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        refs = (route.vectors_of for route in self._routes.values())
+        return next((ref for ref in refs if ref is not None), None)
 
     def declare(self, models: Models) -> None:
         model, by_language = self.options.get("model"), self.options.get("by_language", False)

@@ -14,6 +14,7 @@ from streamapp.plugin import (
     Columns,
     Embedder,
     Halt,
+    ModelRef,
     Models,
     Refuse,
     SparseEmbedder,
@@ -54,6 +55,10 @@ class Embed(BaseStage):
         self.allocate = _new
         if self.options.get("sparse_max", SPARSE_MAX) < 1:
             raise Refuse("stage.option", "stage 'embed': sparse_max is below 1", "give 1 or more")
+
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        return self._embedder.ref
 
     def declare(self, models: Models) -> None:
         dim = models.embedding_dim(self.options.get("model"))

@@ -59,6 +59,8 @@ class Judge(Protocol):
 
     @property
     def refs(self) -> tuple[ModelRef, ...]: ...
+    @property
+    def vectors_of(self) -> ModelRef | None: ...
     def answer(self, batch: Batch) -> Answers: ...
 
 
@@ -118,6 +120,10 @@ class Intent(StatefulStage):
                 raise Refuse(
                     "stage.option", "stage 'intent': temperature is not above 0", "give 0.01"
                 )
+
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        return (self._routed if self._way == "route" else self._judge).vectors_of
 
     def declare(self, models: Models) -> None:
         if self._way == "route":
@@ -184,6 +190,10 @@ class _Nearest:
     def refs(self) -> tuple[ModelRef, ...]:
         return (self._placed_by,)
 
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        return self._embedder.ref
+
     def _place(self) -> None:
         """The descriptions' vectors, by the model that is in use now."""
         self._placed_by = self._embedder.ref
@@ -223,6 +233,10 @@ class _Likeliest:
     def refs(self) -> tuple[ModelRef, ...]:
         return (self._trained.classifier.ref,)
 
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        return self._trained.vectors_of
+
     def answer(self, batch: Batch) -> Answers:
         found = self._trained.probabilities(batch)
         missing = np.isnan(found[:, 0])
@@ -251,6 +265,10 @@ class ByRoute:
     @property
     def refs(self) -> tuple[ModelRef, ...]:
         return self._route.refs
+
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        return self._route.vectors_of
 
     def open(self, models: Models) -> None:
         """Open every model."""

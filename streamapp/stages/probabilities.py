@@ -56,6 +56,11 @@ class Trained:
             if why := self._mismatch():
                 raise Refuse("stage.head", why, self._way_out())
 
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        """The model whose vectors it takes; None: it takes texts."""
+        return self._embedder.ref if self._embedder else None
+
     def probabilities(self, batch: Batch) -> Floats:
         """Probabilities (n, labels) of a batch's rows; NaN without text or vector.
 

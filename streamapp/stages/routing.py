@@ -77,6 +77,11 @@ class LabelRoute:
         """Who may have answered the last batch."""
         return self._router.models
 
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        """The model whose vectors it gives to heads; None: it gives texts."""
+        return self._embedder.ref if self._embedder else None
+
     def open(self, models: Models) -> None:
         """Open every model."""
         if self._takes_vectors:

@@ -15,6 +15,7 @@ from streamapp.plugin import (
     BaseStage,
     Batch,
     Columns,
+    ModelRef,
     Models,
     Refuse,
     float32,
@@ -23,7 +24,7 @@ from streamapp.plugin import (
 from streamapp.stages.probabilities import Trained, way_of
 
 if TYPE_CHECKING:
-    from streamapp.stages.vader import Vader
+    from streamapp.plugin.vader import Vader
 
 #: What is said first is judged.
 CHARS_MAX = 4000
@@ -72,6 +73,10 @@ class Sentiment(BaseStage):
         reads = {"lexicon": ("text", "language"), "head": ("embedding",), "classifier": ("text",)}
         self.reads: Sequence[str] = reads[self._way]
 
+    @property
+    def vectors_of(self) -> ModelRef | None:
+        return self._trained.vectors_of if self._way != "lexicon" else None
+
     def declare(self, models: Models) -> None:
         if self._way != "lexicon":
             name = self.options[self._way]
@@ -79,7 +84,7 @@ class Sentiment(BaseStage):
 
     def open(self, models: Models) -> None:
         if self._way == "lexicon":
-            from streamapp.stages.vader import Vader
+            from streamapp.plugin.vader import Vader
 
             self._vader = Vader()
             return

@@ -6,6 +6,9 @@ from graphlib import CycleError, TopologicalSorter
 from streamapp.core.errors import Refuse
 from streamapp.plugin import EVENT_SCHEMA, Stage
 
+#: What the store writes beside the event: refused here, not when the first batch reaches it.
+STORED = frozenset({"source_topic", "source_partition", "provenance"})
+
 
 def order(stages: Sequence[Stage]) -> list[Stage]:
     """Stages in an order that serves every read; the given order decides where any would do.
@@ -30,21 +33,24 @@ def order(stages: Sequence[Stage]) -> list[Stage]:
 
 def _writers(stages: Sequence[Stage]) -> dict[str, str]:
     writers: dict[str, str] = {}
+    lower: dict[str, str] = {}
     for stage in stages:
         for column in stage.writes:
-            if column in EVENT_SCHEMA.names:
+            name = column.lower()  # SQL does not tell cases apart
+            if name in EVENT_SCHEMA.names or name in STORED:
+                whose = "the store has for its own" if name in STORED else "of the event itself"
                 raise Refuse(
                     "workflow.event_column",
-                    f"stage {stage.name!r} writes {column!r}, a column of the event itself",
+                    f"stage {stage.name!r} writes {column!r}, a column {whose}",
                     "give the column another name",
                 )
-            if column in writers:
+            if name in lower:
                 raise Refuse(
                     "workflow.two_writers",
-                    f"stages {writers[column]!r} and {stage.name!r} both write {column!r}",
+                    f"stages {lower[name]!r} and {stage.name!r} both write {column!r}",
                     "run one of them, or rename the column",
                 )
-            writers[column] = stage.name
+            writers[column] = lower[name] = stage.name
     return writers
 
 

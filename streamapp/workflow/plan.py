@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamapp.core.batch import Batch, Rejected
 from streamapp.core.clock import SYSTEM, Clock
-from streamapp.core.errors import Halt, Retry, StreamappError
+from streamapp.core.errors import Halt, Refuse, Retry, StreamappError
 from streamapp.core.slice import RecordLike
 from streamapp.core.state import StateEntry
 from streamapp.plugin import (
@@ -32,6 +32,7 @@ from streamapp.workflow.order import order
 from streamapp.workflow.spec import Workflow, make_stages
 from streamapp.workflow.state import Overlay, PartitionState
 from streamapp.workflow.texts import EmbedTexts, text_embedder
+from streamapp.workflow.vectors import check_vectors
 
 #: Called after each stage of each batch with its name, the rows and the seconds it took.
 OnStage = Callable[[str, int, float], None]
@@ -81,7 +82,8 @@ class Plan:
         """Load every stage's models; when one fails, those before it are closed again.
 
         Raises:
-            Refuse: a model is not pulled or does not match its manifest, or a stage fails.
+            Refuse: a model is not pulled or does not match its manifest, a stage fails, or two
+                take the embedding for vectors of different models.
         """
         opened: list[Stage] = []
         try:
@@ -89,6 +91,7 @@ class Plan:
                 opened.append(stage)
                 with blamed(stage.name, "open"):
                     stage.open(self._models)
+            check_vectors(self.stages, Refuse)
         except BaseException:
             for stage in opened:
                 stage.close()
@@ -141,8 +144,8 @@ class Plan:
             Retry: from a stage; nothing was changed.
             Halt: from a stage, or it returned other columns than it declared; nothing was changed.
         """
-        if isinstance(self._models, Turning):
-            self._models.turn()
+        if isinstance(self._models, Turning) and self._models.turn():
+            check_vectors(self.stages, Halt)
         overlay = state.overlay()
         for stage in self.stages:
             started = self._clock.monotonic_s()

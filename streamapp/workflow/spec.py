@@ -118,7 +118,7 @@ def make_stages(
     Raises:
         Refuse: a stage is not installed, cannot be imported, or refuses its options.
     """
-    offered: dict[str, StageFactory] = dict(factories or {})
+    offered: dict[str, StageFactory] = {**_functions(workflow), **(factories or {})}
     installed = installed_stages() if set(workflow.stages) - set(offered) else {}
     made = []
     for name in workflow.stages:
@@ -132,6 +132,16 @@ def make_stages(
         factory = offered.get(name) or _import(installed[name])
         made.append(_make(workflow, name, factory))
     return made
+
+
+def _functions(workflow: Workflow) -> dict[str, StageFactory]:
+    """Stages that are functions of the project, each in a process of its own."""
+    from functools import partial
+
+    from streamapp.plugin.bridge.stage import PREFIX, FunctionStage
+
+    named = [name for name in workflow.stages if name.startswith(PREFIX)]
+    return {name: partial(FunctionStage, name) for name in named}
 
 
 def _import(point: Any) -> StageFactory:

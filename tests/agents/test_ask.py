@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from streamapp.agents.asking.answers import rows_of
-from streamapp.agents.asking.asker import GROUP, WINDOW, Answering, Asker, Log
+from streamapp.agents.asking.asker import GROUP, WINDOW, Answering, Asker
 from streamapp.agents.asking.asks import Ask, Asking, asks_to, shape_of
 from streamapp.agents.beside import beside
+from streamapp.agents.lanes import Log
 from streamapp.core.batch import Batch
 from streamapp.core.errors import Refuse, Reject, Retry
 from streamapp.core.metrics import Metrics

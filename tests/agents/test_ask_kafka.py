@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from streamapp.agents.asking.answers import rows_of
-from streamapp.agents.asking.asker import Answering, Asker, Log
+from streamapp.agents.asking.asker import Answering, Asker
 from streamapp.agents.asking.asks import Ask
+from streamapp.agents.lanes import Log
 from streamapp.core.metrics import Metrics
 from streamapp.models.llm import Answer
 from streamapp.topics import catalogue

@@ -8,8 +8,9 @@ import pytest
 from llm_server import LlmServer
 
 from streamapp.agents.asking.answers import rows_of
-from streamapp.agents.asking.asker import Answering, Asker, Log
+from streamapp.agents.asking.asker import Answering, Asker
 from streamapp.agents.asking.asks import Ask
+from streamapp.agents.lanes import Log
 from streamapp.core.metrics import Metrics
 from streamapp.models.llm import Cache, Endpoint, Llm
 from streamapp.models.llm.breaker import Breaker, Circuit

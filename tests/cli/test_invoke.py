@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from streamapp.cli.invoke import _options
+
 STAGES = """
 from streamapp.plugin import Reject, stage
 
@@ -353,3 +355,18 @@ def test_names_and_files_complete(work):
 
     assert complete("invoke", "lang") == ["plain,language"]
     assert complete("invoke", "./sh") == ["file,./sh"]
+
+
+def test_an_option_may_be_a_table(run, clean):
+    given = 'labels={yes = "fine", no = ["stop", "end"]}'
+    for text in (given, 'labels={"yes": "fine", "no": ["stop"]}'):
+        assert _options(None, None, [text])["labels"]["yes"] == "fine"
+    assert _options(None, None, ["a=x", "b=1.5", "c=[1, 2]", "d="]) == {
+        "a": "x", "b": 1.5, "c": [1, 2], "d": "",
+    }  # fmt: skip
+    result = run("invoke", "intent", "--text", "x", "--option", "labels={yes")
+    assert result.code == 2
+    assert "workflow.toml" in result.err
+    result = run("invoke", "intent", "--text", "x", "--option", "labels=yes")
+    assert result.code == 2
+    assert "give a table" in result.err

@@ -2,6 +2,9 @@
 
 import pytest
 
+from streamapp.cli.checks import check_models
+from streamapp.core.config import Settings
+
 
 @pytest.fixture
 def models(run, tmp_path):
@@ -35,12 +38,63 @@ def test_an_unknown_name_gets_a_suggestion(models):
         assert "did you mean" in result.err
 
 
-def test_a_manifest_that_cannot_be_read_is_named(models, clean):
-    (clean / "m/embed/x/1").mkdir(parents=True)
-    (clean / "m/embed/x/1/manifest.toml").write_text("task = embed\n")
+def test_a_manifest_that_cannot_be_read_is_listed_and_harms_no_other(models, clean):
+    for name, text in (("good", SERVED), ("bad", "task = embed\n"), ("worse", 'task = "embed"')):
+        (clean / f"m/tensor/{name}/1").mkdir(parents=True)
+        (clean / f"m/tensor/{name}/1/manifest.toml").write_text(text)
+    (clean / "m/tensor/good/aliases.json").write_text("{")
     result = models("list", "--models-dir", "m")
+    assert result.code == 0
+    for said in ("m/tensor/bad/1/manifest.toml:1:", "tensor/worse@1", "tensor/good@1", "fix:"):
+        assert said in result.out
+    rows = {row["name"]: row for row in models("list", "--models-dir", "m", "--json").json}
+    assert set(rows) == {"tensor/good@1", "tensor/bad@1", "tensor/worse@1", "tensor/good"}
+    assert rows["tensor/bad@1"]["file"].endswith("m/tensor/bad/1/manifest.toml")
+    assert "lies in" in rows["tensor/worse@1"]["broken"] or "missing" in str(rows)
+    assert models("show", "tensor/good", "--models-dir", "m").code == 0
+    for verb in ("show", "pull"):
+        result = models(verb, "tensor/bad", "--models-dir", "m")
+        assert result.code == 2
+        assert "m/tensor/bad/1/manifest.toml:1:" in result.err
+    every = models("pull", "--all", "--models-dir", "m")
+    assert every.code == 2
+    assert "tensor/good@1: nothing to fetch; opened" in every.out
+
+
+def test_the_doctor_names_a_broken_manifest(tmp_path):
+    place = tmp_path / "m/tensor/bad/1/manifest.toml"
+    place.parent.mkdir(parents=True)
+    place.write_text("nonsense")
+    settings = Settings(models_dir=tmp_path / "m", models_cache=tmp_path / "cache")
+    check = next(check_models(settings))
+    assert (check.status, check.fix) == ("warn", "streamapp models list")
+    assert str(place) in check.detail
+
+
+def test_verify_opens_what_is_no_file(models, clean):
+    remote = '[remote]\nurl = "http://127.0.0.1:9"\nattempts = 1\n'
+    places = {
+        "good": SERVED,
+        "bad": SERVED.replace("good", "bad").replace("tiny_models:affine", "tiny_models:nothing"),
+        "lacks": SERVED.replace("good", "lacks").replace(
+            "[inputs]", 'requires = ["zzz"]\n[inputs]'
+        ),
+        "away": SERVED.replace("good", "away").replace('"function"', '"v2"') + remote,
+    }
+    for name, text in places.items():
+        (clean / f"m/tensor/{name}/1").mkdir(parents=True)
+        (clean / f"m/tensor/{name}/1/manifest.toml").write_text(text)
+    result = models("verify", "--models-dir", "m")
     assert result.code == 2
-    assert "m/embed/x/1/manifest.toml:1:" in result.err
+    said = dict(line.split(": ", 1) for line in result.out.splitlines())
+    assert said["tensor/good@1"] == "verified"
+    assert "nothing" in said["tensor/bad@1"]
+    assert said["tensor/lacks@1"] == "not proven: tensor/lacks@1 needs zzz, which is not installed"
+    assert said["tensor/away@1"].startswith("not proven: ")
+    assert models("verify", "tensor/away", "tensor/lacks", "--models-dir", "m").code == 0
+    assert models("pull", "tensor/bad", "--models-dir", "m").code == 2
+    pulled = models("pull", "tensor/away", "--models-dir", "m").out
+    assert "nothing to fetch; asked by `streamapp models verify`" in pulled
 
 
 def test_pull_asks_the_registry_for_each_name(models, monkeypatch):
@@ -67,6 +121,19 @@ def test_a_source_that_does_not_answer(models, clean):
     assert "no source of embed/x@1 gave model.onnx" in result.err
 
 
+SERVED = """\
+task = "tensor"
+name = "good"
+version = 1
+about = "x"
+licence = "MIT"
+format = "function"
+function = "tiny_models:affine"
+[inputs]
+x = "float32[n,3]"
+[outputs]
+y = "float32[n,3]"
+"""
 MANIFEST = """\
 task = "embed"
 name = "x"

@@ -87,6 +87,20 @@ def test_list(route, run):
     assert "[route.NAME]" in run("models", "route", "list").out
 
 
+def test_a_route_that_cannot_be_used_is_listed_with_the_reason(route, models):
+    assert route("list", "--json").json["sentiment"]["wrong"] == ""
+    with (models / "routes.toml").open("a") as file:
+        file.write('[route.gone]\ntask = "classify"\nmodels = ["classify/nope"]\n')
+        file.write('[route.other]\ntask = "head"\nmodels = ["classify/fast"]\n')
+    declared = route("list", "--json").json
+    assert "no model is called 'classify/nope'" in declared["gone"]["wrong"]
+    assert "is a model for classify, not for head" in declared["other"]["wrong"]
+    assert declared["sentiment"]["wrong"] == ""
+    shown = route("list").out
+    assert "[route.gone] cannot be used" in shown
+    assert "[route.sentiment] cannot" not in shown
+
+
 def test_explain_shows_every_term(route):
     text = route("explain", "sentiment", "--language", "en").out
     assert "S = 1 P + 2 A + 3 C + 4 L" in text

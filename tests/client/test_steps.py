@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from streamapp.client import Patience, Received, Refuse, Rejected, Retry
-from streamapp.client.steps import NO_HTTP, Answer, Pause, Silence, Steps, retry_after_s
+from streamapp.client.steps import NO_HTTP, Answer, Silence, Steps
+from streamapp.core.steps import Pause, retry_after_s
 
 PATIENCE = Patience(retry_s=60, first_s=5, backoff_s=1, backoff_s_max=8)
 
@@ -230,5 +231,5 @@ def test_a_topic_and_what_the_answer_waits_for_are_in_the_url():
     ],
 )
 def test_retry_after(header, seconds, monkeypatch):
-    monkeypatch.setattr("streamapp.client.steps.now_us", lambda: 946_684_800_000_000)
+    monkeypatch.setattr("streamapp.core.steps.now_us", lambda: 946_684_800_000_000)
     assert retry_after_s(header) == seconds

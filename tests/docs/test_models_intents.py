@@ -10,8 +10,9 @@ import word_vectors
 
 from streamapp.cli.app import main
 from streamapp.models import Registry
+from streamapp.models.declaration import read_manifest
 from streamapp.models.heads.calibration import Judged
-from streamapp.models.manifest import ClassifyManifest, HeadManifest, read_manifest
+from streamapp.models.manifest import ClassifyManifest, HeadManifest
 from streamapp.plugin import vector_column
 from streamapp.plugin.testing import HashClassifier, HashModels, batch_of
 from streamapp.stages.intent import Intent

@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 from exporting import COLUMNS, QUICK, Receiver, Source, specs
 
-from streamapp.agents.exports.exporter import Exporter, Log
+from streamapp.agents.exports.exporter import Exporter
+from streamapp.agents.lanes import Log
 from streamapp.core.metrics import Metrics
 from streamapp.transport import open_admin, open_members, open_producer, open_reader
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from exporting import Source, export_of, specs
 
-from streamapp.agents.exports.exporter import Log
+from streamapp.agents.lanes import Log
 from streamapp.topics.catalogue import ENRICHED
 from streamapp.transport import open_admin, open_members, open_producer, open_reader
 

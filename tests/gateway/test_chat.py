@@ -114,6 +114,37 @@ async def test_a_correction_replaces_and_silence_does_not(chatting):
     assert (status, answer["slots"]) == (200, {"sku": "p1", "count": 5})
 
 
+@pytest.mark.parametrize(
+    ("said", "slots", "reply"),
+    [
+        ({"slots": {"count": 4}, "reply": "Thanks"}, {"sku": "p1", "count": 4}, "Thanks"),
+        ({"slots": {}, "reply": "How many?"}, {"sku": "p1"}, "How many?"),
+        ({"slots": {"count": 4.0}, "reply": "."}, {"sku": "p1", "count": 4}, "."),
+        ({"slots": {"sku": "p1"}, "reply": "How many?"}, {"sku": "p1"}, "How many?"),
+        ({"slots": {"sku": 9, "count": 4}, "reply": "."}, {"sku": "p1", "count": 4}, "."),
+        ({"slots": {"colour": "red", "count": 4}}, {"sku": "p1", "count": 4}, ""),
+        ({"slots": {"sku": None}}, {"sku": "p1"}, "Please tell: count."),
+    ],
+)
+async def test_what_a_model_leaves_out_or_says_twice_is_no_error(chatting, llm, said, slots, reply):
+    """A model without a grammar gives the slots that it found, and some that it was told."""
+    gate = await chatting()
+    llm.always = {"content": json.dumps(said)}
+    asked = {"message": "what?", "type": "Order", "slots": {"sku": "p1"}}
+    status, answer = await gate.post("/api/chat", asked)
+    assert (status, answer["slots"], answer["reply"]) == (200, slots, reply)
+    assert answer["missing"] == [name for name in ("count",) if name not in slots]
+    assert len(llm.calls) == 1
+
+
+async def test_a_slot_of_a_wrong_type_is_asked_for_again(chatting, llm):
+    gate = await chatting()
+    llm.script = [{"content": '{"slots": {"count": "four"}, "reply": "."}'}]
+    asked = {"message": "count=4", "type": "Order"}
+    status, answer = await gate.post("/api/chat", asked)
+    assert (status, answer["slots"], len(llm.calls)) == (200, {"count": 4}, 2)
+
+
 async def test_the_model_is_told_the_slots_and_what_is_known(chatting, llm):
     gate = await chatting()
     await gate.post("/api/chat", {"message": "hi", "type": "Order", "slots": {"sku": "p1"}})
@@ -187,13 +218,16 @@ async def test_no_model_is_declared(chatting):
         ({"content": '{"type": "Ord'}, 502, "llm.answer"),
     ],
 )
-async def test_a_model_that_fails(chatting, llm, act, status, code):
+async def test_a_model_that_fails(chatting, llm, caplog, act, status, code):
     gate = await chatting()
     llm.always = act
     async with gate.http.post(f"{gate.url}/api/chat", json={"message": "x"}) as answer:
         problem = await answer.json(content_type=None)
         assert (answer.status, problem["code"]) == (status, code)
         assert ("Retry-After" in answer.headers) == (status == 503)
+    told = [one.getMessage() for one in caplog.records if "/api/chat" in one.getMessage()]
+    assert len(told) == 1
+    assert code in told[0]
     assert llm.url not in json.dumps(problem)
     status, _ = await gate.post("/ingest", {"message": "events flow"})
     assert status == 200

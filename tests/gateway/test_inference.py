@@ -338,7 +338,7 @@ async def test_models_run_off_the_loop_and_their_errors_stay_theirs(start, tmp_p
     assert (await waiting)[0] == 200
     errors = (Retry("x.y", "away at /secret"), 503), (Halt("x.y", "bug"), 500)
     function = Reject("models.function", "raised OSError: /secret", "correct the function")
-    for error, status in (*errors, (function, 400)):
+    for error, status in (*errors, (function, 400), (Reject("models.run", "/secret"), 400)):
         raised.append(error)
         got, answer = await gate.post("/v2/models/d/infer", asked)
         assert (got, answer["code"]) == (status, error.code)

@@ -90,6 +90,18 @@ def test_a_version_that_is_not_here_is_promoted_only_on_purpose(three):
     assert repository(three).promote("embed/tiny@1", "champion", unpulled=True).before is None
 
 
+def test_nor_is_an_alias_rolled_back_to_one(three):
+    repository(three).promote("embed/tiny@1", "champion")
+    repository(three).promote("embed/tiny@2", "champion")
+    (three.folder / "model.onnx").unlink()
+    with pytest.raises(Refuse, match="could not open it") as caught:
+        repository(three).rollback("embed/tiny", "champion")
+    assert "models pull embed/tiny@1" in caught.value.fix
+    assert find(three, "embed/tiny@champion") == "embed/tiny@2"
+    back = repository(three).rollback("embed/tiny", "champion", unpulled=True)
+    assert back.manifest.version == 1
+
+
 @pytest.mark.parametrize("name", ["embed/tiny@9", "embed/nope@1", "embed/tiny@champion"])
 def test_what_does_not_exist_is_not_promoted(three, name):
     with pytest.raises(Refuse):
@@ -104,14 +116,32 @@ def test_what_cannot_be_an_alias(three, alias):
     assert not (three.models_dir / "embed/tiny/aliases.json").exists()
 
 
-def test_a_file_that_says_nonsense_is_named(three):
+def test_a_file_that_says_nonsense_is_named_where_an_alias_is_used(three):
     file = three.models_dir / "embed/tiny/aliases.json"
     file.write_text("{nonsense")
-    with pytest.raises(Refuse, match=str(file)):
-        three.registry()
-    file.write_text('{"champion": {"version": 7}}')
+    registry = three.registry()
+    assert registry.manifest("embed/tiny").version == 3
+    assert registry.catalogue.broken["embed/tiny"].file == str(file)
+    uses = [
+        lambda: registry.manifest("embed/tiny@champion"),
+        lambda: repository(three).promote("embed/tiny@1", "champion"),
+        lambda: repository(three).rollback("embed/tiny", "champion"),
+        lambda: repository(three).remove("embed/tiny@1", force=True),
+    ]
+    for use in uses:
+        with pytest.raises(Refuse, match=str(file)):
+            use()
+
+
+def test_an_alias_of_nothing_harms_no_other_and_is_promoted_again(three):
+    file = three.models_dir / "embed/tiny/aliases.json"
+    file.write_text('{"champion": {"version": 7}, "challenger": {"version": 2}}')
+    assert find(three, "embed/tiny@challenger") == "embed/tiny@2"
     with pytest.raises(Refuse, match="is version 7, which does not exist"):
-        three.registry()
+        find(three, "embed/tiny@champion")
+    repository(three).promote("embed/tiny@1", "champion")
+    assert find(three, "embed/tiny@champion") == "embed/tiny@1"
+    assert not three.registry().catalogue.broken
 
 
 def test_refresh_sees_a_promotion_and_nothing_else(three):
@@ -126,13 +156,30 @@ def test_refresh_sees_a_promotion_and_nothing_else(three):
     assert registry.manifest("embed/tiny@champion").version == 2
 
 
-def test_a_refresh_that_finds_nonsense_leaves_what_was(three):
+def test_a_refresh_that_finds_nonsense_leaves_what_was_and_takes_the_rest(three, caplog):
     repository(three).promote("embed/tiny@1", "champion")
     registry = three.registry()
     (three.models_dir / "embed/tiny/aliases.json").write_text("{")
-    with pytest.raises(Refuse):
-        registry.refresh()
+    (three.models_dir / "embed/tiny/3/manifest.toml").write_text("nonsense")
+    (three.models_dir / "routes.toml").write_text('[aliases]\nnew = "embed/tiny@2"\n')
+    assert registry.refresh()
     assert registry.manifest("embed/tiny@champion").version == 1
+    assert registry.manifest("embed/tiny").version == 3
+    assert registry.manifest("new").version == 2
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert all("stays as it was" in each for each in told)
+    (three.models_dir / "embed/tiny/aliases.json").write_text('{"champion": {"version": 9}}')
+    assert registry.refresh()
+    assert registry.manifest("embed/tiny@champion").version == 1
+
+
+def test_a_refresh_over_wrong_routes_changes_nothing(three):
+    registry = three.registry()
+    (three.models_dir / "routes.toml").write_text("nonsense")
+    with pytest.raises(Refuse, match="routes.toml"):
+        registry.refresh()
+    assert registry.manifest().full_name == "embed/tiny@1"
 
 
 def test_many_that_promote_at_once_lose_nothing(tmp_path):

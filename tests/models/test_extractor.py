@@ -157,7 +157,7 @@ def test_a_pipeline_from_its_wheel(spacy, tmp_path, shelf):
     wheel(tmp_path / "model.whl")
     name = shelf.put(spacy_manifest(), tmp_path, "model.whl")
     extractor = shelf.registry(name).extractor(name)
-    assert spacy.loaded == [["config.cfg"]]
+    assert spacy.loaded == [["config.cfg"]] * 2  # by the pull, and to be used
     assert extractor.labels == ("PERSON", "PLACE")
     found, cut = extractor.extract(["Ann met Bob in Rome", None, ""], [])
     assert [(e.start, e.end, e.text, e.label, e.score) for e in found[0]] == [

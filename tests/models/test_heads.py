@@ -9,6 +9,7 @@ import pytest
 
 from streamapp.core.errors import Refuse
 from streamapp.models import Registry
+from streamapp.models.declaration import read_manifest
 from streamapp.models.heads.calibration import (
     UNKNOWN,
     calibrate,
@@ -21,7 +22,6 @@ from streamapp.models.heads.calibration import (
 from streamapp.models.heads.files import Origin, graph_of, placed, write_head
 from streamapp.models.heads.logistic import Linear, fit, minimise, softmax
 from streamapp.models.heads.training import centroids, deal, train
-from streamapp.models.manifest import read_manifest
 
 DIM = 12
 ORIGIN = Origin("embed/tiny@1", "a" * 64, "rows.csv, 90 rows", "b" * 64, "2026-01-01T00:00:00Z")

@@ -5,7 +5,8 @@ import pytest
 from streamapp.core.errors import Refuse
 from streamapp.models import Registry
 from streamapp.models.adding import manifest_toml
-from streamapp.models.manifest import TASKS, HeadManifest, read_manifest
+from streamapp.models.declaration import FORMATS, read_manifest
+from streamapp.models.manifest import TASKS, HeadManifest
 from streamapp.models.session import parse_tensor
 
 FILE = '[[files]]\nname = "{}"\nsha256 = "' + "0" * 64 + '"\nbytes = 1\nsources = ["file:/x"]\n'
@@ -107,16 +108,48 @@ def test_a_wrong_key_is_named_with_its_file(tmp_path, task, old, new, says):
     path = write(tmp_path / "models", task, KINDS[task])
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    error = refusal(Registry, tmp_path / "models", tmp_path / "cache")
+    error = refusal(Registry(tmp_path / "models", tmp_path / "cache").manifest, f"{task}/x")
     assert str(path) in error.message
     assert says in error.message
 
 
 def test_a_manifest_that_lies_elsewhere_is_named(tmp_path):
     write(tmp_path / "models", "tensor", KINDS["tensor"], place="head/x/1")
-    assert "lies in head/x/1" in refusal(Registry, tmp_path / "models", tmp_path).message
+    registry = Registry(tmp_path / "models", tmp_path)
+    assert "lies in head/x/1" in refusal(registry.manifest, "head/x").message
     write(tmp_path / "other", "tensor", KINDS["tensor"], place="magic/x/1")
-    assert "'magic' is no task" in refusal(Registry, tmp_path / "other", tmp_path).message
+    registry = Registry(tmp_path / "other", tmp_path)
+    assert "'magic' is no task" in refusal(registry.manifest, "magic/x").message
+
+
+@pytest.mark.parametrize(
+    ("task", "format_"),
+    [
+        ("tensor", "spacy"), ("tensor", "openai"), ("tensor", "numpy"), ("classify", "openai"),
+        ("embed", "spacy"), ("entities", "openai"), ("head", "spacy"), ("chat", "v2"),
+    ],
+)  # fmt: skip
+def test_a_format_that_cannot_serve_the_task_is_refused(tmp_path, task, format_):
+    write(tmp_path / "models", task, f'format = "{format_}"\n' + KINDS[task])
+    registry = Registry(tmp_path / "models", tmp_path / "cache")
+    for verb in (registry.manifest, registry.pull, registry.status):
+        assert format_ in refusal(verb, f"{task}/x").message
+
+
+def test_every_format_but_those_serves(tmp_path):
+    remote = '[remote]\nurl = "http://127.0.0.1:9/v1"\n'
+    for task, formats in FORMATS.items():
+        for format_ in formats:
+            text = f'format = "{format_}"\nfunction = "m:f"\n' + KINDS[task]
+            text += "" if task == "chat" else remote
+            write(tmp_path, task, text, name=format_)
+    assert not Registry(tmp_path, tmp_path / "cache").catalogue.broken
+
+
+def test_gliner_by_a_function_needs_its_tokenizer(tmp_path):
+    write(tmp_path, "entities", 'format = "function"\nfunction = "m:f"\n')
+    error = refusal(Registry(tmp_path, tmp_path / "cache").manifest, "entities/x")
+    assert "names no tokenizer" in error.message
 
 
 def test_a_package_that_is_missing_is_named_before_anything_is_opened(tmp_path):

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from streamapp.core.errors import Refuse, Reject, Retry
+from streamapp.core.steps import Pause
 from streamapp.models.llm import Endpoint
 from streamapp.models.llm.breaker import Breaker, Circuit, RetryBudget
-from streamapp.models.llm.steps import Call, Heard, Pause, Silence, Steps
+from streamapp.models.llm.steps import Call, Heard, Silence, Steps
 from streamapp.models.llm.tasks import intent_question, slots_question
 from streamapp.models.llm.wire import Mode
 

@@ -47,9 +47,20 @@ def test_slots_may_be_null_and_have_their_types():
         "2 pizzas", "Order", {"n": ["integer"], "to": ["string"]}, ["to"], {"n": 1}
     )
     assert question.wrong({"slots": {"n": 2, "to": None}, "reply": "To whom?"}) == ""
-    assert question.wrong({"slots": {"n": "2", "to": None}, "reply": "To whom?"})
+    assert question.wrong({"slots": {"n": 2, "to": 3}, "reply": "To whom?"})
     assert "Known already: n = 1." in question.system
     assert "Needed: to." in question.system
+
+
+def test_less_than_all_slots_is_taken_and_what_is_known_is_not_looked_at():
+    question = slots_question(
+        "2 pizzas", "Order", {"n": ["integer"], "to": ["string"]}, ["to"], {"n": 1}
+    )
+    for slots in ({}, {"to": "Ann"}, {"n": "one"}, {"n": 2, "other": []}):
+        assert question.wrong({"slots": slots}) == ""
+    assert question.wrong({"reply": "To whom?"})
+    assert question.wrong({"slots": ["Ann"]})
+    assert set(question.schema["properties"]["slots"]["required"]) == {"n", "to"}  # as it is asked
 
 
 def test_what_strangers_made_long_is_shown_short():

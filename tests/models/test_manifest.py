@@ -15,7 +15,7 @@ def refusal(call, *arguments):
 def test_broken_toml_is_named_by_file_line_and_column(stocked):
     text = stocked.manifest_path.read_text()
     stocked.manifest_path.write_text(text.replace("version = 1", "version = = 1"))
-    error = refusal(stocked.registry)
+    error = refusal(stocked.registry().manifest)
     assert f"{stocked.manifest_path}:3:" in error.message
 
 
@@ -30,6 +30,7 @@ def test_broken_toml_is_named_by_file_line_and_column(stocked):
         ('name = "model.onnx"', 'name = "../model.onnx"', "name"),
         ('model = "model.onnx"', 'model = "other.onnx"', "other.onnx"),
         ("version = 1", "version = 2", "lies in embed/tiny/1"),
+        ("dim = 8", 'dim = 8\nformat = "spacy"', "format 'spacy' cannot serve embed"),
         ('name = "tokenizer.json"', 'name = "model.onnx"', "twice"),
     ],
 )
@@ -37,7 +38,7 @@ def test_a_wrong_key_is_named(stocked, old, new, says):
     text = stocked.manifest_path.read_text()
     assert old in text
     stocked.manifest_path.write_text(text.replace(old, new))
-    error = refusal(stocked.registry)
+    error = refusal(stocked.registry().manifest)
     assert str(stocked.manifest_path) in error.message
     assert says in error.message
 
@@ -94,3 +95,32 @@ def test_the_shipped_manifests_are_sound():
     assert registry.manifest().full_name == "embed/multilingual-e5-small@1"
     assert registry.manifest("minilm").full_name == "embed/all-minilm-l6-v2@1"
     assert not registry.status().pulled
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        (
+            "embed/tiny/1/manifest.toml",
+            'name = "tiny"',
+            'name = "Tiny"',
+            "'name' must be lower-case",
+        ),
+        ("embed/tiny/1/manifest.toml", "version = 1", "version = 0", "'version' must be a whole n"),
+        ("embed/tiny/1/manifest.toml", "dim = 8", 'dim = "8"', "a whole number, not a text"),
+        ("embed/tiny/1/manifest.toml", "dim = 8", "", "'dim' is missing"),
+        ("embed/tiny/1/manifest.toml", "dim = 8", "dim = 8\nx = 1", "'x' is not one of its keys"),
+        ("embed/tiny/1/manifest.toml", '"mean"', '"sum"', "'pooling' cannot be 'sum'"),
+        ("embed/tiny/1/manifest.toml", 'query = "q "', "query = 1", "'prefixes.*' must be a text"),
+        ("embed/tiny/1/manifest.toml", "dim = 8", 'dim = 8\nfunction = "f"', "module:name"),
+        ("routes.toml", "[aliases]", '[route.b]\ntask = "head"\n[aliases]', "[route.b]: 'models'"),
+        ("routes.toml", "[aliases]", "[aliases]\nroute = 3", "'aliases.*'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_words(stocked, file, old, new, says):
+    path = stocked.models_dir / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    error = refusal(lambda: stocked.registry().manifest("embed/tiny@1"))
+    assert says in error.message
+    assert not {"regex", "Expected", "$.", "Object"} & set(error.message.replace(",", " ").split())

@@ -293,7 +293,7 @@ def test_a_model_on_a_server_is_held_to_its_manifest(server, tmp_path):
     [
         ('format = "v2"\n', "needs [remote]"),
         ('format = "v2"\n[remote]\nurl = "ftp://x"\n', "url"),
-        ('format = "openai"\n[remote]\nurl = "http://127.0.0.1:9"\n', "for embed only"),
+        ('format = "openai"\n[remote]\nurl = "http://127.0.0.1:9"\n', "cannot serve tensor"),
         ('format = "v2"\n[remote]\nurl = "http://me:pass@127.0.0.1:9"\n', "names a user"),
         ('format = "function"\n', "needs function"),
         ('format = "function"\nfunction = "raises_at_import:f"\n', "RuntimeError: no licence"),

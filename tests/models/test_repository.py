@@ -1,6 +1,7 @@
 """The repository: what is added works, what is wrong is named, and nothing is half installed."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -119,10 +120,12 @@ def test_an_encoder_is_added_and_what_can_be_measured_is(house, stocked):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"task": "nothing"}, "task"),
-        ({"task": "classify"}, "labels"),
-        ({"task": "embed"}, "names no tokenizer"),
-        ({"name": "Not A Name"}, "name"),
+        ({"task": "nothing"}, "give --task one of embed,"),
+        ({"task": "classify"}, "--set labels="),
+        ({"task": "head"}, "--set embedder="),
+        ({"task": "embed"}, "give it with --tokenizer tokenizer.json"),
+        ({"name": "Not A Name"}, "give it with --name"),
+        ({"version": -1}, "give it with --version"),
         ({"values": {"colour": "red"}}, "colour"),
         ({"values": {"inputs": {"x": "float32[n,4]"}}}, "float32[?,3]"),
         ({"values": {"outputs": {"z": "float32[n]"}}}, "no output 'z'"),
@@ -175,6 +178,21 @@ def test_a_truncated_file(house):
     house.model.write_bytes(content[:-20])
     says = f"it has {len(content) - 20} bytes, the manifest declares {len(content)}"
     assert says in not_installed(house, error=Retry)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_source_that_is_no_file_is_not_waited_for(house, tmp_path, kind):
+    path = tmp_path / kind
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    house.declare(sources=[f"file:{path}"])
+    assert "it is no file" in not_installed(house, error=Retry)
+
+
+def test_what_a_source_gave_in_a_wrong_size_is_not_kept(house):
+    house.declare(size=house.model.stat().st_size - 1)
+    assert "larger than" in not_installed(house, error=Retry)
+    stage = house.registry().folder("tensor/risk") / ".pull"
+    assert list(stage.iterdir()) == []
 
 
 def test_a_truncated_model_whose_sha256_is_right(house):
@@ -298,6 +316,28 @@ def test_what_is_removed_is_gone_with_its_manifest(house):
     house.repository().remove("tensor/risk@2", force=True)
     assert house.registry().list() == []
     assert not [name for name in house.files() if name.endswith((".onnx", ".toml"))]
+
+
+def test_the_number_of_a_removed_version_is_given_to_no_other(house):
+    for _ in range(2):
+        house.add()
+    house.repository().remove("tensor/risk@2")
+    assert house.add().version == 3
+    for version in (3, 1):
+        house.repository().remove(f"tensor/risk@{version}")
+    assert house.add().version == 4
+    with pytest.raises(Refuse, match="tensor/risk@2 was there, and a version") as caught:
+        house.add(version=2)
+    assert "becomes 5" in caught.value.fix
+    (house.own / "tensor/risk/removed.json").write_text("nonsense")
+    with pytest.raises(Refuse, match="removed.json"):
+        house.add()
+
+
+def test_the_number_of_a_broken_version_is_not_given_again(house):
+    house.add()
+    (house.own / "tensor/risk/1/manifest.toml").write_text("nonsense")
+    assert house.add().version == 2
 
 
 def test_an_installed_manifest_stays_when_its_files_go(stocked, tmp_path):

@@ -10,8 +10,8 @@ from vaderSentiment.vaderSentiment import BOOSTER_DICT, SPECIAL_CASES, Sentiment
 
 from streamapp.plugin import Refuse, vector_column
 from streamapp.plugin.testing import HashClassifier, HashModels, batch_of
+from streamapp.plugin.vader import Vader
 from streamapp.stages.sentiment import Sentiment
-from streamapp.stages.vader import Vader
 
 THEIRS, OURS = SentimentIntensityAnalyzer(), Vader()
 #: Words of every rule: negation, degree, contrast, idioms, emoticons, emphasis.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamapp.core.errors import Refuse
 from streamapp.plugin import BaseStage, int32
-from streamapp.workflow.order import order
+from streamapp.workflow.order import STORED, order
 
 
 def declared(name, reads, writes):
@@ -56,6 +56,9 @@ def test_every_order_serves_every_read(places, edges):
         ([("a", ["y"], ["x"]), ("b", ["x"], ["y"])], "workflow.cycle", "->"),
         ([("a", ["x"], ["x"])], "workflow.cycle", "a -> a"),
         ([("a", [], ["text"])], "workflow.event_column", "'text'"),
+        ([("a", [], ["Text"])], "workflow.event_column", "'Text'"),
+        ([("a", [], ["Provenance"])], "workflow.event_column", "the store has for its own"),
+        ([("a", [], ["y"]), ("b", [], ["Y"])], "workflow.two_writers", "'a' and 'b'"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(stages, code, says):
@@ -64,3 +67,10 @@ def test_columns_that_do_not_fit_are_refused(stages, code, says):
     assert caught.value.code == code
     assert says in caught.value.message
     assert caught.value.fix
+
+
+def test_the_stores_own_columns_are_those_that_are_refused():
+    from streamapp.core.batch import EVENT_SCHEMA
+    from streamapp.sink.schema import CORE_FIELDS
+
+    assert {field.name for field in CORE_FIELDS} - set(EVENT_SCHEMA.names) == STORED

@@ -5,13 +5,13 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from streamapp.agents.asking.answers import Answered, answered, fallback
 from streamapp.agents.asking.asks import Ask
+from streamapp.agents.lanes import Lanes, Log, stop_within
 from streamapp.agents.outcome import persist
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Refuse, Reject, Retry
@@ -20,15 +20,11 @@ from streamapp.core.slice import RecordLike
 from streamapp.models.llm.question import Answer, Question
 from streamapp.models.llm.tasks import intent_question, type_question
 from streamapp.topics.catalogue import ANSWERS, ASK
-from streamapp.transport.clients import Admin, Held, Members, Producer, Reader
 
 GROUP = "streamapp-ask"
 #: Asks of one partition that are under way; those behind the first one wait for it to be published.
 WINDOW = 64
-_HELD_S = 0.5
 _LOOK_MS = 250
-#: What a lane may take to end before the group's partitions go to others.
-_REVOKE_S = 5.0
 _READ_BYTES = 1 << 20
 logger = logging.getLogger("streamapp")
 _decode = msgspec.json.Decoder(Ask).decode
@@ -38,16 +34,6 @@ class Asked(Protocol):
     """Who is asked: :class:`streamapp.models.llm.client.Llm`, or a test's."""
 
     async def ask(self, question: Question) -> Answer: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """The clients, all started."""
-
-    reader: Reader
-    producer: Producer
-    admin: Admin
-    members: Members
 
 
 class Answering:
@@ -106,13 +92,13 @@ class Lane:
     """One partition of asks: answered side by side, published and committed in order."""
 
     def __init__(
-        self, log: Log, answering: Answering, partition: int, metrics: Metrics, commits: "_Commits"
+        self, log: Log, answering: Answering, partition: int, metrics: Metrics, group: Lanes
     ) -> None:
         self._log = log
         self._answering = answering
         self._partition = partition
         self._metrics = metrics
-        self._commits = commits
+        self._group = group
         self._pending: deque[tuple[int, asyncio.Task[Answered]]] = deque()
         self._at = 0
         self._stopping = False
@@ -139,7 +125,7 @@ class Lane:
 
     async def _begin(self) -> None:
         begin, end = await self._log.reader.bounds(ASK, self._partition)
-        committed = (await self._log.admin.committed(GROUP)).get((ASK, self._partition))
+        committed = await self._group.committed(self._partition)
         known = committed is not None and committed <= end  # else the topic was made anew
         self._at = max(begin, committed) if known and committed is not None else begin
 
@@ -178,11 +164,7 @@ class Lane:
         for _ in ready:
             self._pending.popleft()
         with suppress(Retry):  # the next one commits it too; else they are asked again, and known
-            await self._commits.commit(self._partition, ready[-1][0] + 1)
-
-
-class _Commits(Protocol):
-    async def commit(self, partition: int, offset: int) -> None: ...
+            await self._group.commit(self._partition, ready[-1][0] + 1)
 
 
 class Asker:
@@ -195,18 +177,15 @@ class Asker:
     """
 
     def __init__(self, log: Log, answering: Answering, metrics: Metrics) -> None:
-        self._log = log
-        self._answering = answering
-        self._metrics = metrics
-        self._member = log.members.member(GROUP, self._revoked)
-        self._lanes: dict[int, tuple[Lane, asyncio.Task[None]]] = {}
-        self._generation: int | None = None
-        self._stopping = False
+        def lane(partition: int) -> Lane:
+            return Lane(log, answering, partition, metrics, self._lanes)
+
+        self._lanes = Lanes(log, GROUP, ASK, lane, "ask")
 
     @property
     def ready(self) -> dict[str, bool]:
         """Whether the group has told which partitions are ours."""
-        return {"assigned": self._generation is not None}
+        return {"assigned": self._lanes.holds}
 
     async def run(self) -> None:
         """Until stopped or cancelled, or a lane ends with an error of ours.
@@ -214,68 +193,12 @@ class Asker:
         Raises:
             StreamappError: Halt or Refuse of a lane.
         """
-        await self._member.start()
-        await self._member.subscribe([ASK])
-        while not self._stopping:
-            try:
-                held = await self._member.held(_HELD_S)
-            except Retry as error:
-                logger.warning("ask: %s", error)
-                held = None
-            for _, task in self._lanes.values():
-                if task.done():
-                    task.result()
-            if held is None:
-                if self._generation is not None:
-                    await self._end_lanes()
-                await asyncio.sleep(0.05)
-            elif held.generation != self._generation:
-                await self._end_lanes()
-                if not self._stopping:
-                    self._begin_lanes(held)
-            else:
-                await asyncio.sleep(_HELD_S)
+        await self._lanes.run()
 
     async def stop(self, wait_s_max: float) -> None:
         """Publish what is answered in this time, commit, leave the group."""
-        self._stopping = True
-        for lane, _ in self._lanes.values():
-            lane.stop()
-        tasks = [task for _, task in self._lanes.values()]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s_max):
-                await asyncio.gather(*tasks, return_exceptions=True)
-        await self._member.stop()
-
-    async def commit(self, partition: int, offset: int) -> None:
-        """As a member; what the group moved meanwhile is its next owner's to commit."""
-        try:
-            await self._member.commit({(ASK, partition): offset})
-        except Retry as error:
-            if error.code != "group.moved":
-                raise
-
-    def _begin_lanes(self, held: Held) -> None:
-        self._generation = held.generation
-        for _, partition in sorted(held.partitions):
-            lane = Lane(self._log, self._answering, partition, self._metrics, self)
-            self._lanes[partition] = lane, asyncio.create_task(lane.run())
-
-    async def _revoked(self, _held: Held) -> None:
-        await self._end_lanes()
-
-    async def _end_lanes(self) -> None:
-        lanes, self._lanes, self._generation = self._lanes, {}, None
-        for lane, _ in lanes.values():
-            lane.stop()
-        tasks = [task for _, task in lanes.values()]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_REVOKE_S)
-            for task in late:
-                task.cancel()
-            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    raise outcome
+        await stop_within(wait_s_max, self._lanes.finish())
+        await self._lanes.leave()
 
 
 def _ask_of(record: RecordLike) -> Ask | None:

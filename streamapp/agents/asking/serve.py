@@ -1,17 +1,14 @@
 """The asking process: start, answer asks until a signal, drain."""
 
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
-from streamapp.agents.asking.asker import Answering, Asker, Log
-from streamapp.agents.outcome import persist
-from streamapp.agents.process import health_pages, run_until, stop_signal
+from streamapp.agents.asking.asker import Answering, Asker
+from streamapp.agents.lanes import Log
+from streamapp.agents.member_process import Process
 from streamapp.core.metrics import Metrics
 from streamapp.models.llm import Llm
 from streamapp.topics.catalogue import ASK
-
-#: Of the drain: for questions that are under way; the rest is for leaving the group and closing.
-_WORK_SHARE = 0.75
 
 
 async def serve(
@@ -40,18 +37,9 @@ async def serve(
     Raises:
         Refuse: the port is taken, or a topic is missing.
     """
-    stopping = stop_signal()
-    await persist("ask", prepare, metrics)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(llm.close)
-        for client in (log.producer, log.reader, log.admin, log.members):
-            await persist("ask", client.start, metrics)
-            stack.push_async_callback(client.stop)
-        asker = Asker(log, Answering(llm, labels, metrics), metrics)
-        stack.push_async_callback(asker.stop, drain_s * _WORK_SHARE)
-        if port:
-            pages = health_pages(lambda: asker.ready, metrics, port, "ask_port")
-            await stack.enter_async_context(pages)
-        if on_ready is not None:
-            on_ready(f"{llm.endpoint.base_url} about {ASK}")
-        await run_until(stopping, asker.run())
+    process = Process("ask", log, metrics, port, drain_s, prepare)
+    await process.run(
+        lambda: Asker(log, Answering(llm, labels, metrics), metrics),
+        on_ready=partial(on_ready, f"{llm.endpoint.base_url} about {ASK}") if on_ready else None,
+        close=llm.close,
+    )

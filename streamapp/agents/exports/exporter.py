@@ -3,8 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,10 +16,11 @@ from streamapp.agents.exports.lane import Lane, Work
 from streamapp.agents.exports.plans import Plans
 from streamapp.agents.exports.post import Pace, Poster
 from streamapp.agents.exports.target import Target
+from streamapp.agents.lanes import Lanes, Log, stop_within
 from streamapp.agents.outcome import persist
 from streamapp.core.batch import EVENT_SCHEMA
 from streamapp.core.clock import SYSTEM, Clock
-from streamapp.core.errors import Reject, Retry
+from streamapp.core.errors import Reject
 from streamapp.core.exports import (
     CONFIG_KEY,
     CONFIG_TOPIC,
@@ -34,23 +33,10 @@ from streamapp.core.exports import (
 from streamapp.core.metrics import Metrics
 from streamapp.core.slice import Slice
 from streamapp.topics.catalogue import ENRICHED
-from streamapp.transport.clients import Admin, Held, Members, Outgoing, Producer, Reader
+from streamapp.transport.clients import Outgoing
 
-_HELD_S = 0.5
-#: What a lane may take to end before the group's partitions go to others.
-_REVOKE_S = 5.0
 _CONFIG_WAIT_MS = 1000
 logger = logging.getLogger("streamapp")
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """The clients, all started."""
-
-    reader: Reader
-    producer: Producer
-    admin: Admin
-    members: Members
 
 
 def check(export: Export, columns: pa.Schema) -> None:
@@ -106,7 +92,7 @@ class Exporter:
     @property
     def ready(self) -> dict[str, bool]:
         """Which exports hold their share of partitions."""
-        return {run.name: run.holds for run in self._runs}
+        return {run.name: run.lanes.holds for run in self._runs}
 
     @property
     def states(self) -> dict[str, str]:
@@ -119,7 +105,7 @@ class Exporter:
         Raises:
             StreamappError: Halt or Refuse of a lane.
         """
-        self._tasks = [asyncio.create_task(run.follow()) for run in self._runs]
+        self._tasks = [asyncio.create_task(run.lanes.run()) for run in self._runs]
         default = next((run.target for run in self._runs if run.name == DEFAULT), None)
         self._tasks.append(asyncio.create_task(self._follow_config(default)))
         waiting = set(self._tasks)
@@ -130,14 +116,12 @@ class Exporter:
 
     async def stop(self, wait_s_max: float) -> None:
         """Finish the attempts that are under way, commit, leave the groups."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s_max):
-                await asyncio.gather(*(run.stop() for run in self._runs))
+        await stop_within(wait_s_max, *(run.lanes.finish() for run in self._runs))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for run in self._runs:
-            await run.member.stop()
+            await run.lanes.leave()
         await self._poster.close()
 
     def _run(self, export: Export, columns: pa.Schema) -> "_Run":
@@ -155,8 +139,8 @@ class Exporter:
             plans=self._plans,
             metrics=self._metrics,
             clock=self._clock,
-            committed=run.committed,
-            commit=run.commit,
+            committed=run.lanes.committed,
+            commit=run.lanes.commit,
             reconfigure=partial(self._reconfigure, export)
             if export.name == DEFAULT and export.config_events
             else None,
@@ -229,77 +213,8 @@ class _Run:
     def __init__(self, export: Export, target: Target, log: Log) -> None:
         self.name = export.name
         self.target = target
-        self._group = export.group
-        self._log = log
-        self.member = log.members.member(export.group, self._revoked)
-        self._lanes: dict[int, tuple[Lane, asyncio.Task[None]]] = {}
-        self._generation: int | None = None
-        self._stopping = False
+        told = f"[exports.{export.name}]"
+        self.lanes = Lanes(log, export.group, ENRICHED, self._lane, told, target.news)
 
-    @property
-    def holds(self) -> bool:
-        """Whether the group has told what is ours."""
-        return self._generation is not None
-
-    async def follow(self) -> None:
-        """Lanes for what this member holds."""
-        await self.member.start()
-        await self.member.subscribe([ENRICHED])
-        while True:
-            try:
-                held = await self.member.held(_HELD_S)
-            except Retry as error:
-                logger.warning("[exports.%s] %s", self.name, error)
-                held = None
-            for _, task in self._lanes.values():
-                if task.done():
-                    task.result()  # an error of ours ends the process
-            if self._stopping:
-                return
-            if held is None:
-                if self._generation is not None:
-                    await self._end_lanes()
-                await asyncio.sleep(0.05)
-            elif held.generation != self._generation:
-                await self._end_lanes()
-                self._generation = held.generation
-                for _, partition in sorted(held.partitions):
-                    lane = Lane(self.work, partition)
-                    self._lanes[partition] = lane, asyncio.create_task(lane.run())
-            else:
-                await self.target.news(_HELD_S)
-
-    async def stop(self) -> None:
-        """End the lanes after the attempts that are under way."""
-        self._stopping = True
-        for lane, _ in self._lanes.values():
-            lane.stop()
-        await asyncio.gather(*(task for _, task in self._lanes.values()), return_exceptions=True)
-
-    async def committed(self, partition: int) -> int | None:
-        """The group's."""
-        return (await self._log.admin.committed(self._group)).get((ENRICHED, partition))
-
-    async def commit(self, partition: int, offset: int) -> None:
-        """As a member; what the group moved meanwhile is its next owner's to commit."""
-        try:
-            await self.member.commit({(ENRICHED, partition): offset})
-        except Retry as error:
-            if error.code != "group.moved":
-                raise
-
-    async def _revoked(self, _held: Held) -> None:
-        await self._end_lanes()
-
-    async def _end_lanes(self) -> None:
-        lanes, self._lanes, self._generation = self._lanes, {}, None
-        for lane, _ in lanes.values():
-            lane.stop()
-        tasks = [task for _, task in lanes.values()]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_REVOKE_S)
-            for task in late:
-                task.cancel()
-            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    raise outcome
+    def _lane(self, partition: int) -> Lane:
+        return Lane(self.work, partition)

@@ -1,20 +1,17 @@
 """The exporter's process: start, run until a signal, drain, and answer an operator's tools."""
 
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import pyarrow as pa
 
-from streamapp.agents.exports.exporter import Exporter, Log
-from streamapp.agents.outcome import persist
-from streamapp.agents.process import health_pages, run_until, stop_signal
+from streamapp.agents.exports.exporter import Exporter
+from streamapp.agents.lanes import Log
+from streamapp.agents.member_process import Process
 from streamapp.core.errors import Refuse
 from streamapp.core.exports import Export
 from streamapp.core.metrics import Metrics
 from streamapp.topics.catalogue import ENRICHED
-
-#: Of the drain: for attempts that are under way; the rest is for leaving groups and closing.
-_WORK_SHARE = 0.75
 
 
 async def serve(
@@ -50,18 +47,10 @@ async def serve(
             "no exports are declared here",
             "write [exports.NAME] into streamapp.toml, see docs/gateway.md, Exports",
         )
-    stopping = stop_signal()
-    await persist("export", prepare, metrics)
-    async with contextlib.AsyncExitStack() as stack:
-        for client in (log.producer, log.reader, log.admin, log.members):
-            await persist("export", client.start, metrics)
-            stack.push_async_callback(client.stop)
-        exporter = Exporter(exports, columns, log, metrics)
-        stack.push_async_callback(exporter.stop, drain_s * _WORK_SHARE)
-        if port:
-            told = lambda: {"exports": exporter.states}  # noqa: E731  # what a page adds
-            pages = health_pages(lambda: exporter.ready, metrics, port, "export_port", told)
-            await stack.enter_async_context(pages)
-        if on_ready is not None:
-            on_ready(f"{', '.join(sorted(exports))} from {ENRICHED}")
-        await run_until(stopping, exporter.run())
+    process = Process("export", log, metrics, port, drain_s, prepare)
+    names = f"{', '.join(sorted(exports))} from {ENRICHED}"
+    await process.run(
+        lambda: Exporter(exports, columns, log, metrics),
+        on_ready=partial(on_ready, names) if on_ready else None,
+        told=lambda exporter: {"exports": exporter.states},
+    )

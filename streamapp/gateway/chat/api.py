@@ -1,6 +1,7 @@
 """The route: a message and what is known before in, what is known now out."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +27,9 @@ _SOURCE = PATH
 _BODY_BYTES_MAX = 65_536
 #: The model chooses among so many types, those that came most often.
 _TYPES_MAX = 40
+_REPLY_CHARS_MAX = 200
+_LINE_CHARS_MAX = 500
+_log = logging.getLogger("streamapp.gateway")
 _decode = msgspec.json.Decoder(ChatAsked).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -61,16 +65,15 @@ class Chat:
             )
         _check(asked, form)
         answer = await _ask(llm, form.question(asked.message, asked.slots))
-        said = {name: value for name, value in answer.value["slots"].items() if value is not None}
-        filled = {name: value for name, value in {**asked.slots, **said}.items()
-                  if value is not None}  # fmt: skip
+        filled = {name: value for name, value in asked.slots.items() if value is not None}
+        filled |= form.taken(answer.value["slots"])
         missing = form.missing(filled)
         told = ChatAnswer(
             form.kind,
             filled,
             missing,
             complete=not missing,
-            reply=answer.value["reply"],
+            reply=_reply(answer.value.get("reply"), missing),
             model=answer.model,
         )
         if asked.submit and told.complete:
@@ -171,6 +174,12 @@ def _check(asked: ChatAsked, form: Form) -> None:
             )
 
 
+def _reply(said: str | None, missing: Sequence[str]) -> str:
+    """What to say next; a model that said nothing is spoken for, in English."""
+    asks = f"Please tell: {', '.join(missing)}." if missing else ""
+    return (said or asks)[:_REPLY_CHARS_MAX]
+
+
 async def _ask(llm: Llm, question: Question) -> Answer:
     """The model's answer; a problem of the caller's when there is none.
 
@@ -180,11 +189,19 @@ async def _ask(llm: Llm, question: Question) -> Answer:
     try:
         return await llm.ask(question)
     except Retry as error:
+        _log.warning("%s: %s", PATH, _line(error))
         what = "the language model does not answer now"
         raise ProblemError(503, error.code, what, "ask again", RETRY_AFTER) from None
     except Reject as error:
+        _log.warning("%s: %s", PATH, _line(error))
         what = "the language model gave no answer to this"
         raise ProblemError(502, error.code, what, "say it in other words") from None
     except StreamappError as error:
+        _log.error("%s: %s", PATH, _line(error))
         what = "the language model is not set up as it was declared"
         raise ProblemError(503, error.code, what, "tell its operator", RETRY_AFTER) from None
+
+
+def _line(error: StreamappError) -> str:
+    """For the log: what a model said may have lines, and be long."""
+    return f"{error.code}: {' '.join(str(error).split())}"[:_LINE_CHARS_MAX]

@@ -40,6 +40,16 @@ class Form(NamedTuple):
             return "boolean" in kinds
         return any(isinstance(value, _PYTHON[kind]) for kind in kinds)
 
+    def taken(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Of what a model said, what may stand in the slots; 2.0 is a whole number in JSON."""
+        whole = {
+            name: int(value)
+            for name, value in said.items()
+            if isinstance(value, float) and value.is_integer() and not self.fits(name, value)
+        }
+        values = {**said, **whole}
+        return {name: value for name, value in values.items() if self.fits(name, value)}
+
     def missing(self, filled: Mapping[str, Any]) -> list[str]:
         """Required slots without a value, in order."""
         return [name for name in self.required if filled.get(name) is None]

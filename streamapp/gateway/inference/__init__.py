@@ -78,13 +78,8 @@ class Inference:
             await read_body(request, self._gateway.config, lease)
         return json_response(
             [
-                wire.IndexEntry(
-                    f"{each.task}/{each.name}",
-                    str(each.version),
-                    "READY" if pulled else "UNAVAILABLE",
-                    "" if pulled else "its files are not here: streamapp models pull",
-                )
-                for each, pulled in await self._hosted.index()
+                wire.IndexEntry(name, version, "UNAVAILABLE" if why else "READY", why)
+                for name, version, why in await self._hosted.index()
             ]
         )
 

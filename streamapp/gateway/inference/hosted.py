@@ -25,8 +25,8 @@ BATCH_ROWS_MAX = 256
 #: What ``manifest.format`` is called by this protocol's clients.
 PLATFORMS = {"onnx": "onnxruntime_onnx", "openvino": "openvino"}
 _UNKNOWN = frozenset({"models.unknown", "models.alias", "models.task"})
-#: Rejects in the words of a user's function or of another server: not for who asks.
-_NOT_OURS = frozenset({"models.function", "models.remote"})
+#: Rejects in the words of a runtime, a user's function or another server: not for who asks.
+_NOT_OURS = frozenset({"models.run", "models.function", "models.remote"})
 T = TypeVar("T")
 _log = logging.getLogger("streamapp.gateway")
 
@@ -74,18 +74,37 @@ class Hosted:
         path = f"{manifest.task}/{manifest.name}"
         return await self._in_thread(lambda: self._known().catalogue.versions(path))
 
-    async def index(self) -> list[tuple[Manifest, bool]]:
-        """Every version of every model, and whether its files are here."""
+    async def index(self) -> list[tuple[str, str, str]]:
+        """Name, version, and why it cannot be asked for ("": it can) of each version there is."""
 
-        def look() -> list[tuple[Manifest, bool]]:
+        def look() -> list[tuple[str, str, str]]:
             known = self._known()
-            return [(each, known.status(each.full_name).pulled) for each in known.list()]
+            found = {one.full_name: "" for one in known.list()}
+            for name in found:
+                if not known.status(name).pulled:
+                    found[name] = "its files are not here: streamapp models pull"
+            for name in known.catalogue.broken:
+                if name.rpartition("@")[2].isdigit():
+                    found.setdefault(name, "its manifest is wrong: streamapp models list")
+            parts = ((name.partition("@"), why) for name, why in sorted(found.items()))
+            return [(name, version, why) for (name, _, version), why in parts]
 
         return await self._in_thread(look)
 
     async def is_ready(self, manifest: Manifest) -> bool:
-        """Whether the model's files are here."""
-        return await self._in_thread(lambda: self._known().status(manifest.full_name).pulled)
+        """Whether the model's files are here; a function is opened, a server is not asked."""
+
+        def look() -> bool:
+            if manifest.format == "function":
+                self._serving().load(manifest.full_name)
+            return self._known().status(manifest.full_name).pulled
+
+        try:
+            return await self._in_thread(look)
+        except ProblemError as error:
+            if error.status != 503:
+                raise
+            return False  # why is in the log
 
     async def signature(self, manifest: Manifest) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Inputs and outputs; the model is opened where the manifest does not say them."""
@@ -139,6 +158,7 @@ class Hosted:
             raise Refuse("models.unknown", "this gateway serves no models", "ask another one")
         if self._registry is None:
             self._registry = self._make()
+            self._registry.warn()
             self._refreshed_s = self._clock.monotonic_s()
         elif self._is_due():
             self._refreshed_s = self._clock.monotonic_s()

@@ -12,7 +12,16 @@ import msgspec
 from aiohttp import web
 
 from streamapp.gateway.gateway import Gateway
-from streamapp.gateway.openapi import attachments, chat, confluent, inference, native, page, schemas
+from streamapp.gateway.openapi import (
+    attachments,
+    chat,
+    confluent,
+    inference,
+    native,
+    page,
+    schemas,
+    services,
+)
 from streamapp.gateway.openapi.model import (
     JSON,
     Content,
@@ -35,6 +44,7 @@ _TAGS = [
     {"name": schemas.CONFIG, "description": "What clients may change."},
     {"name": chat.TAG, "description": "Events out of what somebody says."},
     {"name": inference.TAG, "description": "Models, by the Open Inference Protocol v2."},
+    {"name": services.TAG, "description": "Operations on tables, and runs of workflows."},
     {"name": "Operation", "description": "Open to probes and scrapers."},
 ]
 
@@ -54,6 +64,7 @@ def operations() -> list[Operation]:
         *schemas.operations(),
         *chat.operations(),
         *inference.operations(),
+        *services.operations(),
         *_documents(),
     ]
 
@@ -144,6 +155,11 @@ def _path_parameters(gateway: Gateway) -> dict[str, Parameter]:
             {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?$"},
         ),
         "version": ("A version's number.", {"type": "integer", "minimum": 1, "maximum": 999999999}),
+        "service": ("A service: text, integrate, pipeline, infer, or one of your own.", named),
+        "operation": ("An operation of the service.", named),
+        "workflow": ("A file in the project's folder workflows/, without its suffix.", named),
+        "run": ("A run's id.", named),
+        "output": ("A file that the run wrote.", named),
         "source": ("A table [webhooks.NAME] of streamapp.toml.", named),
     }
     return {

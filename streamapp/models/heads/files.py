@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from streamapp.core.errors import Refuse
+from streamapp.models.declaration import converted
 from streamapp.models.heads.training import Head
 from streamapp.models.manifest import FileSpec, HeadManifest, Lineage
 from streamapp.models.receipt import sha256_of
@@ -143,11 +144,12 @@ def _manifest(folder: Path, head: Head, origin: Origin, name: str, version: int)
         "activation": "none",
         "threshold": head.threshold,
     }
-    try:
-        return msgspec.convert(msgspec.to_builtins(declared), HeadManifest)
-    except msgspec.ValidationError as error:
-        why = str(error).replace("`", "'")
-        raise Refuse("intents.out", f"--out: {why}", "choose another name") from None
+    return converted(
+        msgspec.to_builtins(declared),
+        HeadManifest,
+        f"--out {folder}",
+        lambda _: "take another name",
+    )
 
 
 def measured(head: Head) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Reject, Retry, StreamappError
 from streamapp.core.metrics import Metrics
 from streamapp.core.settings import Settings
+from streamapp.core.steps import read_at_most, take_async
 from streamapp.models.llm.breaker import Breaker
 from streamapp.models.llm.cache import Cache
 from streamapp.models.llm.endpoint import Endpoint
 from streamapp.models.llm.question import Answer, Question
-from streamapp.models.llm.steps import Call, Heard, Pause, Progress, Silence, Steps
+from streamapp.models.llm.steps import Call, Heard, Silence, Steps
 
 _BROKEN = (aiohttp.ClientError, OSError, ValueError)
 
@@ -125,7 +126,7 @@ class Llm:
         try:
             async with self._turns:
                 started_s = monotonic_s()
-                answer = await self._run(self.steps.ask(question))
+                answer = await take_async(self.steps.ask(question), self._counted)
             self._metrics.llm_seconds.observe(monotonic_s() - started_s)
             self._metrics.llm_tokens.labels("in").inc(answer.tokens_in)
             self._metrics.llm_tokens.labels("out").inc(answer.tokens_out)
@@ -142,20 +143,10 @@ class Llm:
             await asyncio.to_thread(self._cache.put, key, answer)
         return answer
 
-    async def _run(self, steps: Progress) -> Answer:
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
-                    step = next(steps)
-                else:
-                    heard = await self._said(step)
-                    self._metrics.llm_calls.labels(_outcome(heard)).inc()
-                    step = steps.send(heard)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
+    async def _counted(self, call: Call) -> Heard | Silence:
+        heard = await self._said(call)
+        self._metrics.llm_calls.labels(_outcome(heard)).inc()
+        return heard
 
     async def _said(self, call: Call) -> Heard | Silence:
         if self._session is None:
@@ -175,7 +166,7 @@ class Llm:
                     allow_redirects=False,
                 ) as response,
             ):
-                content = await _read(response, call.answer_bytes_max)
+                content = await read_at_most(response, call.answer_bytes_max)
                 if content is None:
                     return Silence(f"its answer has more than {call.answer_bytes_max:,} bytes")
                 return Heard(response.status, content, response.headers.get("Retry-After", ""))
@@ -183,15 +174,6 @@ class Llm:
             return Silence(f"no answer within {call.answer_s_max:g} s")
         except _BROKEN as error:
             return Silence(f"{type(error).__name__}: {error}"[:300])
-
-
-async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes | None:
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > bytes_max:
-            return None
-    return bytes(content)
 
 
 def _outcome(heard: Heard | Silence) -> str:

@@ -22,6 +22,8 @@ class Question:
         system: the instruction.
         user: the text that it is about.
         schema: JSON Schema of the answer: an object, everything required, nothing else allowed.
+        taken: the one that an answer is held to, where less than was asked for is of use; models
+            without a grammar leave out what they do not know.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Question:
     system: str
     user: str
     schema: dict[str, Any] = field(hash=False)
+    taken: dict[str, Any] | None = field(default=None, hash=False)
 
     @property
     def prompt(self) -> str:
@@ -47,7 +50,7 @@ class Question:
 
     @cached_property
     def _validator(self) -> Any:
-        return jsonschema_rs.validator_for(self.schema)
+        return jsonschema_rs.validator_for(self.schema if self.taken is None else self.taken)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

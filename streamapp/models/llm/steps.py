@@ -7,11 +7,11 @@ a :class:`Pause`; what it returns is the answer.  Who runs it has the sockets.
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
-from streamapp.core.clock import monotonic_s, now_us
+from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse, Reject, Retry
+from streamapp.core.steps import Pause, retry_after_s
 from streamapp.models.llm.breaker import Breaker, RetryBudget
 from streamapp.models.llm.endpoint import Endpoint
 from streamapp.models.llm.extract import objects
@@ -44,12 +44,6 @@ class Call(NamedTuple):
     body: bytes | None
     answer_s_max: float
     answer_bytes_max: int = _ANSWER_BYTES_MAX
-
-
-class Pause(NamedTuple):
-    """Nothing, for so long."""
-
-    seconds: float
 
 
 class Heard(NamedTuple):
@@ -300,13 +294,3 @@ class Steps:
         if isinstance(heard, Heard) and (heard.status in _WRONG or heard.status == 200):
             raise Refuse("llm.endpoint", f"{self.endpoint.base_url}: {why}", "set llm_model")
         return _Again(why, pauses=True)
-
-
-def retry_after_s(header: str) -> float:
-    """Seconds of a Retry-After header, a number or a date (RFC 9110, section 10.2.3)."""
-    if header.isascii() and header.isdecimal():
-        return float(header[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - now_us() / 1_000_000)
-    except (ValueError, TypeError, OverflowError):
-        return 0.0

@@ -76,7 +76,8 @@ def slots_question(
     """Values for the slots of a type of event, as far as the text has them.
 
     The answer has ``slots``, every one of them, null where the text does not say, and ``reply``,
-    what to say next.
+    what to say next.  One is taken that leaves some out, or has more: what is known already may be
+    said again in any way.
 
     Args:
         text: what somebody wrote.
@@ -103,7 +104,16 @@ def slots_question(
         for name, kinds in slots.items()
     }
     answer = {"slots": _object(properties), "reply": {"type": "string", "maxLength": 200}}
-    return Question("slots", _SLOTS, system, quoted(text), _object(answer))
+    new = {name: kinds for name, kinds in properties.items() if filled.get(name) is None}
+    taken = {
+        "type": "object",
+        "properties": {
+            "slots": {"type": "object", "properties": new},
+            "reply": {"type": ["string", "null"]},
+        },
+        "required": ["slots"],
+    }
+    return Question("slots", _SLOTS, system, quoted(text), _object(answer), taken)
 
 
 def choice_question(text: str, kinds: Mapping[str, Sequence[str]]) -> Question:

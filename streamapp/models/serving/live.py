@@ -229,4 +229,5 @@ def _told(model: Any, attribute: str) -> Any:
 
 def live(registry: Registry, metrics: Metrics | None = None) -> Registry:
     """A registry whose models follow their names, for who asks for a registry."""
+    registry.warn()
     return cast("Registry", Live(registry, metrics))
