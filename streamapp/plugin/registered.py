@@ -1,0 +1,131 @@
+"""The operations that are installed, by name: entry points of the group ``streamapp.operations``.
+
+``python.MODULE:FUNCTION`` is no entry point: it is a function of the project, which runs in a
+process of its own (:mod:`streamapp.plugin.bridge`).
+"""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from streamapp.core.errors import Refuse
+from streamapp.plugin.operation import Config, Operation
+
+GROUP = "streamapp.operations"
+#: Of the service whose operations are functions of the project.
+PYTHON = "python."
+_PATH = re.compile(r" - at `\$\.?(.*)`$")
+_UNKNOWN = re.compile(r"unknown field `(.*?)`")
+_ENUM = re.compile(r"Invalid enum value '(.*?)'")
+_MISSING = re.compile(r"missing required field `(.*?)`")
+
+
+def known() -> tuple[str, ...]:
+    """Every installed ``service.operation``, sorted."""
+    return tuple(sorted(_points()))
+
+
+def operation_class(name: str) -> type[Operation]:
+    """The class of an operation.
+
+    Args:
+        name: ``service.operation``, or ``python.MODULE:FUNCTION``.
+
+    Raises:
+        Refuse: ``operation.unknown``, with the nearest name, or ``operation.import``.
+    """
+    if name.startswith(PYTHON):
+        from streamapp.plugin.bridge.operation import of_function
+
+        return of_function(name.removeprefix(PYTHON))
+    point = _points().get(name)
+    if point is None:
+        raise Refuse("operation.unknown", f"no operation is called {name!r}", _hint(name, known()))
+    try:
+        found: type[Operation] = point.load()
+    except Exception as error:  # a plugin's import may raise anything
+        raise Refuse(
+            "operation.import",
+            f"operation {name!r} ({point.value}) cannot be imported: {error!r}",
+            "mend the package that registers it, or reinstall it",
+        ) from error
+    return found
+
+
+def make(name: str, config: Mapping[str, Any]) -> Operation:
+    """An operation with its config checked, not yet opened.
+
+    Raises:
+        Refuse: as ``operation_class``; ``operation.config`` names the key as ``config.KEY``.
+    """
+    found = operation_class(name)
+    return found(config_of(found.Config, config, name))
+
+
+def config_of(kind: type[Config], config: Mapping[str, Any], name: str) -> Config:
+    """A config as its operation declares it.
+
+    Raises:
+        Refuse: ``operation.config``; the message begins with ``config.KEY``.
+    """
+    try:
+        return msgspec.convert(dict(config), kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        place = _PATH.search(text)
+        path = ["config", *([place[1]] if place and place[1] else [])]
+        fields = [field.encode_name for field in msgspec.structs.fields(kind)]
+        if (wrong := _UNKNOWN.search(text)) and not (place and place[1]):
+            where, fix = ".".join([*path, wrong[1]]), _hint(wrong[1], fields)
+            what = f"{name} knows no such key"
+        elif missing := _MISSING.search(text):
+            where, what = ".".join([*path, missing[1]]), "is missing"
+            fix = f"{name} needs it"
+        else:
+            where, what = ".".join(path), _PATH.sub("", text)
+            fix = f"see what {name} takes: {', '.join(fields)}"
+            if choice := _ENUM.search(text):
+                offered = _choices(kind, path[-1])
+                fix = _hint(choice[1], offered) if offered else fix
+        raise Refuse("operation.config", f"{where}: {what}", fix) from None
+
+
+def _choices(kind: type[Config], field: str) -> list[str]:
+    """The texts that a field may be, as its annotation says."""
+    todo, found = [get_type_hints(kind, include_extras=True).get(field)], list[str]()
+    while todo:
+        each = todo.pop()
+        if get_origin(each) is Literal:
+            found += [value for value in get_args(each) if isinstance(value, str)]
+        else:
+            todo += get_args(each)
+    return found
+
+
+@cache
+def _points() -> dict[str, EntryPoint]:
+    """What is installed; nothing is imported.
+
+    Raises:
+        Refuse: two distributions register the same name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise Refuse(
+                "operation.twice",
+                f"{point.name!r} is registered as {other.value} and as {point.value}",
+                "uninstall one of the packages, or rename its operation",
+            )
+    return found
+
+
+def _hint(name: str, offered: "tuple[str, ...] | list[str]") -> str:
+    near = get_close_matches(name, offered, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(offered) or 'none'}"

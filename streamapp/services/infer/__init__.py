@@ -1,0 +1,1 @@
+"""Labels of rows, by models of the registry and routes over them."""

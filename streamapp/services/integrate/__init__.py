@@ -1,0 +1,1 @@
+"""Data integration: records of many sources, matched, merged and accounted for."""

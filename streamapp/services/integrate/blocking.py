@@ -1,0 +1,172 @@
+"""Which pairs of records are worth a comparison: all that one of several passes brings together."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from streamapp.plugin import Refuse
+from streamapp.services.integrate.config import Blocking
+from streamapp.services.integrate.minhash import band_keys
+from streamapp.services.integrate.text import field_of, key_of, normal
+
+#: Pairs that are held at once, 8 bytes each; their records' texts are some 100 more.
+_PAIRS_AT_ONCE = 500_000
+_WHERE = "config.matching_strategy.blocking"
+Counts = npt.NDArray[np.int64]
+
+
+class _Pass(Protocol):
+    """Brings rows of one frame together with those of a pool."""
+
+    def counts(self, rows: pl.DataFrame) -> Counts:
+        """How many pairs each row makes, at most."""
+        ...
+
+    def pairs(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Places ``left`` in ``rows`` and ``right`` in the pool."""
+        ...
+
+
+class Blocks:
+    """Finds, for rows, what of a pool they may be alike to.
+
+    Args:
+        passes: at least one.
+        pool: the records to find among.
+        pairs_max: more pairs for all rows are refused.
+
+    Raises:
+        Refuse: a pass is of no kind or of two; a block has more records than its ``rows_max``.
+    """
+
+    def __init__(self, passes: Sequence[Blocking], pool: pl.DataFrame, pairs_max: int) -> None:
+        self._pairs_max = pairs_max
+        self._passes = [made for one in passes for made in _passes_of(one, pool)]
+
+    def counts(self, rows: pl.DataFrame) -> Counts:
+        """How many pairs each row makes, at most.
+
+        Raises:
+            Refuse: together more than ``pairs_max``.
+        """
+        counts = np.zeros(len(rows), np.int64)
+        for one in self._passes:
+            counts += one.counts(rows)
+        total = int(counts.sum())
+        if total > self._pairs_max:
+            why = f"{_WHERE} makes {total:,} pairs, more than pairs_max ({self._pairs_max:,})"
+            fix = "add fields to its passes, or raise config.matching_strategy.pairs_max"
+            raise Refuse("integrate.pairs", why, fix)
+        return counts
+
+    def pairs(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """Pairs once each: places ``left`` in ``rows`` and ``right`` in the pool; piece by piece.
+
+        Raises:
+            Refuse: there are more than ``pairs_max``.
+        """
+        ends = np.cumsum(self.counts(rows))
+        first = 0
+        while first < len(rows):
+            done = ends[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, "right")))
+            piece = rows[first:last]
+            found = pl.concat([one.pairs(piece) for one in self._passes])
+            yield found.unique().with_columns(pl.col("left") + first).sort("left", "right")
+            first = last
+
+
+def fields_of(passes: Sequence[Blocking]) -> set[str]:
+    """The fields that the passes look at.
+
+    Raises:
+        Refuse: a key of one is none.
+    """
+    named = [name for one in passes for name in (*one.on, *one.sort_by)]
+    return {field_of(name) for name in named} | {name for one in passes for name in one.minhash}
+
+
+def _passes_of(given: Blocking, pool: pl.DataFrame) -> list[_Pass]:
+    kinds = [kind for kind in ("on", "sort_by", "minhash") if getattr(given, kind)]
+    if len(kinds) != 1:
+        why = f"{_WHERE}: a pass says {' and '.join(kinds) or 'nothing'}"
+        raise Refuse("integrate.blocking", why, "give each pass one of on, sort_by, minhash")
+    for name in ("window", "bands", "rows", "rows_max"):
+        if getattr(given, name) < 1:
+            raise Refuse("integrate.blocking", f"{_WHERE}: {name} is below 1", "give 1 or more")
+    return [_Near(given, pool) if given.sort_by else _Equal(given, pool)]
+
+
+class _Equal:
+    """Rows and records that agree in some keys, or in any band of their hashes."""
+
+    def __init__(self, given: Blocking, pool: pl.DataFrame) -> None:
+        self._given = given
+        self._pool = self._keyed(pool, "right")
+        self._names = [name for name in self._pool.columns if name != "right"]
+        self._sizes = self._pool.group_by(self._names).agg(pl.len().alias("size"))
+        self._check()
+
+    def counts(self, rows: pl.DataFrame) -> Counts:
+        keyed = self._keyed(rows, "left").join(self._sizes, on=self._names)
+        sizes = keyed["size"].to_numpy()
+        return np.bincount(keyed["left"].to_numpy(), sizes, len(rows)).astype(np.int64)
+
+    def pairs(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return self._keyed(rows, "left").join(self._pool, on=self._names).select("left", "right")
+
+    def _keyed(self, frame: pl.DataFrame, place: str) -> pl.DataFrame:
+        place_of = pl.int_range(pl.len(), dtype=pl.UInt32).alias(place)
+        given = self._given
+        if given.on:
+            keys = [key_of(key).alias(f"k{number}") for number, key in enumerate(given.on)]
+            return frame.select(*keys, place_of).drop_nulls()
+        text = normal(pl.concat_str(given.minhash, separator=" ", ignore_nulls=True))
+        places, hashes = band_keys(frame.select(text).to_series(), given.bands, given.rows)
+        return pl.DataFrame({"k0": hashes, place: places})
+
+    def _check(self) -> None:
+        largest = self._sizes.sort("size", *self._names, descending=True).head(1)
+        if not len(largest) or largest["size"][0] <= self._given.rows_max:
+            return
+        on = self._given.on or self._given.minhash
+        values = list(largest.row(0)[:-1]) if self._given.on else []
+        why = f"{_WHERE}: {largest['size'][0]:,} records agree in {', '.join(on)}"
+        why += f" ({', '.join(map(repr, values))})" if values else ""
+        fix = f"add a field to that pass, or raise its rows_max ({self._given.rows_max:,})"
+        raise Refuse("integrate.block", why, fix)
+
+
+class _Near:
+    """Records within some places of where a row would stand if it were sorted among them."""
+
+    def __init__(self, given: Blocking, pool: pl.DataFrame) -> None:
+        self._keys = [key_of(key).alias(f"k{number}") for number, key in enumerate(given.sort_by)]
+        self._window = given.window
+        self._names = [f"k{number}" for number in range(len(given.sort_by))]
+        self._pool = self._keyed(pool).sort(self._names, maintain_order=True)
+
+    def counts(self, rows: pl.DataFrame) -> Counts:
+        return np.full(len(rows), 2 * self._window + 1, np.int64)
+
+    def pairs(self, rows: pl.DataFrame) -> pl.DataFrame:
+        left = self._keyed(rows).with_columns(pl.lit(value=False).alias("of_pool"))
+        among = self._pool.with_columns(pl.lit(value=True).alias("of_pool"))
+        both = pl.concat([left, among]).sort([*self._names, "of_pool"])  # before its equals
+        standing = both.with_columns(pl.col("of_pool").cum_sum().cast(pl.Int64).alias("at"))
+        mine = standing.filter(~pl.col("of_pool"))
+        offsets = np.arange(-self._window, self._window + 1)  # one may be itself
+        places = (mine["at"].to_numpy()[:, None] + offsets).ravel()
+        rows_of = np.repeat(mine["place"].to_numpy(), len(offsets))
+        there = (places >= 0) & (places < len(self._pool))
+        found = self._pool["place"].to_numpy()[places[there]]
+        return pl.DataFrame({"left": rows_of[there], "right": found})
+
+    def _keyed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        place = pl.int_range(pl.len(), dtype=pl.UInt32).alias("place")
+        return frame.select(*self._keys, place).filter(
+            pl.any_horizontal(pl.col(self._names).is_not_null())
+        )

@@ -1,0 +1,33 @@
+"""Between two steps: whether the run is to stop, and whether it took too long."""
+
+import time
+
+from streamapp.plugin import Refuse, Work
+
+
+class Pace:
+    """One call's time.
+
+    Args:
+        work: asked whether the run is to stop.
+        timeout_ms: of ``config``; None: no limit of its own.
+    """
+
+    def __init__(self, work: Work, timeout_ms: int | None) -> None:
+        self._work, self._timeout_ms = work, timeout_ms
+        self._started = time.monotonic()
+        self.threads = work.threads
+
+    def check(self, rows: int = 0) -> None:
+        """Report rows as done.
+
+        Raises:
+            Cancelled: the run is to stop.
+            Refuse: ``timeout_ms`` has passed.
+        """
+        self._work.advance(rows)
+        limit = self._timeout_ms
+        if limit is not None and (time.monotonic() - self._started) * 1000 > limit:
+            why = f"the integration took longer than config.timeout_ms ({limit})"
+            fix = "raise it, or give the passes of config.matching_strategy.blocking more fields"
+            raise Refuse("integrate.timeout", why, fix)

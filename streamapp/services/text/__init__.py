@@ -1,0 +1,1 @@
+"""Text: counts, readability, sentiment, keywords, language and similarity of documents."""

@@ -1,0 +1,101 @@
+"""Expressions reach the columns of their row, and nothing else."""
+
+import pyarrow as pa
+import pytest
+from table_work import result
+
+from streamapp.core.errors import Refuse
+from streamapp.services.pipeline.expression import literal
+from streamapp.services.pipeline.rows import Filter, Map
+
+ROWS = pa.table({"n": [1], "s": ["x"], "A": [1], "a": [2], "l": [[1, 2]], "odd name": [3]})
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("n + 1", 2),
+        ("N + 1", 2),
+        ("a", 2),
+        ("A", 1),
+        ('"odd name" * 2', 6),
+        ("list_transform(l, lambda q: q + n)", [2, 3]),
+        ("list_transform(l, lambda current_date: current_date + n)", [2, 3]),
+        ("case when n > 0 then 'pos' else 'neg' end", "pos"),
+        ("n -- a comment", 1),
+        ("regexp_extract(s, '(x)', 1)", "x"),
+        ("strptime('2026-01-02', '%Y-%m-%d')::date::varchar", "2026-01-02"),
+        ("s in ('x', 'y')", True),
+        ("null", None),
+        ("'now()'", "now()"),
+        ("1::hugeint", 1),
+        ("uuid '00000000-0000-0000-0000-000000000001'", "00000000-0000-0000-0000-000000000001"),
+    ],
+)
+def test_what_can_be_said(sql, value):
+    assert result(Map, {"columns": {"found": sql}}, rows=ROWS)["found"].to_pylist() == [value]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("n from rows", "does not parse at character 3"),
+        ("n; select 1", "does not parse at character 2"),
+        ("n, (select 1)", "sub-select"),
+        ("n in (select n from read_csv('/etc/passwd'))", "sub-select"),
+        ("exists(from '/etc/passwd')", "sub-select"),
+        ("(from glob('/*'))", "sub-select"),
+        ("n) from (values (1", "does not parse"),
+        ("n), (s", "more than one expression"),
+        ("n) as x, (s", "more than one expression"),
+        ("1) union (select 1", "does not parse|more than one|sub-select"),
+        ("*", "a star"),
+        ("columns('n')", "a star"),
+        ("?", "a parameter"),
+        ("#1", "a column by number"),
+        ("random()", "another value each time"),
+        ("uuid()", "another value each time"),
+        ("now()", "another value each time"),
+        ("sleep_ms(1000)", "another value each time"),
+        ("write_log('x')", "another value each time"),
+        ("current_setting('memory_limit')", "another value each time"),
+        ("current_date", "another one each time"),
+        ("sum(n)", "over many rows"),
+        ("sum(n) over ()", "an OVER clause"),
+        ("read_csv('/etc/passwd')", "table function"),
+        ("read_text('/etc/passwd')", "table function"),
+        ("getenv('HOME')", "does not exist"),
+        ("nope", "no 'nope' column"),
+        ("nope.n", "no 'nope' column"),
+        ("rowid", "no 'rowid' column"),
+        ("n + s", "No function matches"),
+        ("  ", "is empty"),
+        ("n" + " + n" * 5_000, "more than 10,000 characters"),
+        ("\x00", "config.columns.found"),
+        ("(" * 4_000 + "n" + ")" * 4_000, "config.columns.found"),
+    ],
+)
+def test_what_cannot(sql, said):
+    with pytest.raises(Refuse, match=said) as caught:
+        result(Map, {"columns": {"found": sql}}, rows=ROWS)
+    assert "config.columns.found" in caught.value.message
+
+
+def test_two_columns_of_one_name():
+    table = pa.table([[1], [2]], names=["N", "N"])
+    with pytest.raises(Refuse, match="two 'n' column"):
+        result(Filter, {"where": "n > 1"}, rows=table)
+
+
+@pytest.mark.parametrize(
+    ("value", "sql"),
+    [(None, "NULL"), (True, "TRUE"), (1, "1"), (1.5, "1.5"), ("o'x", "'o''x'"), ("", "''")],
+)
+def test_values(value, sql):
+    assert literal(value) == sql
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1], b"x"])
+def test_values_that_cannot_be_written(value):
+    with pytest.raises(Refuse):
+        literal(value)
