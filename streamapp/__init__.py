@@ -2,7 +2,8 @@
 
 ``streamapp.install(app, source=..., stages=[...])`` adds the enrich agent to a Faust app of your
 own; ``streamapp.CloudEventSchema`` reads topics of CloudEvents; ``streamapp.slice_topic`` and
-``streamapp.configure`` give an agent of yours whole fetches.  Importing this package loads none of
+``streamapp.configure`` give an agent of yours whole fetches; ``streamapp.Workflow`` builds a
+workflow.  Importing this package loads none of
 it: a name is imported when it is first used.
 """
 
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
     from streamapp.agents.codecs import CloudEventSchema
     from streamapp.guest import install
     from streamapp.transport import configure, slice_topic
+    from streamapp.workflow.graph.builder import Workflow
 
-__all__ = ["CloudEventSchema", "configure", "install", "slice_topic"]
+__all__ = ["CloudEventSchema", "Workflow", "configure", "install", "slice_topic"]
 
 _HOMES = {
     "CloudEventSchema": "streamapp.agents.codecs",
+    "Workflow": "streamapp.workflow.graph.builder",
     "configure": "streamapp.transport",
     "install": "streamapp.guest",
     "slice_topic": "streamapp.transport",

@@ -19,11 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamapp.plugin.testing import HashEmbedder, HashModels, batch_of
+    from streamapp.plugin.testing_operation import check_operation
     from streamapp.testing.clock import FakeClock
+    from streamapp.testing.contracts.data import check_reader, check_writer
     from streamapp.testing.log import MemoryLog
     from streamapp.testing.pipeline import Pipeline
 
-__all__ = ["FakeClock", "HashEmbedder", "HashModels", "MemoryLog", "Pipeline", "batch_of"]
+__all__ = [
+    "FakeClock",
+    "HashEmbedder",
+    "HashModels",
+    "MemoryLog",
+    "Pipeline",
+    "batch_of",
+    "check_operation",
+    "check_reader",
+    "check_writer",
+]
 
 _MODULES = {
     "FakeClock": "streamapp.testing.clock",
@@ -32,6 +44,9 @@ _MODULES = {
     "MemoryLog": "streamapp.testing.log",
     "Pipeline": "streamapp.testing.pipeline",
     "batch_of": "streamapp.plugin.testing",
+    "check_operation": "streamapp.plugin.testing_operation",
+    "check_reader": "streamapp.testing.contracts.data",
+    "check_writer": "streamapp.testing.contracts.data",
 }
 
 

@@ -1,0 +1,154 @@
+"""Parquet and Arrow: files that say their own schema."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Meta
+
+from streamapp.core.errors import Refuse
+from streamapp.workflow.data.contract import BATCH_ROWS, Key, Options, Place
+from streamapp.workflow.data.files import FileReader
+from streamapp.workflow.data.replacing import replaced
+
+#: An Arrow file begins with it; a stream does not.
+_MAGIC = b"ARROW1"
+
+
+class ParquetOptions(Options, frozen=True, kw_only=True):
+    """Of Parquet.
+
+    Args:
+        columns: to read; none: all.
+    """
+
+    columns: tuple[str, ...] = ()
+
+
+class ParquetReader(FileReader):
+    """Parquet files, a row group at a time."""
+
+    Options: ClassVar[type[Options]] = ParquetOptions
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
+
+    def schema_of(self, path: Path) -> pa.Schema:
+        schema = pq.read_schema(path).remove_metadata()
+        for name in self.options.columns:
+            if name not in schema.names:
+                raise Refuse(
+                    "data.column",
+                    f"{self.shown(path)} has no column {name!r}",
+                    f"it has {', '.join(schema.names[:20])}",
+                )
+        wanted = self.options.columns or schema.names
+        return pa.schema([schema.field(name) for name in wanted])
+
+    def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        columns = [name for name in schema.names if self.options.columns] or None
+        with pq.ParquetFile(path, memory_map=True) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+                yield batch.replace_schema_metadata(None)
+
+
+class ArrowReader(FileReader):
+    """Arrow IPC files, mapped into memory, and streams."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".arrows", ".feather", ".ipc")
+
+    def schema_of(self, path: Path) -> pa.Schema:
+        with _opened(path) as reader:
+            return reader.schema.remove_metadata()
+
+    def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        with _opened(path) as reader:
+            if isinstance(reader, pa.ipc.RecordBatchFileReader):
+                batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            else:
+                batches = iter(reader)
+            for batch in batches:
+                for start in range(0, batch.num_rows, BATCH_ROWS):
+                    yield batch.slice(start, BATCH_ROWS).replace_schema_metadata(None)
+
+
+class ParquetWriteOptions(Options, frozen=True, kw_only=True):
+    """Of Parquet that is written.
+
+    Args:
+        compression: of its pages.
+        row_group_rows: of a row group, at most.
+    """
+
+    compression: Literal["none", "snappy", "zstd", "gzip", "lz4", "brotli"] = "zstd"
+    row_group_rows: Annotated[int, Meta(ge=1, le=10_000_000)] = 122_880
+
+
+class ParquetWriter:
+    """One Parquet file."""
+
+    Options: ClassVar[type[Options]] = ParquetWriteOptions
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
+    takes: ClassVar[frozenset[Key]] = frozenset({"path"})
+
+    def __init__(self, place: Place, options: Any) -> None:
+        self.path, self.options = place.paths[0], options
+
+    def write(self, rows: pa.RecordBatchReader) -> int:
+        """As ``Writer.write``."""
+        count, size = 0, self.options.row_group_rows
+        with (
+            replaced(self.path) as part,
+            pq.ParquetWriter(part, rows.schema, compression=self.options.compression) as file,
+        ):
+            waiting: list[pa.RecordBatch] = []
+            for batch in rows:
+                waiting.append(batch)
+                count += batch.num_rows
+                if sum(one.num_rows for one in waiting) >= size:
+                    file.write_table(pa.Table.from_batches(waiting), row_group_size=size)
+                    waiting = []
+            file.write_table(pa.Table.from_batches(waiting, rows.schema), row_group_size=size)
+        return count
+
+
+class ArrowWriteOptions(Options, frozen=True, kw_only=True):
+    """Of Arrow that is written.
+
+    Args:
+        compression: of its buffers; without it readers map them as they are.
+    """
+
+    compression: Literal["none", "lz4", "zstd"] = "none"
+
+
+class ArrowWriter:
+    """One Arrow IPC file."""
+
+    Options: ClassVar[type[Options]] = ArrowWriteOptions
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather")
+    takes: ClassVar[frozenset[Key]] = frozenset({"path"})
+
+    def __init__(self, place: Place, options: Any) -> None:
+        self.path, self.options = place.paths[0], options
+
+    def write(self, rows: pa.RecordBatchReader) -> int:
+        """As ``Writer.write``."""
+        packed = None if self.options.compression == "none" else self.options.compression
+        options = pa.ipc.IpcWriteOptions(compression=packed, unify_dictionaries=True)
+        count = 0
+        with (
+            replaced(self.path) as part,
+            pa.ipc.new_file(str(part), rows.schema, options=options) as file,
+        ):
+            for batch in rows:
+                file.write_batch(batch)
+                count += batch.num_rows
+        return count
+
+
+def _opened(path: Path) -> Any:
+    source = pa.memory_map(str(path))
+    is_file = source.read(len(_MAGIC)) == _MAGIC
+    source.seek(0)
+    return pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)

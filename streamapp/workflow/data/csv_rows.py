@@ -1,0 +1,202 @@
+"""Lines of CSV to records, types and rows."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from streamapp.core.errors import Refuse
+from streamapp.workflow.data.blocks import Block
+from streamapp.workflow.data.recovering import Record
+
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+#: What a value looks like, narrowest first.  A number with a leading zero is a text: it is a code.
+_LOOKS = (
+    (r"^-?(0|[1-9][0-9]{0,17})$", pa.int64()),
+    (r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$", pa.float64()),
+    (r"^(?i:true|false)$", pa.bool_()),
+    (f"^{_DATE}$", pa.date32()),
+    (rf"^{_DATE}[T ]{_TIME}$", pa.timestamp("us")),
+    (rf"^{_DATE}[T ]{_TIME}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$", pa.timestamp("us", "UTC")),
+)
+
+_EXPECTED = re.compile(r"Expected (?P<wanted>\d+) columns, got (?P<got>\d+)")
+_CONVERSION = re.compile(
+    r"In CSV column #(?P<place>\d+): .*CSV conversion error to (?P<type>[^:]+): (?P<why>.*)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a file is written.
+
+    Attributes:
+        delimiter: between values.
+        quote: around values that have a delimiter, a quote or a line's end in them; doubled inside.
+        nulls: what stands for null where it is not quoted.
+    """
+
+    delimiter: str
+    quote: str
+    nulls: tuple[str, ...]
+
+    def whole(self, data: bytes) -> int:
+        """A cut after the last line that does not end within quotes."""
+        quote = self.quote.encode()
+        end, within = data.rfind(b"\n"), data.count(quote) % 2
+        upto = len(data)
+        while end >= 0:
+            within ^= data.count(quote, end, upto) % 2
+            if not within:
+                return end + 1
+            upto, end = end, data.rfind(b"\n", 0, end)
+        return 0
+
+    def records(self, block: Block) -> list[Record]:
+        """The block's rows as they stand; lines belong together while a quote is open."""
+        found: list[Record] = []
+        quote, start, waiting = self.quote.encode(), block.line, b""
+        for line, data in enumerate(block.data.splitlines(keepends=True), block.line):
+            start = start if waiting else line
+            waiting += data
+            if waiting.count(quote) % 2 == 0:
+                if waiting.strip():
+                    found.append(Record(start, waiting))
+                waiting = b""
+        return [*found, Record(start, waiting)] if waiting else found
+
+    def count(self, data: bytes) -> int:
+        """How many values a row has; 0 when it is none, or several."""
+        try:
+            rows = self.values(data)
+        except csv.Error:
+            return 0
+        return len(rows[0]) if len(rows) == 1 else 0
+
+    def values(self, data: bytes) -> list[list[str]]:
+        """Rows by the standard library, which says what the structure is; for single ones."""
+        text = data.decode("utf-8", "replace")
+        rows = csv.reader(
+            io.StringIO(text, newline=""), delimiter=self.delimiter, quotechar=self.quote,
+            strict=True,
+        )  # fmt: skip
+        return list(rows)
+
+    def parse(self, data: bytes, schema: pa.Schema) -> pa.RecordBatch:
+        """Rows of exactly these columns, in this order.
+
+        Raises:
+            pa.ArrowException, UnicodeDecodeError: a row has more or fewer, or a value of another
+                type.
+        """
+        if not data.strip():
+            return _empty(schema)
+        table = pa.csv.read_csv(
+            io.BytesIO(data),
+            pa.csv.ReadOptions(
+                use_threads=False, block_size=len(data) + 1, column_names=schema.names
+            ),
+            pa.csv.ParseOptions(
+                delimiter=self.delimiter, quote_char=self.quote, newlines_in_values=True
+            ),
+            pa.csv.ConvertOptions(
+                column_types=schema,
+                null_values=list(self.nulls),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                true_values=["true", "True", "TRUE"],
+                false_values=["false", "False", "FALSE"],
+            ),
+        )
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else _empty(schema)
+
+
+def header(dialect: Dialect, record: Record, origin: str) -> list[str]:
+    """The names of the columns; one without a name is called by its place.
+
+    Raises:
+        Refuse: two have one name, or it is no line of CSV.
+    """
+    try:
+        names = dialect.values(record.data)[0]
+    except (csv.Error, IndexError) as error:
+        raise Refuse("data.header", f"{origin}:{record.line}: {error}", "correct it") from None
+    names = [name.strip() or f"column_{place}" for place, name in enumerate(names, 1)]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise Refuse(
+                "data.duplicate",
+                f"{origin}:{record.line}: columns {names.index(name) + 1} and {place + 1} are "
+                f"both called {name!r}",
+                "rename one of them",
+            )
+    return names
+
+
+def guess_delimiter(record: Record, quote: str) -> str:
+    """The one of comma, tab, semicolon and bar that the first line has most of."""
+    outside = b"".join(record.data.split(quote.encode())[::2])
+    return max(",\t;|", key=lambda one: (outside.count(one.encode()), one == ","))
+
+
+def learn_types(rows: pa.Table) -> pa.Schema:
+    """The narrowest types that hold all values of these columns of text."""
+    return pa.schema(
+        [
+            pa.field(name, _learn(column))
+            for name, column in zip(rows.schema.names, rows.columns, strict=True)
+        ]
+    )
+
+
+def _learn(values: pa.ChunkedArray) -> pa.DataType:
+    known = pc.unique(values.drop_null())
+    if not len(known):
+        return pa.string()
+    for look, kind in _LOOKS:
+        if pc.all(pc.match_substring_regex(known, look)).as_py():
+            try:
+                # Dates that there are none of are texts.
+                known.cast(kind)
+            except pa.ArrowException:
+                continue
+            return kind
+    return pa.string()
+
+
+def explain(reason: str, names: Sequence[str]) -> str:
+    """What Arrow says of a row, with columns by their names."""
+    if match := _EXPECTED.search(reason):
+        return f"it has {match['got']} values, not {match['wanted']}"
+    if match := _CONVERSION.search(reason):
+        why = " and is not UTF-8" if "UTF8" in match["why"] else ""
+        value = match["why"].partition("invalid value ")[2]
+        return f"column {names[int(match['place'])]!r} is {match['type']}{why}" + (
+            f", not {value}" if value else ""
+        )
+    return reason
+
+
+def widest(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    """What holds values of both: numbers are numbers, all else is text."""
+    if left == right:
+        return left
+    if {left, right} == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    return pa.string()
+
+
+def texts(names: Sequence[str]) -> pa.Schema:
+    """A schema in which every column is text."""
+    return pa.schema([pa.field(name, pa.string()) for name in names])
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], kind) for kind in schema.types], schema=schema)

@@ -1,0 +1,225 @@
+"""CSV: rows of half-broken files too, by their lines."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.csv
+from msgspec import Meta
+from msgspec import field as declared
+
+from streamapp.core.errors import Refuse
+from streamapp.workflow.data.blocks import Block, blocks, start_of
+from streamapp.workflow.data.contract import Key, Options, Place
+from streamapp.workflow.data.csv_rows import (
+    Dialect,
+    explain,
+    guess_delimiter,
+    header,
+    learn_types,
+    texts,
+    widest,
+)
+from streamapp.workflow.data.encodings import Encodings
+from streamapp.workflow.data.files import FileReader
+from streamapp.workflow.data.plain_rows import flat_schema, flattened
+from streamapp.workflow.data.recovering import Record, recover
+from streamapp.workflow.data.replacing import replaced
+from streamapp.workflow.data.types import with_declared
+
+#: The header is within these.
+_HEADER_BYTES = 1 << 20
+Character = Annotated[str, Meta(min_length=1, max_length=1, pattern=r"^[\x09\x20-\x7e]$")]
+
+
+class CsvOptions(Options, frozen=True, kw_only=True):
+    """Of CSV.
+
+    Args:
+        delimiter: None: the one of comma, tab, semicolon and bar that the first line has most of.
+        quote: around values; doubled within them.
+        header: whether the first line has the names; else they are column_1 and so on.
+        nulls: what stands for null where it is not quoted.
+        encoding: of the files, or several that each is tried with.
+        columns: types by name, for what the beginning of the files does not show.
+    """
+
+    delimiter: Character | None = None
+    quote: Character = '"'
+    header: bool = True
+    nulls: tuple[str, ...] = ("",)
+    encoding: Encodings = "utf-8"
+    columns: dict[str, str] = declared(default_factory=dict)
+
+
+class CsvReader(FileReader):
+    """Rows of CSV; one with too many or too few values, or of another type, is a bad row.
+
+    Types are learned from the files' beginnings (4 MiB of each): int64, double, bool, and date and
+    timestamp as ISO 8601 writes them.  All else is text, also numbers with a leading zero.
+    """
+
+    Options: ClassVar[type[Options]] = CsvOptions
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
+
+    def schema_of(self, path: Path) -> pa.Schema:
+        dialect, names, start = self._start(path)
+        rows = _without_first(start, dialect) if self.options.header else start
+        learned = learn_types(_as_texts(rows, dialect, texts(names)))
+        declared = {name: kind for name, kind in self.options.columns.items() if name in names}
+        return with_declared(learned, declared, self.shown(path))
+
+    def joined(self, schemas: list[tuple[Path, pa.Schema]]) -> pa.Schema:
+        """Columns of several types are numbers where they can be, else text."""
+        known: dict[str, pa.DataType] = {}
+        for _, schema in schemas:
+            for field in schema:
+                known[field.name] = widest(known.get(field.name, field.type), field.type)
+        for name in self.options.columns:
+            if name not in known:
+                raise Refuse(
+                    "data.column",
+                    f"{self.place.name!r} has no column {name!r} to have a type",
+                    f"it has {', '.join(list(known)[:20])}",
+                )
+        return pa.schema(list(known.items()))
+
+    def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        dialect, names, _ = self._start(path)
+        known = [pa.field(name, pa.string()) for name in names if name not in schema.names]
+        own = pa.schema([schema.field(n) if n in schema.names else known.pop(0) for n in names])
+        header_is_next = self.options.header
+        for block in blocks(path, self.options.encoding, dialect.whole):
+            rows = _without_first(block, dialect) if header_is_next else block
+            header_is_next = False
+            try:
+                yield dialect.parse(rows.data, own)
+            except (pa.ArrowException, UnicodeDecodeError):
+                yield from _recovered(
+                    dialect.records(rows), dialect, own, partial(self._report, path, names)
+                )
+
+    def _start(self, path: Path) -> tuple[Dialect, list[str], Block]:
+        """How the file is written, its columns, and its first block."""
+        options = self.options
+        cut = Dialect(",", options.quote, ())
+        block = start_of(path, options.encoding, cut.whole)
+        first = next(iter(cut.records(_first_lines(block))), None)
+        if first is None:
+            raise Refuse("data.empty", f"{self.shown(path)} is empty", "leave it out")
+        delimiter = options.delimiter or guess_delimiter(first, options.quote)
+        dialect = Dialect(delimiter, options.quote, options.nulls)
+        names = header(dialect, first, self.shown(path))
+        if not options.header:
+            names = [f"column_{place}" for place in range(1, len(names) + 1)]
+        return dialect, names, block
+
+    def _report(self, path: Path, names: list[str], record: Record, reason: str) -> None:
+        text = record.data.decode("utf-8", "replace").rstrip("\r\n")
+        self.bad(path, record.line, explain(reason, names), text)
+
+
+class CsvWriteOptions(Options, frozen=True, kw_only=True):
+    """Of CSV that is written.
+
+    Args:
+        delimiter: between values.
+        header: whether the first line has the names.
+    """
+
+    delimiter: Character = ","
+    header: bool = True
+
+
+class CsvWriter:
+    """Text in quotes, so that an empty one is not a null; lists and structs as JSON."""
+
+    Options: ClassVar[type[Options]] = CsvWriteOptions
+    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
+    takes: ClassVar[frozenset[Key]] = frozenset({"path"})
+
+    def __init__(self, place: Place, options: Any) -> None:
+        self.path, self.options = place.paths[0], options
+
+    def write(self, rows: pa.RecordBatchReader) -> int:
+        """As ``Writer.write``."""
+        options = pa.csv.WriteOptions(
+            include_header=self.options.header, delimiter=self.options.delimiter
+        )
+        schema, count = flat_schema(rows.schema), 0
+        with (
+            replaced(self.path) as part,
+            pa.csv.CSVWriter(str(part), schema, write_options=options) as file,
+        ):
+            for batch in rows:
+                file.write_batch(flattened(batch))
+                count += batch.num_rows
+        return count
+
+
+def _as_texts(block: Block, dialect: Dialect, schema: pa.Schema) -> pa.Table:
+    """The good rows of a block, every column a text."""
+    try:
+        return pa.Table.from_batches([dialect.parse(block.data, schema)])
+    except (pa.ArrowException, UnicodeDecodeError):
+        records = dialect.records(block)
+        return pa.Table.from_batches(_recovered(records, dialect, schema, lambda *_: None), schema)
+
+
+def _recovered(
+    records: Sequence[Record],
+    dialect: Dialect,
+    schema: pa.Schema,
+    bad: Callable[[Record, str], None],
+) -> Iterator[pa.RecordBatch]:
+    """The good rows, where the block did not parse as a whole."""
+
+    def parse(some: Sequence[Record]) -> pa.RecordBatch:
+        batch = dialect.parse(b"".join(_ended(record.data) for record in some), schema)
+        if batch.num_rows != len(some):
+            raise pa.ArrowInvalid("a quote is not closed")
+        return batch
+
+    yield from recover(list(_structured(records, dialect, len(schema), bad)), parse, bad)
+
+
+def _structured(
+    records: Sequence[Record],
+    dialect: Dialect,
+    columns: int,
+    bad: Callable[[Record, str], None],
+) -> Iterator[Record]:
+    """Those that have a value for each column.
+
+    One that has not, and has several lines, has a quote that was never closed: each line counts.
+    """
+    for record in records:
+        if dialect.count(record.data) == columns:
+            yield record
+            continue
+        for number, data in enumerate(record.data.splitlines(keepends=True), record.line):
+            if not data.strip():
+                continue
+            found = dialect.count(data)
+            if found == columns:
+                yield Record(number, data)
+            else:
+                why = f"it has {found} values, not {columns}" if found else "a quote is not closed"
+                bad(Record(number, data), why)
+
+
+def _without_first(block: Block, dialect: Dialect) -> Block:
+    """The block after its first record, which is the header."""
+    first = next(iter(dialect.records(_first_lines(block))))
+    end = block.data.index(first.data) + len(first.data)
+    return Block(block.line + block.data.count(b"\n", 0, end), block.data[end:])
+
+
+def _first_lines(block: Block) -> Block:
+    return Block(block.line, b"".join(block.data[:_HEADER_BYTES].splitlines(keepends=True)[:100]))
+
+
+def _ended(data: bytes) -> bytes:
+    return data if data.endswith(b"\n") else data + b"\n"

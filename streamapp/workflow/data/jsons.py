@@ -1,0 +1,119 @@
+"""JSON lines, and JSON: an array of objects, or one that has such an array in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import pyarrow as pa
+from msgspec import Meta, field
+
+from streamapp.core.errors import Refuse
+from streamapp.workflow.data.blocks import Block, after_line, blocks, start_of
+from streamapp.workflow.data.contract import BATCH_ROWS, Options
+from streamapp.workflow.data.encodings import Encodings, Undecodable, decode
+from streamapp.workflow.data.files import FileReader
+from streamapp.workflow.data.json_rows import learn, parse, parse_joined
+from streamapp.workflow.data.pointing import array_at
+from streamapp.workflow.data.recovering import Record, recover
+
+
+class JsonLinesOptions(Options, frozen=True, kw_only=True):
+    """Of JSON lines.
+
+    Args:
+        encoding: of the files, or several that each is tried with.
+        columns: types by name, for what the beginning of the files does not show.
+    """
+
+    encoding: Encodings = "utf-8"
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+class JsonOptions(JsonLinesOptions, frozen=True, kw_only=True):
+    """Of JSON.
+
+    Args:
+        records: where the array of objects is, like ``data.items``; empty: the file is the array.
+        bytes_max: of a file, which is held in memory; JSON lines are not.
+    """
+
+    records: str = ""
+    bytes_max: Annotated[int, Meta(ge=1, le=8 << 30)] = 512 << 20
+
+
+class JsonLinesReader(FileReader):
+    """An object on each line; a line that is none, or does not fit the columns, is a bad row."""
+
+    Options: ClassVar[type[Options]] = JsonLinesOptions
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
+
+    def schema_of(self, path: Path) -> pa.Schema:
+        start = start_of(path, self.options.encoding, after_line)
+        return learn(_lines(start), self.options.columns, self.shown(path))
+
+    def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for block in blocks(path, self.options.encoding, after_line):
+            try:
+                yield parse_joined(block.data, _count(block.data), schema)
+            except (pa.ArrowException, UnicodeDecodeError):
+                yield from recover(
+                    _lines(block),
+                    lambda records: parse(records, schema),
+                    lambda record, reason: self.bad_record(path, record, reason),
+                )
+
+    def bad_record(self, path: Path, record: Record, reason: str) -> None:
+        """Hand over a bad object."""
+        self.bad(path, record.line, reason, record.data.decode("utf-8", "replace"))
+
+
+class JsonReader(JsonLinesReader):
+    """Objects in an array; one that does not fit the columns is a bad row, by its number."""
+
+    Options: ClassVar[type[Options]] = JsonOptions
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
+
+    def schema_of(self, path: Path) -> pa.Schema:
+        records = self._records(path)[:BATCH_ROWS]
+        return learn(records, self.options.columns, self.shown(path))
+
+    def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        records = self._records(path)
+        for start in range(0, len(records), BATCH_ROWS):
+            yield from recover(
+                records[start : start + BATCH_ROWS],
+                lambda some: parse(some, schema),
+                lambda record, reason: self.bad_record(path, record, reason),
+            )
+
+    def _records(self, path: Path) -> list[Record]:
+        if path.stat().st_size > self.options.bytes_max:
+            raise Refuse(
+                "data.bytes_max",
+                f"{self.shown(path)} has more than bytes_max = {self.options.bytes_max} bytes",
+                "write it as JSON lines, or raise the option bytes_max",
+            )
+        with pa.input_stream(str(path), compression="detect") as stream:
+            data: bytes = stream.read(self.options.bytes_max)
+        try:
+            text = decode(data, self.options.encoding)
+        except Undecodable as error:
+            raise Refuse(
+                "data.encoding",
+                f"{self.shown(path)}:{error.line}: {error.reason}",
+                "set the option encoding",
+            ) from None
+        found = array_at(text.encode(), self.options.records, self.shown(path))
+        return [Record(number, bytes(raw)) for number, raw in enumerate(found, 1)]
+
+
+def _lines(block: Block) -> list[Record]:
+    lines = enumerate(block.data.split(b"\n"), block.line)
+    return [Record(line, data) for line, data in lines if data.strip()]
+
+
+def _count(data: bytes) -> int:
+    """How many lines are not blank."""
+    if b"\n\n" in data or b"\n\r\n" in data or data[:1] in b"\r\n" or b"\n " in data:
+        return sum(1 for line in data.split(b"\n") if line.strip())
+    return data.count(b"\n") + (not data.endswith(b"\n"))

@@ -1,0 +1,1 @@
+"""The engine: what runs a workflow's graph over files and databases."""

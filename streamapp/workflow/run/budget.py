@@ -1,0 +1,64 @@
+"""Admission: a stage starts when what it is expected to take is free."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from streamapp.workflow.run.sizing import Limits
+
+
+class Budget:
+    """The cores and the memory of a run; who waits longest goes first.
+
+    Args:
+        limits: of the run.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._cpu, self._memory, self._inside = limits.cpus, limits.memory_bytes, 0
+        self._queue: deque[tuple[float, int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def admitted(self, cpu: float, memory_bytes: int) -> AsyncIterator[None]:
+        """Hold cores and memory; what alone is more than the limits is let in when it is alone."""
+        cpu = min(cpu, self._limits.cpus)
+        memory_bytes = min(memory_bytes, self._limits.memory_bytes)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((cpu, memory_bytes, turn))
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._forget(cpu, memory_bytes, turn)
+            raise
+        try:
+            yield
+        finally:
+            self._free(cpu, memory_bytes)
+
+    def _forget(self, cpu: float, memory_bytes: int, turn: "asyncio.Future[None]") -> None:
+        if turn.done() and not turn.cancelled():
+            self._free(cpu, memory_bytes)  # it was let in just now
+        else:
+            self._queue.remove((cpu, memory_bytes, turn))
+            self._admit()
+
+    def _free(self, cpu: float, memory_bytes: int) -> None:
+        self._cpu += cpu
+        self._memory += memory_bytes
+        self._inside -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._queue:
+            cpu, memory, turn = self._queue[0]
+            fits = cpu <= self._cpu + 1e-9 and memory <= self._memory
+            if not fits and self._inside:
+                return
+            self._queue.popleft()
+            self._cpu -= cpu
+            self._memory -= memory
+            self._inside += 1
+            turn.set_result(None)

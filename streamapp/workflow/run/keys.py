@@ -1,0 +1,172 @@
+"""What a result depends on, as one digest, and what changed since the last time."""
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamapp.plugin import Operation
+from streamapp.plugin.bridge.operation import FunctionOperation
+from streamapp.plugin.bridge.place import python_place
+from streamapp.workflow.data import Opened
+from streamapp.workflow.run.binding import Bound
+from streamapp.workflow.run.messages import Part
+
+#: A file that changed this lately may change again within one tick of its clock.
+RACY_NS = 2_000_000_000
+
+
+class Key(msgspec.Struct, frozen=True):
+    """All that a stage's result depends on.
+
+    Args:
+        operation: ``service.operation@version``.
+        code: digest of the files that it is written in.
+        config: as it is given, secrets as references.
+        inputs: digests of the content of what it takes, by name, in order.
+        sources: the same of declared sources.
+        variables: of its ``foreach``.
+    """
+
+    operation: str
+    code: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    sources: dict[str, str] = {}
+    variables: dict[str, Any] = {}
+
+    @property
+    def digest(self) -> str:
+        """In hex; the order of ``inputs`` counts."""
+        return _digest(
+            self.operation, self.code, self.config, list(self.inputs.items()), self.sources,
+            self.variables,
+        )  # fmt: skip
+
+
+def key_of(call: Bound, inputs: dict[str, str], sources: dict[str, str]) -> Key:
+    """The key of one call, of the digests of what it takes."""
+    label = f"{call.operation}@{call.kind.version}"
+    return Key(label, code_of(call.kind), call.config, inputs, sources, call.variables)
+
+
+def cut_key(key: str, cut: tuple[int, int]) -> str:
+    """The key of one call of a stage of scope ``row``."""
+    return _digest(key, cut)
+
+
+def content_of(parts: Sequence[Part]) -> str:
+    """The digest of a table that is in parts."""
+    return parts[0].digest if len(parts) == 1 else _digest([part.digest for part in parts])
+
+
+def opened_key(source: Opened, now_ns: int) -> str | None:
+    """The key of an input's or a source's rows; None where that cannot be known before reading.
+
+    A file is known by its path, size and time; one that changed in the last two seconds is not.
+    """
+    if not source.files:
+        return None
+    stamps = []
+    for path in source.files:
+        stat = path.stat()
+        if now_ns - stat.st_mtime_ns < RACY_NS:
+            return None
+        stamps.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return _digest("read", _release("streamapp"), source.identity, stamps)
+
+
+def why_again(last: Key | None, now: Key) -> str:
+    """Why a stage runs, in a few words."""
+    if last is None:
+        return "it has not run before"
+    if last.operation != now.operation:
+        return f"{now.operation} took the place of {last.operation}"
+    if last.code != now.code:
+        return "its code changed"
+    if last.config != now.config or last.variables != now.variables:
+        keys = sorted(
+            k for k in {*last.config, *now.config} if last.config.get(k) != now.config.get(k)
+        )
+        return f"config changed: {', '.join(keys)}" if keys else "its variables changed"
+    for name in {**now.inputs, **now.sources}:
+        before = {**last.inputs, **last.sources}.get(name)
+        if before != {**now.inputs, **now.sources}[name]:
+            return f"{name} changed" if before else f"{name} is new"
+    return "its result is no longer in the cache"
+
+
+def code_of(operation: type[Operation]) -> str:
+    """A digest of the files of an operation's folder, or of its one file, and of its package.
+
+    A function of the project (service ``python``) is known by the files beside its module, as they
+    are now; what it imports from elsewhere is not in it.
+    """
+    target = getattr(operation, "target", "")
+    if target and FunctionOperation in operation.__mro__:
+        return _digest_of(_files_of(target), target)
+    return _installed_code(operation)
+
+
+@cache
+def _installed_code(operation: type[Operation]) -> str:
+    module = sys.modules[operation.__module__]
+    file = Path(inspect.getfile(operation))
+    package = module.__package__ or ""
+    files = sorted(file.parent.glob("*.py")) if package else [file]
+    return _digest_of(files, _release(package.partition(".")[0]))
+
+
+def _files_of(target: str) -> list[Path]:
+    """Python files of the folder that ``module:function`` is in."""
+    inner = Path(*target.partition(":")[0].split("."))
+    for folder in python_place().paths:
+        module = Path(folder) / inner
+        for file in (module.with_suffix(".py"), module / "__init__.py"):
+            if file.is_file():
+                return sorted(file.parent.glob("*.py"))
+    return []
+
+
+def _digest_of(files: Sequence[Path], more: str) -> str:
+    digest = hashlib.blake2b(more.encode(), digest_size=20)
+    for path in files:
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _release(package: str) -> str:
+    """The version of an installed package, or nothing."""
+    try:
+        return version(package) if package else ""
+    except PackageNotFoundError:
+        return ""
+
+
+def why_models(models: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Why a result is not used for the models that it got."""
+    for what, found in models.items():
+        name = what.partition(":")[2] or "the default model"
+        if not found:
+            return f"whether {name} changed cannot be seen"
+        if now.get(what) != found:
+            return f"{name} changed"
+    return ""
+
+
+def same_models(models: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether what a result got of the models is what it would get now."""
+    return all(found and now.get(name) == found for name, found in models.items())
+
+
+def _digest(*values: Any) -> str:
+    # The order of a config's keys stays: it may be that of columns.
+    return hashlib.blake2b(msgspec.json.encode(values), digest_size=20).hexdigest()

@@ -1,0 +1,100 @@
+"""The end of a run: outputs, and beside them the rows that were set aside."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from streamapp.core.clock import monotonic_s, now_us
+from streamapp.core.errors import StreamappError
+from streamapp.workflow.graph.check import place
+from streamapp.workflow.run.binding import failure
+from streamapp.workflow.run.cache import write_lines
+from streamapp.workflow.run.context import Context
+from streamapp.workflow.run.events import Advance, PartStarted
+from streamapp.workflow.run.messages import Aside, Write
+from streamapp.workflow.run.parts import read_parts
+from streamapp.workflow.run.report import Problem, StageReport, Written
+
+ROWS = 10_000
+
+
+async def write_outputs(context: Context, folder_out: Path) -> tuple[Written, ...]:
+    """Write every output whose rows are there, one after the other.
+
+    Raises:
+        StreamappError: one could not be written; those before it are.
+    """
+    written = []
+    for name, output in context.graph.outputs.items():
+        result = context.results[output.source]
+        if result.entry is None:
+            why = f"{output.source} gave nothing"
+            context.ended("output", StageReport(name, "output", "skipped", why=why))
+            continue
+        rows = await _write(context, name, folder_out)
+        where = output.path or output.url or f"{name}.{output.format}"
+        shown = where if output.url else str(folder_out / where)
+        written.append(Written(name, shown, rows))
+    return tuple(written)
+
+
+async def _write(context: Context, name: str, folder_out: Path) -> int:
+    output = context.graph.outputs[name]
+    entry = context.results[output.source].entry
+    assert entry is not None  # noqa: S101  # looked at by the caller
+    started_s = monotonic_s()
+    context.tell(PartStarted("output", name, entry.rows, 1, "", now_us()))
+    worker = await context.pool.take()
+    state = "ran"
+    try:
+        answer = await worker.do(
+            lambda job: Write(job, name, output, entry.parts, str(folder_out.absolute()))
+        )
+    except StreamappError as error:
+        said = place(context.graph, failure(error, f"output {name!r}"), "outputs", name)
+        final = type(error)(error.code, said.message, error.fix)
+        context.ended("output", StageReport(name, "output", "failed", error=Problem.of(final)))
+        raise final from None
+    except BaseException:
+        context.pool.retire(worker)
+        raise
+    context.pool.give_back(worker)
+    context.tell(Advance("output", name, entry.rows))
+    context.ended(
+        "output",
+        StageReport(
+            name, "output", state, output.format or "",  # type: ignore[arg-type]
+            rows_in=entry.rows, rows_out=answer.rows, seconds=monotonic_s() - started_s,
+        ),
+    )  # fmt: skip
+    return answer.rows
+
+
+def write_quarantine(context: Context, folder_out: Path) -> tuple[Written, ...]:
+    """Write ``quarantine/NAME.jsonl`` for each part that set rows aside: a reason, then the row.
+
+    A file of an earlier run, of a part that now sets none aside, is removed.
+    """
+    folder = folder_out / "quarantine"
+    written = []
+    for node, result in context.results.items():
+        name = node.replace(":", "-")
+        asides = result.entry.asides if result.entry else ()
+        path = folder / f"{name}.jsonl"
+        if not asides:
+            path.unlink(missing_ok=True)
+            continue
+        folder.mkdir(exist_ok=True)
+        write_lines(path, _lines(context, asides))
+        written.append(Written(name, str(path), sum(aside.part.rows for aside in asides)))
+    return tuple(written)
+
+
+def _lines(context: Context, asides: Iterable[Aside]) -> Iterator[bytes]:
+    for aside in asides:
+        table = read_parts(context.cache.folder, (aside.part,))
+        for batch in table.to_batches(max_chunksize=ROWS):
+            for row in batch.to_pylist():
+                line = {"reason": aside.reason, **row}
+                yield msgspec.json.encode(line, enc_hook=str)

@@ -1,0 +1,95 @@
+"""A working process: ``python -m streamapp.workflow.run.worker``; jobs in, answers out, by pipes.
+
+It works for one run, and ends with the engine: its standard input closes.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import BinaryIO
+
+import msgspec
+
+from streamapp.core.errors import StreamappError
+from streamapp.plugin import Cancelled
+from streamapp.workflow.run.jobs import Jobs
+from streamapp.workflow.run.messages import (
+    HEADER_BYTES,
+    Advanced,
+    Cancel,
+    Failed,
+    FromWorker,
+    Job,
+    Setup,
+    ToWorker,
+    frame,
+)
+
+
+def main() -> None:
+    """Work until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the engine's to take
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what an operation prints is not an answer
+    requests = sys.stdin.buffer
+    setup = _next(requests)
+    if not isinstance(setup, Setup):
+        return
+    sys.path[:] = [*setup.paths, *(path for path in sys.path if path not in setup.paths)]
+    _Worker(setup, answers).serve(requests)
+
+
+class _Worker:
+    def __init__(self, setup: Setup, answers: BinaryIO) -> None:
+        self._answers, self._writing = answers, Lock()
+        self._pool = ThreadPoolExecutor(setup.slots)
+        self._jobs = Jobs(setup, lambda job, rows: self._say(Advanced(job, rows)))
+
+    def serve(self, requests: BinaryIO) -> None:
+        while (message := _next(requests)) is not None:
+            if isinstance(message, Cancel):
+                self._jobs.stop.set()
+            elif not isinstance(message, Setup):
+                self._pool.submit(self._work, message)
+        # The engine is gone, or wants no more: nobody would read what is still being worked out.
+        os._exit(0)
+
+    def _work(self, job: Job) -> None:
+        try:
+            answer: FromWorker = self._jobs.do(job)
+        except Cancelled:
+            answer = Failed(job.id, "Cancelled", "workflow.cancelled", "the run was stopped", "")
+        except StreamappError as error:
+            kind = type(error).__name__
+            answer = Failed(job.id, kind, error.code, error.message, error.fix)
+        except MemoryError:
+            fix = "give it more memory, or smaller chunks: resources: {chunk_rows: ...}"
+            answer = Failed(job.id, "Refuse", "workflow.memory", "it ran out of memory", fix)
+        except BaseException as error:  # noqa: BLE001  # whatever an operation raises is told
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            fix = "this is a mistake in the operation; see --debug"
+            trace = traceback.format_exc()
+            answer = Failed(job.id, "Halt", "operation.error", what, fix, trace)
+        self._say(answer)
+
+    def _say(self, answer: FromWorker) -> None:
+        with self._writing:
+            self._answers.write(frame(answer))
+            self._answers.flush()
+
+
+def _next(requests: BinaryIO) -> ToWorker | None:
+    """The next message; None when the other side is gone."""
+    header = requests.read(HEADER_BYTES)
+    if len(header) < HEADER_BYTES:
+        return None
+    body = requests.read(int.from_bytes(header, "big"))
+    message: ToWorker = msgspec.msgpack.decode(body, type=ToWorker)
+    return message
+
+
+if __name__ == "__main__":
+    main()

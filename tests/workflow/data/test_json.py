@@ -1,0 +1,107 @@
+"""JSON and JSON lines: columns of objects, and the lines that are none."""
+
+import gzip
+import json
+
+import pytest
+
+from streamapp.core.errors import Refuse
+from streamapp.workflow.data import blocks, open_input
+from streamapp.workflow.graph.spec import Input
+
+
+def opened(folder, text, bad=None, name="rows.jsonl", **options):
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    keep = {} if bad is None else {"on_bad": bad.append}
+    return open_input(Input(path=name, options=options), folder, name="rows", **keep)
+
+
+LINES = (
+    '{"a": 1, "b": {"x": ["y"]}, "at": "2020-01-01T10:00:00Z", "none": null}\n'
+    "\n"
+    '{"a": 2.5, "b": null}\r\n'
+    '{"a": 3\n'  # line 4 and 5: an object on two lines is none
+    ', "b": null}\n'
+    '{"a": "four"}\n'
+    "[7]\n"
+    '{"a": 8, "new": 1}\n'
+    '{"a": 9, "a": 10}\n'
+    '{"at": "\udcff"}\n'
+    '{"a": 11}'
+)
+
+
+def test_a_half_broken_file_gives_its_good_rows_and_its_bad_ones_by_their_lines(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 120)  # the schema is that of the first lines
+    bad = []
+    source = opened(tmp_path, LINES.encode("utf-8", "surrogateescape"), bad)
+    assert [str(kind) for kind in source.schema().types] == [
+        "double", "struct<x: list<item: string>>", "string", "string",
+    ]  # fmt: skip
+    rows = source.read().read_all().to_pylist()
+    assert [row["a"] for row in rows] == [1.0, 2.5, 11.0]
+    assert rows[0]["b"] == {"x": ["y"]}
+    assert rows[0]["at"] == "2020-01-01T10:00:00Z"
+    assert [(row.line, row.reason.partition(" '")[0]) for row in bad] == [
+        (4, "Missing a comma or"),
+        (5, "The document is empty."),
+        (6, "Column(/a) changed from number to string"),
+        (7, "Column() changed from object to array"),
+        (8, "unexpected field"),
+        (9, "Column(/a) was specified twice"),
+        (10, "it is not UTF-8"),
+    ]
+
+
+def test_declared_types_are_read_as_such(tmp_path):
+    bad = []
+    text = '{"at": "2020-01-01 10:00:00", "n": null}\n{"at": "soon", "n": 1}\n'
+    source = opened(tmp_path, text, bad, columns={"at": "timestamp", "n": "int", "more": "bool"})
+    assert [str(kind) for kind in source.schema().types] == ["timestamp[us]", "int64", "bool"]
+    assert source.read().read_all().num_rows == 1
+    assert [row.line for row in bad] == [2]
+
+
+def test_blocks_end_between_lines_wherever_they_are_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 64)
+    rows = [{"n": n, "text": "x" * (n % 40)} for n in range(100)]
+    data = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert opened(tmp_path, data, name="rows.jsonl.gz").read().read_all().to_pylist() == rows
+
+
+@pytest.mark.parametrize(("text", "options"), [
+    ('[{"a": 1},\n {"a":\n 2}]', {}),
+    ('{"data": {"items": [{"a": 1}, {"a": 2}]}, "next": null}', {"records": "data.items"}),
+])  # fmt: skip
+def test_an_array_of_objects_is_rows(tmp_path, text, options):
+    rows = opened(tmp_path, text, name="rows.json", **options).read().read_all().to_pylist()
+    assert rows == [{"a": 1}, {"a": 2}]
+
+
+def test_an_object_alone_is_a_row_and_a_bad_element_is_told_by_its_number(tmp_path):
+    assert opened(tmp_path, '{"a": 1}', name="one.json").read().read_all().to_pylist() == [{"a": 1}]
+    bad = []
+    source = opened(tmp_path, '[{"a": 1}, {"a": 2}, 3, {"a": 4}]', bad, name="rows.json")
+    assert source.read().read_all()["a"].to_pylist() == [1, 2, 4]
+    assert [(row.line, row.text) for row in bad] == [(3, "3")]
+
+
+@pytest.mark.parametrize(("text", "options", "why"), [
+    ('[{"a": 1}', {}, r"rows.json: Input data was truncated"),
+    ('{"a": [1]}', {"records": "b"}, "there is no 'b' on the way to 'b'"),
+    ("[1]" * 10, {"bytes_max": 20}, "more than bytes_max = 20 bytes"),
+    ('["\udcff"]', {}, "rows.json:1: byte 2 is not utf-8"),
+])  # fmt: skip
+def test_a_file_that_cannot_be_taken_is_refused(tmp_path, text, options, why):
+    data = text.encode("utf-8", "surrogateescape")
+    with pytest.raises(Refuse, match=why):
+        opened(tmp_path, data, name="rows.json", **options).read()
+
+
+def test_files_with_columns_that_no_type_holds_are_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"n": 1}\n')
+    (tmp_path / "b.jsonl").write_text('{"n": "one"}\n')
+    with pytest.raises(Refuse, match=r"column 'n' is int64 in .*a.jsonl, and string in .*b.jsonl"):
+        open_input(Input(pattern="*.jsonl"), tmp_path, name="rows").schema()
