@@ -7,10 +7,9 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from streamapp.core.config import Settings, find_project, load, to_environment
+from streamapp.core.config import Settings, load, to_environment
 from streamapp.core.errors import Refuse, StreamappError
 from streamapp.core.metrics import Metrics
 from streamapp.topics import catalogue as topics
@@ -83,23 +82,9 @@ def registry(settings: Settings) -> "Registry":
 
     Without ``models_dir`` those as installed, behind the ones that were added under ``home``.
     """
-    from streamapp.core.project import read_secret
-    from streamapp.models import Registry
-    from streamapp.models.source import Places
+    from streamapp.plugin.declared import declared_registry
 
-    project = find_project(Path.cwd())
-    folder = project.parent if project else Path.cwd()
-    return Registry(
-        settings.models_dir or [settings.models_own, topics.defaults("models")],
-        settings.models_cache,
-        threads=settings.threads or None,
-        embedding_model=settings.embedding_model,
-        tokenizer_model=settings.tokenizer_model,
-        secret=lambda reference: read_secret(reference, folder),
-        places=Places(
-            settings.hf_url, settings.hf_token, settings.mlflow_url, settings.mlflow_token
-        ),
-    )
+    return declared_registry(settings)
 
 
 def workflow(settings: Settings) -> "Workflow":

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamapp.core.errors import Halt, Retry
 from streamapp.core.ranges import RangeSet
-from streamapp.core.slice import Slice
+from streamapp.core.slice import RecordLike, Slice
 from streamapp.topics.enriched import Cover, Enriched, cover_of, decode
 from streamapp.transport.clients import Reader
 from streamapp.workflow import PartitionState
@@ -82,21 +82,28 @@ async def recover(
 async def _last_cover(
     reader: Reader, topic: str, partition: int, begin: int, end: int
 ) -> tuple[int, Cover] | None:
-    """The last record's header; the log may skip offsets, so look back in growing steps."""
+    """The last record's header."""
+    record = await last_record(reader, topic, partition, begin, end)
+    return None if record is None else (record.offset, cover_of(record))
+
+
+async def last_record(
+    reader: Reader, topic: str, partition: int, begin: int, end: int
+) -> RecordLike | None:
+    """The last record of a range; the log may skip offsets, so look back in growing steps."""
     step = 1
     while end > begin:
-        at = max(begin, end - step)
-        slice_: Slice = await reader.read(topic, partition, at)
-        if slice_.records:
-            while slice_.range.next < end and slice_.records:
-                following = await reader.read(topic, partition, slice_.range.next)
-                if not following.records:
-                    break
-                slice_ = following
-            record = slice_.records[-1]
-            return record.offset, cover_of(record)
-        if at == begin:
-            break
+        at = start = max(begin, end - step)
+        last: RecordLike | None = None
+        while at < end:
+            slice_: Slice = await reader.read(topic, partition, at)
+            below = [record for record in slice_.records if record.offset < end]
+            last = below[-1] if below else last
+            if not slice_.records:
+                break
+            at = slice_.range.next
+        if last is not None or start == begin:
+            return last
         step *= 8
     return None
 

@@ -155,6 +155,11 @@ class Settings:
     )
     query_rows_max: int = _setting(1_000_000, "rows one query may return", least=1)
     query_s_max: int = _setting(60, "seconds one query may take", least=1)
+    flow_file: Path | None = _setting(
+        None, "the workflow that `faust -A streamapp.flows worker` runs a group of"
+    )
+    flow_group: str = _setting("", "which group of it")
+    flow_params: str = _setting("{}", "its params, as a JSON object")
     drain_s: int = _setting(20, "seconds a stopping process may take to finish its work", least=1)
     threads: int = _setting(0, "threads for inference; 0: one per core")
 

@@ -14,6 +14,7 @@ from streamapp.gateway import (
     native,
     openapi,
     operations,
+    services,
     uploads,
     webhooks,
 )
@@ -29,7 +30,18 @@ if TYPE_CHECKING:
     from streamapp.models import Registry
 
 #: Every module here has ``routes(gateway)``; a new protocol is a new module and a word here.
-PROTOCOLS = (native, uploads, webhooks, confluent, schemas, chat, inference, operations, openapi)
+PROTOCOLS = (
+    native,
+    uploads,
+    webhooks,
+    confluent,
+    schemas,
+    chat,
+    inference,
+    services,
+    operations,
+    openapi,
+)
 GATEWAY = web.AppKey("gateway", Gateway)
 
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-from streamapp.core.config import Settings
+from streamapp.core.config import Settings, find_project
 from streamapp.core.exports import Export
 from streamapp.gateway.cors import origins_of
 from streamapp.gateway.sources import Source
@@ -73,6 +73,13 @@ class GatewayConfig:
     llm: Endpoint | None = None
     llm_answers_file: Path | None = None
     llm_answers_max: int = 0
+    #: The folder of the project: its sources and models, and its files in ``workflows/``.
+    project: Path | None = None
+    #: Where runs of workflows are kept; None: there are none.
+    runs_folder: Path | None = None
+    #: Rows of one call of an operation, and how long it may take.
+    service_rows_max: int = 100_000
+    service_s_max: float = 60.0
     #: Who may deliver webhooks, by name.
     webhooks: Mapping[str, Source] = field(default_factory=dict)
 
@@ -95,6 +102,7 @@ class GatewayConfig:
         export: Export | None = None,
     ) -> "GatewayConfig":
         """The process's settings; limits without a setting keep their defaults."""
+        project = find_project(Path.cwd())
         return cls(
             webhooks=webhooks or {},
             host=settings.gateway_host,
@@ -128,4 +136,6 @@ class GatewayConfig:
             llm=Endpoint.of(settings),
             llm_answers_file=settings.llm_answers_file,
             llm_answers_max=settings.llm_answers_max,
+            project=project.parent if project else Path.cwd(),
+            runs_folder=settings.home / "runs",
         )

@@ -42,6 +42,8 @@ _CONSUME_SOME, _CONSUME, _DESCRIBE = (
 _GET, _POST, _DELETE = hdrs.METH_GET, hdrs.METH_POST, hdrs.METH_DELETE
 _CLUSTER, _INSTANCE = "/v3/clusters/{cluster}", "/consumers/{group}/instances/{instance}"
 
+_RUNS = "/v1/workflows/{workflow}/runs"
+
 #: By path and method; HEAD is GET.  What is not here takes ``admin``.
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "/ingest": {_POST: _PRODUCE_RAW},
@@ -73,6 +75,13 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         for version in ("", "/versions/{version}")
         for what, method in (("", _GET), ("/ready", _GET), ("/infer", _POST))
     },
+    # Sources that the project declares are for who may do everything.
+    "/v1/services": {_GET: _READ},
+    "/v1/services/{service}/{operation}": {_POST: _READ},
+    "/v1/workflows": {_GET: _READ},
+    _RUNS: {_GET: _READ, _POST: _ADMIN},
+    f"{_RUNS}/{{run}}": {_GET: _READ, _DELETE: _ADMIN},
+    f"{_RUNS}/{{run}}/outputs/{{output}}": {_GET: _READ},
     "/topics": {_GET: _READ},
     "/topics/{topic}": {_GET: _DESCRIBE, _POST: _PRODUCE},
     "/topics/{topic}/partitions": {_GET: _DESCRIBE},

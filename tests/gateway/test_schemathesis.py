@@ -37,6 +37,8 @@ ALIASES = [
 #: Confluent answers 200 or 207 and reports each bad record in its place.
 REPORTED = ["/v3/clusters/{cluster}/topics/{topic}/records"]
 REPORTED += [REPORTED[0] + ":batch"]
+#: Which columns and config an operation takes is the operation's own, and said in words.
+OWN_WORDS = ["/v1/services/{service}/{operation}"]
 
 
 def table(texts):
@@ -136,6 +138,7 @@ def settings(url, *, examples, stateful):
         "operations": [
             {"include-name": "POST /topics/{topic}", **produced},
             {"include-path": REPORTED, **produced, **reports},
+            {"include-path": OWN_WORDS, "checks": {"positive_data_acceptance": {"enabled": False}}},
         ],
     }
 

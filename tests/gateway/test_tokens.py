@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import re
 
 import pytest
 from aiohttp import hdrs
@@ -86,8 +87,9 @@ async def test_every_route_asks_for_its_scope(start, producer, token, path):
         takes = rule(method, canonical)
         if takes.verb is Verb.OPEN:
             continue
-        fill = dict.fromkeys(("name", "sha256", "source", "model"), "x") | {"version": "1"}
-        where = canonical.format_map({**PLACES, **fill})
+        names = re.findall(r"{(\w+)}", canonical)
+        fill = dict.fromkeys(names, "x") | {"version": "1"}
+        where = canonical.format_map({**fill, **PLACES})
         answer, body = await call(gate, method, where, {})
         assert answer.status == 401, (method, where)
         assert b"request.token" in body or b'"error_code":40101' in body

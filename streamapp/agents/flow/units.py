@@ -1,0 +1,132 @@
+"""A Slice of the source cut into units: consecutive records that become one record each."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import pyarrow as pa
+
+from streamapp.agents.flow.record import Mark, decode, mark_of
+from streamapp.core.errors import Halt, Reject
+from streamapp.core.slice import RecordLike, Slice
+
+_json = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Records of one run; ``first`` and ``next`` are offsets of the source."""
+
+    first: int
+    next: int
+    run: int
+    end: bool
+    records: tuple[RecordLike, ...]
+
+    def halves(self) -> tuple["Unit", "Unit"]:
+        """Two units of at least one record each, of one of at least two."""
+        middle = len(self.records) // 2
+        left, right = self.records[:middle], self.records[middle:]
+        return (
+            Unit(self.first, right[0].offset, self.run, end=False, records=left),
+            Unit(right[0].offset, self.next, self.run, end=self.end, records=right),
+        )
+
+
+def units(slice_: Slice, borders: Collection[int]) -> Iterator[Unit]:
+    """The Slice's records, cut at these offsets, where a run begins, and behind each end.
+
+    Offsets that the log skips belong to the unit before them, or to the first.
+    """
+    first, run = slice_.range.first, 0
+    held: list[RecordLike] = []
+    for record in slice_.records:
+        mark = mark_of(record) or Mark(record.offset, record.offset + 1)
+        if held and (mark.run != run or record.offset in borders):
+            yield Unit(first, record.offset, run, end=False, records=tuple(held))
+            first, held = record.offset, []
+        held.append(record)
+        run = mark.run
+        if mark.end:
+            yield Unit(first, record.offset + 1, run, end=True, records=tuple(held))
+            first, held = record.offset + 1, []
+    if held or first < slice_.range.next:
+        yield Unit(first, slice_.range.next, run, end=False, records=tuple(held))
+
+
+class Repeats:
+    """Leaves out what came before: a process that was taken for dead may have written it, too.
+
+    Args:
+        place: where the record before the first one ended.
+    """
+
+    def __init__(self, place: tuple[int, int] = (0, 0)) -> None:
+        self._place = place
+
+    def copy(self) -> "Repeats":
+        """One of its own that stands where this does."""
+        return Repeats(self._place)
+
+    def is_new(self, mark: Mark) -> bool:
+        """Whether a record's rows are to be taken; asked once for each, in the log's order.
+
+        Raises:
+            Halt: it has rows that were taken and others that were not.
+        """
+        if mark.place <= self._place:
+            return False
+        if (mark.run, mark.first) < self._place and mark.run == self._place[0]:
+            raise Halt(
+                "flow.overlap",
+                f"a record of {mark.first} to {mark.next} follows one up to {self._place[1]}",
+                "two processes of one group wrote at once; feed the rows again",
+            )
+        self._place = mark.place
+        return True
+
+
+def rows_of(
+    records: Sequence[RecordLike], schema: pa.Schema, repeats: Repeats
+) -> tuple[pa.Table, list[tuple[pa.Table, str]]]:
+    """The records' rows, and those of others' records that are no rows of the source.
+
+    Args:
+        records: of a unit.
+        schema: of the source.
+        repeats: of its partition.
+    """
+    tables, bad = [schema.empty_table()], []
+    for record in records:
+        mark = mark_of(record)
+        if mark is None:
+            try:
+                tables.append(_foreign(record, schema))
+            except Reject as error:
+                text = bytes(record.value or b"").decode(errors="replace")
+                bad.append((pa.table({"value": [text]}), error.message))
+        elif repeats.is_new(mark):
+            tables.append(decode(record).rows)
+    for table in tables:
+        if not table.schema.equals(schema):
+            raise Halt(
+                "flow.schema",
+                f"the topic has rows of {', '.join(table.schema.names)}, not"
+                f" {', '.join(schema.names)}",
+                "the workflow has changed: give it another name, or empty its topics",
+            )
+    return pa.concat_tables(tables), bad
+
+
+def _foreign(record: RecordLike, schema: pa.Schema) -> pa.Table:
+    """Somebody else's record: a JSON object, or an array of them, with the source's columns."""
+    try:
+        found = _json.decode(record.value or b"")
+        rows = found if isinstance(found, list) else [found]
+        if not all(isinstance(row, dict) for row in rows):
+            raise Reject("flow.row", "not a JSON object with the input's columns")
+        return pa.Table.from_pylist(rows, schema=schema)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise Reject("flow.row", f"not a row: {str(error)[:200]}") from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise Reject("flow.row", f"not a row of the input: {str(error)[:200]}") from None

@@ -1,0 +1,92 @@
+"""Which stages share a process, which topics lie between, and what cannot run on a topic."""
+
+import pytest
+import yaml
+from flow_bench import Bench, graph
+
+from streamapp.agents.flow import feed as feeding
+from streamapp.agents.flow.topology import topology
+from streamapp.core.errors import Refuse
+from streamapp.services import call
+from streamapp.workflow.graph.load import load_graph
+from streamapp.workflow.run.binding import bind
+
+
+def stage(name, after=None, operation="words", **more):
+    depends = {"depends_on": [after]} if after else {}
+    service, operation = ("demo", operation) if isinstance(operation, str) else operation
+    return {"name": name, "service": service, "operation": operation, **depends, **more}
+
+
+def out(source):
+    return {"source": source, "format": "json"}
+
+
+def test_stages_share_a_group_until_one_has_its_own(tmp_path):
+    filter_ = ("pipeline", "filter")
+    where = {"config": {"where": "n > 0"}}
+    found = topology(bind(graph(
+        tmp_path,
+        [
+            stage("a"), stage("b", "a", filter_, **where),
+            stage("c", "b", filter_, scale="own", **where), stage("d", "c", filter_, **where),
+            stage("unused", "a", filter_, scale="own", **where),
+        ],
+        {"first": out("a"), "last": out("d"), "raw": out("rows")},
+    )))  # fmt: skip
+    groups = {group.name: group for group in found.groups}
+    assert {name: group.steps for name, group in groups.items()} == {
+        "after-rows": ("a", "b"), "c": ("c",), "after-c": ("d",),
+    }  # fmt: skip
+    assert groups["after-rows"].publishes == {"t.a": "a", "t.b": "b", "t.first": "a"}
+    assert (groups["c"].topic, groups["c"].publishes) == ("t.b", {"t.c": "c"})
+    assert found.outputs == {"first": "t.first", "last": "t.last", "raw": "t.rows"}
+    assert not found.has_windows
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"operation": "lookup"}, "looks at all rows at once"),
+        ({"when": "params.x > 1"}, "has when"),
+        ({"foreach": {"x": [1]}}, "has foreach"),
+    ],
+)
+def test_a_stage_that_cannot_run_on_a_topic_is_refused_with_its_place(tmp_path, more, said):
+    (tmp_path / "rows.jsonl").write_text('{"n": 1, "text": "a"}\n')
+    (tmp_path / "streamapp.toml").write_text('[sources.names]\npath = "rows.jsonl"\n')
+    document = {
+        "name": "t",
+        "params": {"x": 2},
+        "inputs": {"rows": {"type": "file", "path": "rows.jsonl"}},
+        "stages": [{**stage("a"), **more}],
+        "outputs": {"o": out("a")},
+    }
+    path = tmp_path / "flow.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    with pytest.raises(Refuse, match=rf"flow.yaml:\d+:\d+: stage 'a' .*{said}"):
+        topology(bind(load_graph(path)))
+
+
+def test_two_parts_do_not_share_a_topic(tmp_path):
+    with pytest.raises(Refuse, match="would share the topic t.rows"):
+        topology(bind(graph(tmp_path, [stage("a")], {"rows": out("a")})))
+
+
+async def test_windows_of_event_time_on_topics_are_those_of_the_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    config = {"kind": "tumbling", "size": "10s", "time": "moment", "columns": {"total": "sum(n)"}}
+    rows = [{"n": n, "moment": f"2026-01-01T00:00:{n * 3 % 60:02}", "text": "x"} for n in range(19)]
+    when = {"config": {"columns": {"moment": "CAST(moment AS TIMESTAMP)"}}}
+    stages = [
+        stage("timed", None, ("pipeline", "map"), **when),
+        stage("sums", "timed", ("pipeline", "window"), config=config),
+    ]
+    bench = Bench(graph(tmp_path, stages, {"sums": out("sums")}, rows))
+    await bench.feed()
+    kills = ["no", "after", "before", "no", "after"]
+    assert await bench.work("after-rows", [1, 1], kills) == 4
+    timed = call("pipeline.map", rows, **when["config"])
+    expected = call("pipeline.window", timed, **config).to_pylist()
+    assert len(expected) == 6
+    assert (await bench.rows("sums", tmp_path))[0] == expected

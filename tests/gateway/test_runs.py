@@ -1,0 +1,148 @@
+"""Runs of the project's workflows over HTTP: in processes of their own, bounded, remembered."""
+
+import asyncio
+import json
+
+import pytest
+from yarl import URL
+
+from streamapp.core.tokens import create_token
+from streamapp.gateway.services import runs as running
+
+FILE = """name: words
+version: "3"
+params: {least: 0}
+inputs:
+  rows: {type: file, path: rows.jsonl}
+stages:
+  - name: counted
+    service: python
+    operation: "mine:words"
+    config: {columns: {words: int32}, arguments: {wait: "${params.wait}", least: "${params.least}"}}
+outputs:
+  counted: {source: counted, format: jsonl}
+"""
+MINE = """
+import pathlib, time
+
+def words(row: dict, wait: bool = False, least: int = 0) -> dict:
+    while wait and not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    words = len(row["text"].split())
+    return {"words": words} if words >= least else None
+"""
+RUNS = "/v1/workflows/words/runs"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    (folder / "workflows").mkdir(parents=True)
+    text = FILE.replace("params: {least: 0}", "params: {least: 0, wait: false}")
+    (folder / "workflows" / "words.yaml").write_text(text)
+    (folder / "workflows" / "broken.yaml").write_text("name: [")
+    (folder / "workflows" / "rows.jsonl").write_text('{"text": "a b"}\n{"text": "c"}\n')
+    (folder / "mine.py").write_text(MINE)
+    (folder / "streamapp.toml").write_text('[interop.python]\npaths = ["."]\n')
+    monkeypatch.setenv("STREAMAPP_HOME", str(tmp_path / "home"))
+    return folder
+
+
+@pytest.fixture
+async def gate(start, project, tmp_path):
+    return await start(project=project, runs_folder=tmp_path / "runs")
+
+
+async def ended(gate, url):
+    async with asyncio.timeout(110):
+        while True:
+            _, run = await gate.get(url)
+            if run["status"] not in {"queued", "running"}:
+                return run
+            await asyncio.sleep(0.02)
+
+
+def url_of(run):
+    return f"{RUNS}/{run['id']}"
+
+
+async def test_a_run_is_started_shown_and_its_output_taken(gate):
+    _, listed = await gate.get("/v1/workflows")
+    assert [each["name"] for each in listed] == ["broken", "words"]
+    assert (listed[1]["version"], bool(listed[0]["error"])) == ("3", True)
+    status, run = await gate.post(RUNS, {"params": {"least": 2}})
+    assert (status, run["status"]) == (202, "queued")
+    done = await ended(gate, url_of(run))
+    assert done["status"] == "done", done
+    output = next(each for each in done["outputs"] if each["name"] == "counted.jsonl")
+    async with gate.http.get(gate.url + output["url"]) as answer:
+        assert json.loads(await answer.read()) == {"text": "a b", "words": 2}
+    _, all_runs = await gate.get(RUNS)
+    assert [each["id"] for each in all_runs] == [run["id"]]
+
+
+async def test_a_run_that_fails_says_why_and_one_under_way_is_cancelled(gate, project):
+    _, run = await gate.post(RUNS, {"params": {"leest": 2}})
+    failed = await ended(gate, url_of(run))
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "workflow.param")
+    _, run = await gate.post(RUNS, {"params": {"wait": True}})
+    async with gate.http.delete(gate.url + url_of(run)) as answer:
+        assert (await answer.json())["status"] == "cancelled"
+    status, problem = await gate.get(f"{url_of(run)}/outputs/counted.jsonl")
+    assert (status, problem["code"]) == (404, "workflow.output")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/v1/workflows/nix/runs", {}, 404, "workflow.unknown"),
+        ("POST", "/v1/workflows/..%2F..%2Fetc/runs", {}, 404, "workflow.unknown"),
+        ("POST", RUNS, {"param": {}}, 400, "workflow.json"),
+        ("POST", RUNS, {"params": {"--out": "/etc"}}, 400, "workflow.params"),
+        ("GET", f"{RUNS}/nix", None, 404, "workflow.run"),
+        ("GET", f"{RUNS}/..%2F..", None, 404, "workflow.run"),
+        ("GET", f"{RUNS}/nix/outputs/x", None, 404, "workflow.run"),
+        ("DELETE", f"{RUNS}/nix", None, 404, "workflow.run"),
+    ],
+)
+async def test_what_is_not_there_is_said(gate, method, path, body, status, code):
+    url = URL(gate.url + path, encoded=True)
+    async with gate.http.request(method, url, json=body) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (status, code)
+
+
+async def test_runs_wait_for_their_turn_and_too_many_are_refused(gate, monkeypatch, project):
+    monkeypatch.setattr(running, "WAITING_MAX", 1)
+    answers = [await gate.post(RUNS, {"params": {"wait": True}}) for _ in range(4)]
+    assert [status for status, _ in answers] == [202, 202, 202, 429]
+    for _, run in answers[:3]:
+        async with gate.http.delete(gate.url + url_of(run)) as answer:
+            assert (await answer.json())["status"] == "cancelled"
+
+
+async def test_runs_of_a_gateway_that_is_gone_are_marked_and_kept_ones_are_few(
+    start, project, tmp_path, monkeypatch
+):
+    config = {"project": project, "runs_folder": tmp_path / "runs"}
+    left = tmp_path / "runs" / "words" / "1-x" / "run.json"
+    left.parent.mkdir(parents=True)
+    left.write_text('{"id": "1-x", "workflow": "words", "status": "running", "queued_ms": 1}')
+    gate = await start(**config)
+    _, (run,) = await gate.get(RUNS)
+    assert run["status"] == "interrupted"
+    monkeypatch.setattr(running, "KEPT_MAX", 1)
+    _, run = await gate.post(RUNS, {"params": {"wait": True}})
+    _, found = await gate.get(RUNS)
+    assert [each["id"] for each in found] == [run["id"]]
+
+
+async def test_reading_takes_read_and_running_takes_admin(start, project, tmp_path):
+    path = tmp_path / "tokens.json"
+    secrets = {scope: create_token(path, scope, [scope])[1] for scope in ("read", "admin")}
+    gate = await start(project=project, runs_folder=tmp_path / "runs", tokens_file=path)
+    found = {}
+    for scope, secret in secrets.items():
+        headers = {"Authorization": f"Bearer {secret}"}
+        assert (await gate.get(RUNS, headers=headers))[0] == 200
+        found[scope], _ = await gate.post(RUNS, {"params": {"wait": True}}, headers=headers)
+    assert found == {"read": 403, "admin": 202}
