@@ -44,6 +44,13 @@ SECTIONS = {
         "attachments": Entry("attachments:attachments", "List or sweep large attachments."),
         "dlq": Entry("dlq:dlq", "Look at dead letters, mend them, send them again."),
     },
+    "Workflows": {
+        "run": Entry("flow_run:run", "Run a workflow's file over files, databases or topics."),
+        "dev": Entry("dev:dev", "Show the last rows through a workflow's stage on every save."),
+        "workflow": Entry("workflow:workflow", "Check, plan, draw, test, resume a workflow."),
+        "text": Entry("text:text", "Count, judge and compare documents."),
+        "pipeline": Entry("pipeline:pipeline", "Filter, compute and group the rows of a file."),
+    },
     "Processes": {
         "gateway": Entry("run:gateway", "Take events over HTTP."),
         "worker": Entry("run:worker", "Enrich events."),
@@ -57,6 +64,7 @@ SECTIONS = {
         "intents": Entry("intents:intents", "Train intents on examples, and judge them."),
         "stage": Entry("stage:stage", "List stages, or start one of your own."),
         "invoke": Entry("invoke:invoke", "Run one stage on a few events, without any broker."),
+        "stdio": Entry("stdio:stdio", "Run operations for a program of any language, by lines."),
         "token": Entry("token:token", "Create, list and revoke tokens with scopes."),
         "config": Entry("config:config", "Show every setting and where it came from."),
         "completion": Entry("completion:completion", "Print the completion script of a shell."),

@@ -1,10 +1,11 @@
-"""``streamapp config``: every setting, its value and where that came from."""
+"""``streamapp config``: every setting, its value and where that came from; the project's Python."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from streamapp.cli.framework import group
+from streamapp.cli.interop import interop
 from streamapp.cli.options import json_option, setting_flags
 from streamapp.cli.output import print_json, print_table
 from streamapp.core.config import Settings, describe, env_name, load
@@ -19,6 +20,9 @@ def config() -> None:
 
     The first that says something wins: flag, environment, .env, streamapp.toml, default.
     """
+
+
+config.add_command(interop)
 
 
 @config.command(

@@ -19,8 +19,8 @@ def nobody(monkeypatch):
     return url
 
 
-def test_topics_are_made_listed_and_found_by_the_doctor(run, kafka_broker, monkeypatch):
-    broker = kafka_broker(sasl=True).start()
+def test_topics_are_made_listed_and_found_by_the_doctor(run, kafka_without_topics, monkeypatch):
+    broker = kafka_without_topics
     for name, value in {
         "BROKER": broker.sasl_url,
         "BROKER_SECURITY": "sasl_plaintext",

@@ -1,0 +1,188 @@
+"""``streamapp run``: a workflow's file, over files and databases or on topics."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from streamapp.cli.framework import command
+from streamapp.cli.options import PlaceParam, json_option, settings_options
+from streamapp.cli.output import print_error, print_json
+from streamapp.core.config import Settings, to_environment
+
+if TYPE_CHECKING:
+    from streamapp.workflow.graph.spec import Graph
+    from streamapp.workflow.run.engine import Services
+    from streamapp.workflow.run.record import Record
+    from streamapp.workflow.run.report import Report
+
+#: Where outputs go, beside the workflow's file.
+OUT = "out"
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+def parsed_params(
+    _ctx: click.Context, _param: click.Parameter, pairs: Sequence[str]
+) -> dict[str, Any]:
+    """``limit=5``: JSON where it is a plain value of JSON, else text."""
+    params = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE")
+        try:
+            value = msgspec.json.decode(text, type=str | int | float | bool | None)
+        except msgspec.MsgspecError:
+            value = text
+        params[name] = value
+    return params
+
+
+set_option = click.option(
+    "--set",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=parsed_params,
+    help="A parameter of the workflow, over the file's; may be repeated.",
+)
+
+
+def limit_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """``--cpus`` and ``--memory-mb``."""
+    for option in (
+        click.option("--memory-mb", type=click.IntRange(64), help="Memory of all processes."),
+        click.option("--cpus", type=click.FloatRange(0.1), help="Cores at once."),
+    ):
+        verb = option(verb)
+    return verb
+
+
+def services_of(
+    settings: Settings, cpus: float | None = None, memory_mb: int | None = None
+) -> "Services":
+    """What a run on this machine is given."""
+    from streamapp.workflow.run.engine import Services
+
+    return Services(
+        cache=settings.home / "cache" / "workflows",
+        environ=to_environment(settings),
+        cpus=cpus,
+        memory_mb=memory_mb,
+    )
+
+
+def execute(
+    graph: "Graph",
+    services: "Services",
+    folder_out: Path,
+    params: Mapping[str, Any],
+    *,
+    as_json: bool,
+    lineage: str | None = None,
+    resumed: "Record | None" = None,
+) -> int:
+    """Run a workflow, show how it goes and what came of it; the exit code."""
+    from streamapp.cli.flow_show import print_report, shown_progress
+    from streamapp.workflow.run.engine import run as run_graph
+    from streamapp.workflow.run.events import Event
+
+    with ExitStack() as stack:
+        observers = [stack.enter_context(shown_progress(quiet=as_json))]
+        if lineage is not None:
+            from streamapp.workflow.run.lineage import Lineage
+
+            told = Lineage(graph, lineage, Path.cwd())
+            stack.callback(told.close)
+            observers.append(told)
+
+        def tell(event: Event) -> None:
+            for observer in observers:
+                observer(event)
+
+        try:
+            report = run_graph(
+                graph,
+                folder_out=folder_out,
+                services=services,
+                params=params,
+                progress=tell,
+                resumed=resumed,
+            )
+        except KeyboardInterrupt:
+            if graph.path:
+                click.echo(f"stopped; go on with: streamapp workflow resume {graph.path}", err=True)
+            raise
+    if as_json:
+        print_json(msgspec.to_builtins(report))
+    else:
+        print_report(report)
+    return _exit_code(report, as_json=as_json)
+
+
+def _exit_code(report: "Report", *, as_json: bool) -> int:
+    if report.error is None:
+        return 0
+    if not as_json:
+        print_error(report.error.message, report.error.fix)
+    return report.error.error().exit_code
+
+
+@command(
+    examples=[
+        "streamapp run workflow.yaml",
+        "streamapp run workflow.yaml --set year=2026 --out results",
+        "streamapp run workflow.yaml --dry-run",
+        "streamapp run workflow.yaml --stream --feed",
+    ],
+)
+@file_argument
+@click.option("--out", type=PlaceParam(), help="Folder of the outputs (default: out, beside FILE).")
+@set_option
+@limit_options
+@click.option("--lineage", metavar="FILE|URL", help="Send OpenLineage events there.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and why, and end.")
+@click.option("--stream", is_flag=True, help="Run it on topics, until it is stopped.")
+@click.option(
+    "--partitions", type=click.IntRange(1, 1_000), default=1, help="With --stream: of each topic."
+)
+@click.option("--feed", is_flag=True, help="With --stream: send the inputs, write, and end.")
+@json_option
+@settings_options("broker", "models_dir", "models_cache")
+def run(
+    settings: Settings,
+    file: Path,
+    out: Path | None,
+    params: dict[str, Any],
+    cpus: float | None,
+    memory_mb: int | None,
+    lineage: str | None,
+    dry_run: bool,
+    stream: bool,
+    feed: bool,
+    partitions: int,
+    as_json: bool,
+) -> int:
+    """Run the workflow that FILE declares; what was worked out before is not worked out again.
+
+    Ctrl-C stops it, and the same command goes on from there.  Rows that were set aside are in
+    quarantine/ beside the outputs.
+    """
+    folder_out = out or file.absolute().parent / OUT
+    if stream or feed:
+        from streamapp.cli.flow_stream import run_stream
+
+        return run_stream(
+            settings, file, params, folder_out, feed=feed, as_json=as_json, partitions=partitions
+        )
+    services = services_of(settings, cpus, memory_mb)
+    if dry_run:
+        from streamapp.cli.workflow import show_plan
+
+        return show_plan(file, services, params, as_json=as_json)
+    from streamapp.workflow.graph.load import load_graph
+
+    return execute(load_graph(file), services, folder_out, params, as_json=as_json, lineage=lineage)

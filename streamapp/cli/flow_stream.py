@@ -1,0 +1,167 @@
+"""``streamapp run FILE --stream``: a workflow on topics, a process for each group."""
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from streamapp.cli.output import print_json
+from streamapp.core.clock import monotonic_s
+from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse
+
+if TYPE_CHECKING:
+    from streamapp.flows import Flow, Result
+    from streamapp.screen.supervisor import Supervisor
+
+_TOLD_EVERY_S = 1.0
+_INTERRUPTED = 130
+
+
+def run_stream(
+    settings: Settings,
+    path: Path,
+    params: Mapping[str, Any],
+    folder_out: Path,
+    *,
+    feed: bool,
+    as_json: bool,
+    partitions: int = 1,
+) -> int:
+    """Run a workflow's groups until a signal, or until its inputs are through.
+
+    Args:
+        settings: of all its processes.
+        path: of its file.
+        params: of this run.
+        folder_out: of its outputs, when it is fed.
+        feed: send the inputs' rows to their topics, write the outputs and end.
+        as_json: print what came of it as JSON.
+        partitions: of each topic.
+
+    Returns:
+        The exit code.
+    """
+    from streamapp.flows import Flow
+
+    flow = Flow(settings, path, params, partitions)
+    return asyncio.run(_Stream(flow, folder_out, feed=feed, as_json=as_json).run())
+
+
+class _Stream:
+    def __init__(self, flow: "Flow", folder_out: Path, *, feed: bool, as_json: bool) -> None:
+        self._flow, self._out = flow, folder_out
+        self._feed, self._as_json = feed, as_json
+        self._fed = self._collected = 0
+        self._told_s = self._began_s = monotonic_s()
+
+    async def run(self) -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        for name in await self._flow.make_topics():
+            self._say("topic", f"{name} made")
+        groups = self._flow.supervisor(None if self._as_json else self._say)
+        await groups.start()
+        result = None
+        try:
+            if self._feed:
+                result = await self._run_through(groups, stop)
+            else:
+                self._invite()
+                while not stop.is_set():
+                    _refuse_if_refused(groups)
+                    await _pause(stop)
+        finally:
+            clean = await groups.stop()
+        if result is not None:
+            self._show(result)
+            return 0
+        return _INTERRUPTED if self._feed else int(not clean)
+
+    async def _run_through(self, groups: "Supervisor", stop: asyncio.Event) -> "Result | None":
+        """What was written; None when a signal came first."""
+        from streamapp.flows import Progress
+
+        progress = Progress(self._count_fed, self._count_collected)
+        work = asyncio.create_task(self._flow.run_through(self._out, progress))
+        try:
+            while not work.done():
+                _refuse_if_refused(groups)
+                if stop.is_set():
+                    self._say("run", "stopped; the same command goes on where it stood")
+                    return None
+                await asyncio.wait([work], timeout=_TOLD_EVERY_S / 4)
+            return _plain(work)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    def _invite(self) -> None:
+        """How rows get in and out."""
+        plan = self._flow.topology
+        for what, topics in (("in", plan.inputs), ("out", plan.outputs)):
+            for name, topic in topics.items():
+                self._say(what, f"{name}: topic {topic}")
+
+    def _count_fed(self, rows: int) -> None:
+        self._fed += rows
+        self._tell()
+
+    def _count_collected(self, rows: int) -> None:
+        self._collected += rows
+        self._tell()
+
+    def _tell(self) -> None:
+        now_s = monotonic_s()
+        if now_s - self._told_s >= _TOLD_EVERY_S:
+            self._told_s = now_s
+            rate = self._collected / (now_s - self._began_s)
+            self._say("run", f"{self._fed:,} rows in, {self._collected:,} out ({rate:,.0f}/s)")
+
+    def _say(self, name: str, line: str) -> None:
+        if not self._as_json:
+            click.echo(f"{name:12} | {line}", err=True)
+
+    def _show(self, result: "Result") -> None:
+        if self._as_json:
+            print_json(msgspec.to_builtins(result))
+            return
+        for written in result.outputs:
+            click.echo(f"{written.name}: {written.rows:,} rows in {written.path}")
+        for aside in result.quarantine:
+            click.echo(f"{aside.name}: {aside.rows:,} rows set aside in {aside.path}")
+
+
+def _refuse_if_refused(groups: "Supervisor") -> None:
+    child = groups.refused()
+    if child is not None:
+        raise Refuse(
+            "flow.refused",
+            f"group {child.name!r} will not start: {child.error or 'it did not say why'}",
+            "mend that and start again",
+        )
+
+
+def _plain(work: "asyncio.Task[Result]") -> "Result":
+    """The result; of several tasks' errors the first."""
+    try:
+        return work.result()
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(_TOLD_EVERY_S):
+            await stop.wait()
+    except TimeoutError:
+        return

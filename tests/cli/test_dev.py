@@ -1,0 +1,93 @@
+"""Every save shows the last rows through the stage that was edited, or what is wrong with it."""
+
+import json
+import os
+
+import pytest
+from demo_operations import demo  # noqa: F401  # a fixture
+
+from streamapp.cli.dev import Preview, saves
+from streamapp.core.config import load
+from streamapp.core.errors import Refuse
+
+pytestmark = pytest.mark.usefixtures("demo")
+FILE = """name: t
+inputs:
+  rows: {{type: file, path: rows.jsonl}}
+stages:
+  - {{name: counted, service: demo, operation: words, config: {{least: {least}}}}}
+  - {{name: sums, service: demo, operation: pairs, depends_on: counted, config: {{size: {size}}}}}
+outputs:
+  sums: {{source: sums, format: json}}
+"""
+
+
+@pytest.fixture
+def file(clean):
+    rows = [{"n": n, "text": "a b"} for n in range(100)]
+    (clean / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = clean / "flow.yaml"
+    path.write_text(FILE.format(least=0, size=2))
+    return path
+
+
+def test_the_last_rows_go_through_the_stage_that_was_edited(file):
+    preview = Preview(load()[0], file, {}, rows_max=4)
+    shown = preview.look(None)
+    assert (shown.stage, shown.rows_in) == ("sums", 4)
+    assert shown.table.to_pylist() == [{"sum": 193, "rows": 2}, {"sum": 197, "rows": 2}]
+    file.write_text(FILE.format(least=3, size=2))
+    shown = preview.look(None)
+    assert (shown.stage, shown.table.num_rows, shown.added) == ("counted", 0, ("words",))
+    file.write_text(FILE.format(least=0, size=4))
+    assert preview.look(None).table.to_pylist() == [{"sum": 390, "rows": 4}]
+    assert preview.look("counted").table["n"].to_pylist() == [96, 97, 98, 99]
+    (file.parent / "rows.jsonl").write_text('{"n": 5, "text": "new"}\n')
+    assert preview.look(None).table.num_rows == 1
+
+
+def test_what_is_wrong_has_its_place_and_the_next_save_is_shown(file):
+    preview = Preview(load()[0], file, {}, rows_max=4)
+    file.write_text(FILE.format(least="oops", size=2))
+    with pytest.raises(Refuse, match=r"flow.yaml:5:\d+: .*least"):
+        preview.look(None)
+    file.write_text(FILE.format(least=0, size=2))
+    assert preview.look(None).stage == "sums"
+
+
+class Seen(list):
+    """Keeps what came before an iterable was interrupted."""
+
+    def extend(self, values):
+        for value in values:
+            self.append(value)
+
+
+def test_a_save_of_the_file_or_the_projects_python_is_seen(file, monkeypatch):
+    (file.parent / "streamapp.toml").write_text('[interop.python]\npaths = ["."]\n')
+    looked = iter(range(100))
+    changes = {1: file, 2: file.parent / "mine.py", 3: file.parent / "streamapp.toml"}
+    seen = Seen()
+
+    def save(_seconds):
+        count = next(looked)
+        if path := changes.get(count):
+            with path.open("a") as out:
+                out.write("\n")
+            os.utime(path, ns=(count, count))
+        if count == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("streamapp.cli.dev.time.sleep", save)
+    with pytest.raises(KeyboardInterrupt):
+        seen.extend(saves(file))
+    assert len(seen) == 4
+
+
+def test_once_prints_and_ends(run, file):
+    found = run("dev", file, "--once", "--json", "--rows", "2").json
+    assert (found["stage"], found["rows"]) == ("sums", [{"sum": 197, "rows": 2}])
+    told = run("dev", file, "--once")
+    assert "demo.pairs  10 rows in, 5 out, 0 aside" in told.out
+    wrong = run("dev", file, "--once", "--stage", "sum")
+    assert (wrong.code, "did you mean 'sums'?" in wrong.err) == (2, True)
