@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= python3
 C      := $(wildcard streamapp/*/*.c streamapp/*/*.h include/*.h)
 
-.PHONY: setup demo up kafka test check bench bench-footprint bench-gateway bench-models bench-ring bench-store bench-transport soak clean help
+.PHONY: setup demo up kafka test check bench bench-footprint bench-gateway bench-models bench-ring bench-services bench-store bench-transport soak clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,7 +40,8 @@ check: $(VENV)/.dev  ## linters, types and floors
 	@$(BIN)/lint-imports --no-cache
 
 test: setup check  ## all tests; closes with what is not proven here
-	@$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --ignore tests/house/test_linters.py  # which is `check`
+	@$(BIN)/python -m compileall -q -j 2 streamapp  # once, and not by every process where none is kept
+	@$(BIN)/python -m pytest -m "not soak" -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/house/test_linters.py  # which is `check`
 
 soak: setup  ## the long forms of the fault tests
 	@$(BIN)/python -m pytest -m soak --timeout 7200
@@ -62,6 +63,9 @@ bench-gateway: setup  ## the gateway beside bare aiohttp and others (five minute
 
 bench-models: setup  ## models: how right and how fast, beside onnxruntime by hand and fastembed (a quarter of an hour)
 	@$(BIN)/python bench/bench_models.py
+
+bench-services: setup  ## text, data integration and inference, beside VADER and YAKE, pandas, direct calls (ten minutes)
+	@$(BIN)/python bench/bench_services.py
 
 bench-footprint: setup  ## memory of the four processes, idle and loaded
 	@$(BIN)/python bench/bench_footprint.py

@@ -129,8 +129,8 @@ def run(tmp_path):
     started = []
 
     def start(*arguments, path=(), **environment):
-        places = [REPOSITORY, folder, tmp_path, *path]
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, places))
+        places = [REPOSITORY, folder, tmp_path, *path, os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, map(str, places)))
         settings = [f"{name}={value}" for name, value in environment.items()]
         output = tmp_path / f"output{len(started)}"
         worker = Worker(["env", *settings, sys.executable, "-u", *arguments], tmp_path, output)

@@ -28,6 +28,9 @@ from kafka_jars import Unavailable, jars
 #: Users of the SASL listener and their passwords; ``admin`` may do all, ``guest`` nothing.
 USERS = {"admin": "admin-secret", "guest": "guest-secret"}
 
+#: For a JVM whose start is most of its life: no optimising compiler, no threads that collect.
+_BRIEF = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
 START_S = 90.0
 STOP_S = 30.0
 
@@ -95,9 +98,20 @@ class Broker:
     """
 
     def __init__(
-        self, folder, *, port=0, sasl=False, tls_pem=None, say=lambda _: None, **properties
+        self,
+        folder,
+        *,
+        port=0,
+        sasl=False,
+        tls_pem=None,
+        brief=False,
+        say=lambda _: None,
+        **properties,
     ):
-        """``tls_pem``: a file with the broker's key and certificate, for a TLS listener as well."""
+        """``tls_pem``: a file with the broker's key and certificate, for a TLS listener as well.
+
+        ``brief``: it is there for minutes, and not measured: two thirds of the work to start.
+        """
         self.folder = Path(folder)
         self.port, self.controller_port, sasl_port, tls_port = _free_ports(port)
         self.bootstrap = f"127.0.0.1:{self.port}"
@@ -106,7 +120,7 @@ class Broker:
         self.tls_url = f"kafka+batch://127.0.0.1:{tls_port}" if tls_pem else None
         self._more = f",SASL://127.0.0.1:{sasl_port}" if sasl else ""
         self._more += f",TLS://127.0.0.1:{tls_port}" if tls_pem else ""
-        self._sasl, self._tls_pem = sasl, tls_pem
+        self._sasl, self._tls_pem, self._brief = sasl, tls_pem, brief
         self._properties, self._say = properties, say
         self._java = None
 
@@ -176,7 +190,7 @@ class Broker:
         scram = [f"--add-scram=SCRAM-SHA-256=[name={u},password={p}]" for u, p in USERS.items()]
         cluster = uuid.uuid4().hex[:22]
         made = subprocess.run(
-            ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=ERROR",
+            ["java", *_BRIEF, "-Dlog4j2.level=ERROR",
              "-cp", classpath, "kafka.tools.StorageTool", "format", "--cluster-id", cluster,
              "--config", path, *(scram if self._sasl else ())],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -203,10 +217,11 @@ class Broker:
         return text
 
     def _spawn(self, classpath):
-        heap = ["-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError"]
+        options = ["-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError"]
+        options += _BRIEF if self._brief else []
         with (self.folder / "broker.log").open("ab") as log:
             self._java = subprocess.Popen(
-                ["sh", "-c", _DIE_WITH_PARENT, "sh", "java", *heap, "-Dlog4j2.level=INFO",
+                ["sh", "-c", _DIE_WITH_PARENT, "sh", "java", *options, "-Dlog4j2.level=INFO",
                  "-Djava.awt.headless=true", "-cp", classpath,
                  "kafka.Kafka", str(self.folder / "broker.properties")],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.folder,
@@ -223,14 +238,19 @@ class Broker:
             except OSError:
                 time.sleep(0.05)
                 continue
-            with concurrent.futures.ThreadPoolExecutor(1) as thread:  # a loop may run in this one
-                if thread.submit(asyncio.run, _answers(self.bootstrap)).result():
-                    return
+            if _run(_answers(self.bootstrap)):
+                return
             time.sleep(0.05)
         raise RuntimeError(f"Kafka did not answer within {START_S:.0f} s:\n{self._tail()}")
 
     def _tail(self):
         return "\n".join(self.log.splitlines()[-40:])
+
+
+def _run(coroutine):
+    """In a thread: a loop may run in this one."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 async def _answers(bootstrap):
@@ -247,6 +267,23 @@ async def _answers(bootstrap):
         return False
     finally:
         await client.close()
+
+
+async def _remove_our_topics(bootstrap):
+    """Those of the catalogue, and so what any group has committed of them."""
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    from streamapp.topics.catalogue import load
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        ours = {topic.name for topic in load()}
+        async with asyncio.timeout(STOP_S):
+            while there := ours.intersection(await admin.list_topics()):
+                await admin.delete_topics(sorted(there))
+    finally:
+        await admin.close()
 
 
 def _free_ports(first=0):
@@ -278,6 +315,11 @@ def require():
         (pytest.fail if os.environ.get("REQUIRE_KAFKA") == "1" else pytest.skip)(str(error))
 
 
+def brief_broker(**options):
+    """A broker in a folder of its own, for a test: whoever makes it removes it."""
+    return Broker(tempfile.mkdtemp(prefix="streamapp-kafka-"), brief=True, **options)
+
+
 @pytest.fixture(scope="session")
 def kafka(pytestconfig):
     """The session's broker; a test that finds it stopped by another gets it started again.
@@ -286,12 +328,21 @@ def kafka(pytestconfig):
     tests': give them names of your own.
     """
     require()
-    broker = Broker(tempfile.mkdtemp(prefix="streamapp-kafka-"), sasl=True)
+    broker = brief_broker(sasl=True)
     try:
         pytestconfig.stash[_BROKER] = broker.start()
         yield broker
     finally:
         broker.remove()
+
+
+@pytest.fixture
+def kafka_without_topics(kafka):
+    """The session's broker for processes of ours, whose topics have one name: none is there yet."""
+    _run(_remove_our_topics(kafka.bootstrap))
+    yield kafka
+    kafka.start()
+    _run(_remove_our_topics(kafka.bootstrap))
 
 
 @pytest.fixture
@@ -301,7 +352,7 @@ def kafka_broker():
     made = []
 
     def make(**options):
-        made.append(Broker(tempfile.mkdtemp(prefix="streamapp-kafka-"), **options))
+        made.append(brief_broker(**options))
         return made[-1]
 
     yield make

@@ -1,5 +1,7 @@
 """The wheel of this tree, built once for all who look at it: a pytest plugin."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,20 @@ def copy_of_the_tree(to):
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """Its path."""
-    folder = tmp_path_factory.mktemp("wheel")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # with the other processes that run tests
+    folder = shared / "wheel"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "tree").exists():
+            _build(folder)
+    [path] = folder.glob("streamapp-*.whl")
+    return path
+
+
+def _build(folder):
     tree = copy_of_the_tree(folder / "tree")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
     done = subprocess.run(
@@ -27,5 +42,3 @@ def wheel(tmp_path_factory):
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    [path] = folder.glob("streamapp-*.whl")
-    return path

@@ -8,10 +8,8 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 
 import adbc_driver_flightsql.dbapi as flightsql
-import kafka_broker
 import pytest
 from calm import all_stored
 from fleet import Fleet
@@ -28,23 +26,25 @@ REFUSES = 'any("poison" in text for text in texts)'
 AT_MS = now_ms() - 3_600_000
 
 
-@pytest.fixture(params=["local", "kafka"])
+#: What the first test shows on both logs is enough for every day.
+everywhere = pytest.mark.parametrize("fleet", ["local", "kafka"], indirect=True)
+in_short = pytest.mark.parametrize(
+    "fleet", ["local", pytest.param("kafka", marks=pytest.mark.soak)], indirect=True
+)
+
+
+@pytest.fixture
 def fleet(request, tmp_path):
     """A worker and a store on either log."""
-    broker = None
     url = f"local://{tmp_path}/log"
     if request.param == "kafka":
-        kafka_broker.require()
-        broker = kafka_broker.Broker(tempfile.mkdtemp(prefix="streamapp-kafka-"))
-        url = broker.start().url
+        url = request.getfixturevalue("kafka_without_topics").url
     found = Fleet(tmp_path / "fleet", url, stage_s=0.0)
     try:
         found.start("store", "worker")
         yield found
     finally:
         found.stop()
-        if broker is not None:
-            broker.remove()
 
 
 def send(fleet, *records):
@@ -103,6 +103,7 @@ def replay_and_die(fleet):
     assert killed.returncode == -signal.SIGKILL
 
 
+@everywhere
 def test_what_a_mended_stage_takes_is_stored_once(fleet):
     poison = [event(n, f"poison {n}", id=f"p{n}") for n in range(POISON)]
     nameless = event(0, "poison without a name")
@@ -149,6 +150,7 @@ def test_what_a_mended_stage_takes_is_stored_once(fleet):
     assert dlq(fleet, "ls")["letters"] == POISON + 2, "no process is needed to look"
 
 
+@in_short
 def test_an_edited_event_is_stored_once_under_its_id(fleet):
     send(fleet, event(0, "poison", id="e"), Outgoing(b'{"id": "j", "message": }', b"c0"))
     all_stored(fleet)
@@ -164,6 +166,7 @@ def test_an_edited_event_is_stored_once_under_its_id(fleet):
     assert stored == [("e", "a cure"), ("j", "it is JSON")]
 
 
+@in_short
 def test_a_mended_event_in_the_slice_of_the_refused_one_is_stored(fleet):
     """As when the worker died between its dead letters and its rows, and the letter was edited."""
     fleet.kill("worker")

@@ -27,8 +27,8 @@ def streamapp(machine, *arguments):
     return done.stdout
 
 
-def test_events_by_flight_and_a_store_that_was_lost(kafka_broker, machines):
-    machine = machines("home", broker=kafka_broker().start().url)
+def test_events_by_flight_and_a_store_that_was_lost(kafka_without_topics, machines):
+    machine = machines("home", broker=kafka_without_topics.url)
     machine.home.mkdir()
     streamapp(machine, "topics", "apply")
     machine.start()

@@ -104,8 +104,8 @@ def run(tmp_path, monkeypatch):
     transports = project["entry-points"]["faust.transports"].items()
     entries = [f"{name} = {target}" for name, target in transports]
     (info / "entry_points.txt").write_text("\n".join(["[faust.transports]", *entries, ""]))
-    path = [str(REPOSITORY), str(info.parent), str(tmp_path)]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    path = [str(REPOSITORY), str(info.parent), str(tmp_path), os.environ.get("PYTHONPATH")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
     started = []
 
     def start(*arguments, **environment):

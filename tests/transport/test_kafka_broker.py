@@ -44,7 +44,7 @@ def test_it_dies_with_whoever_started_it(tmp_path):
     plugin.require()
     code = (
         "import sys, time, kafka_broker\n"
-        "broker = kafka_broker.Broker(sys.argv[1]).start()\n"
+        "broker = kafka_broker.Broker(sys.argv[1], brief=True).start()\n"
         "print(broker.pid, flush=True)\n"
         "time.sleep(600)\n"
     )

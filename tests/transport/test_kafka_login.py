@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import tempfile
 
 import kafka_broker
 import pytest
@@ -40,8 +39,7 @@ def pem(tmp_path_factory):
 def guarded(pem):
     """A broker that asks who comes."""
     kafka_broker.require()
-    folder = tempfile.mkdtemp(prefix="streamapp-kafka-")
-    broker = kafka_broker.Broker(folder, sasl=True, tls_pem=pem).start()
+    broker = kafka_broker.brief_broker(sasl=True, tls_pem=pem).start()
     yield broker
     broker.remove()
 

@@ -1,0 +1,149 @@
+"""Workflows on a log in memory, and agents of their groups that are killed at chosen moments."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pyarrow as pa
+
+from streamapp.agents.flow.agent import FlowAgent
+from streamapp.agents.flow.chain import Chain
+from streamapp.agents.flow.collect import Collect
+from streamapp.agents.flow.feed import Feed
+from streamapp.agents.flow.topology import topology
+from streamapp.core.metrics import Metrics
+from streamapp.testing.log import MemoryLog
+from streamapp.transport.clients import TopicSpec
+from streamapp.workflow.graph.load import graph_of
+from streamapp.workflow.run.binding import bind
+
+RECORD_BYTES_MAX = 1 << 20
+
+
+def graph(folder, stages, outputs, rows=()):
+    """A workflow ``t`` of one input ``rows``, in a folder of its own."""
+    lines = [json.dumps(row) for row in rows or [{"n": 1, "text": "a"}]]
+    (folder / "rows.jsonl").write_text("\n".join([*lines, ""]))
+    return graph_of(
+        {
+            "name": "t",
+            "inputs": {"rows": {"type": "file", "path": "rows.jsonl"}},
+            "stages": stages,
+            "outputs": outputs,
+        },
+        folder,
+    )
+
+
+class Killing:
+    """A producer of a process that is killed at its ``n``-th append, before or after that."""
+
+    def __init__(self, log, kills):
+        self._inner, self._kills = log.producer(), kills
+
+    async def start(self):
+        await self._inner.start()
+
+    async def stop(self):
+        await self._inner.stop()
+
+    async def send(self, topic, records):
+        kill = self._kills.pop(0) if self._kills else "no"
+        if kill == "leave":  # killed, and not started again
+            raise EOFError
+        if kill == "before":
+            raise asyncio.CancelledError
+        sent = await self._inner.send(topic, records)
+        if kill == "after":
+            raise asyncio.CancelledError
+        return sent
+
+
+class Bench:
+    """A bound workflow on a log in memory."""
+
+    def __init__(self, graph_, partitions=1):
+        self.log = MemoryLog()
+        self.binding = bind(graph_)
+        self.topology = topology(self.binding)
+        self.partitions = partitions
+        for topic in self.topology.topics:
+            self.log.create(TopicSpec(topic, partitions, RECORD_BYTES_MAX))
+        self.runs = 0
+
+    async def feed(self, kills=(), collected=0):
+        """Feed all rows, however often the process is killed; the number of the run."""
+        kills = list(kills)
+        inputs = {topic: self.binding.inputs[name] for name, topic in self.topology.inputs.items()}
+        while True:
+            producer, reader = Killing(self.log, kills), self.log.reader()
+            await producer.start()
+            await reader.start()
+            feed = Feed(inputs, self.partitions, producer, reader, Metrics(), RECORD_BYTES_MAX)
+            try:
+                run = await feed.begin(collected)
+                await feed.run(run)
+            except asyncio.CancelledError:
+                continue
+            except EOFError:
+                return 0
+            else:
+                return run
+
+    async def work(self, name, sizes=(), kills=(), record_bytes_max=RECORD_BYTES_MAX):
+        """Run a group over all that its topic has, in Slices of these sizes; how often begun."""
+        group, kills, sizes = self.topology.group(name), list(kills), list(sizes)
+        begun = 0
+        while True:
+            begun += 1
+            agent = FlowAgent(
+                group, Chain(self.binding, group.steps, lambda: None),
+                self.binding.schemas[group.source], Killing(self.log, kills), self.log.reader(),
+                Metrics(), lambda: 1, record_bytes_max,
+            )  # fmt: skip
+            try:
+                tps = [(group.topic, partition) for partition in range(self.partitions)]
+                starts = await agent.start_positions(tps)
+                await agent.run(Stream(self.log, starts, sizes))
+            except asyncio.CancelledError:
+                continue
+            else:
+                return begun
+            finally:
+                await agent.stop()
+
+    async def rows(self, node, tmp_path, run=1, begin=None):
+        """The rows of a run on a topic, and what was set aside."""
+        topic = f"t.{node}"
+        reader = self.log.reader()
+        await reader.start()
+        collect = Collect(reader, self.partitions, run, begin or {}, Metrics())
+        name = next(s for g in self.topology.groups for t, s in g.publishes.items() if t == topic)
+        into = tmp_path / "rows.arrow"
+        async with asyncio.timeout(20):
+            asides = await collect.rows(topic, self.binding.schemas[name], into)
+        with pa.memory_map(str(into)) as file:
+            rows = pa.ipc.open_file(file).read_all().to_pylist()
+        return rows, [(a.stage, a.reason, a.rows.to_pylist()) for a in asides], collect.ended
+
+
+class Stream:
+    """What Faust hands an agent: Slices of the log, each an event."""
+
+    def __init__(self, log, starts, sizes):
+        self._log, self._starts, self._sizes = log, dict(starts), sizes
+
+    def noack(self):
+        return self
+
+    async def events(self):
+        reader = self._log.reader()
+        await reader.start()
+        for (topic, partition), start in self._starts.items():
+            at, (_, end) = start, await reader.bounds(topic, partition)
+            while at < end:
+                size = self._sizes.pop(0) if self._sizes else 3
+                slice_ = await reader.read(topic, partition, at, records_max=size)
+                at = slice_.range.next
+                message = SimpleNamespace(generation_id=1)
+                yield SimpleNamespace(value=slice_, message=message, ack=lambda: True)
