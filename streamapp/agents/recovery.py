@@ -3,7 +3,8 @@
 The enriched topic is the truth, so a worker that takes a partition over loads the newest state
 snapshot that the last record's header names, replays the records after it first-wins by source
 offset, and starts the raw log at the end of the covered range.  Records that a zombie wrote after
-us cover nothing new and so change nothing.
+us cover nothing new and so change nothing; a snapshot at the very end may be one of theirs, and
+older than what stands before it, so it is never where the replay begins.
 """
 
 from dataclasses import dataclass
@@ -57,13 +58,11 @@ async def recover(
     topic, partition = source
     begin, end = await reader.bounds(enriched, partition)
     standing = Standing(PartitionState(keys_max), Repeats(keys_max))
-    last = await _last_cover(reader, enriched, partition, begin, end)
+    last = await _last_change(reader, enriched, partition, begin, end)
     if last is None:
         return standing
-    last_offset, cover = last
-    _check_source(cover, topic, enriched)
-    snapshot = last_offset if cover.is_snapshot else cover.snapshot
-    at = max(begin, snapshot if snapshot is not None else begin)
+    _check_source(last, topic, enriched)
+    at = max(begin, begin if last.snapshot is None else last.snapshot)
     done = RangeSet()
     while at < end:
         slice_ = await reader.read(enriched, partition, at, bytes_max=READ_BYTES_MAX)
@@ -79,12 +78,16 @@ async def recover(
     return standing
 
 
-async def _last_cover(
+async def _last_change(
     reader: Reader, topic: str, partition: int, begin: int, end: int
-) -> tuple[int, Cover] | None:
-    """The last record's header."""
-    record = await last_record(reader, topic, partition, begin, end)
-    return None if record is None else (record.offset, cover_of(record))
+) -> Cover | None:
+    """The header of the last record that is no snapshot, or of a snapshot where all are."""
+    cover = None
+    while (record := await last_record(reader, topic, partition, begin, end)) is not None:
+        cover, end = cover_of(record), record.offset
+        if not cover.is_snapshot:
+            break
+    return cover
 
 
 async def last_record(

@@ -112,10 +112,25 @@ async def test_taking_over_after_any_record_equals_never_stopping(values, data):
     count, next_, expected = data.draw(st.sampled_from(states), "take over here")
     log = published[:count]
     zombie = data.draw(st.integers(0, len(log)), "a zombie repeats from here")
-    log += [r for r in log[zombie:] if b"is_snapshot" not in dict(r.headers)["streamapp"]]
+    log += log[zombie : data.draw(st.integers(zombie, len(log)), "to here")]
     standing = await recover(MemoryReader(log), SOURCE, "events.enriched", CAP)
     assert standing.next == next_
     assert sorted([*standing.state.snapshot(), standing.repeats.entry(0)]) == sorted(expected)
+
+
+async def test_a_zombies_snapshot_at_the_end_takes_nothing_back():
+    """It froze before it published, and was due to take one when it woke up."""
+    zombie = Worker()
+    log = [*zombie.enrich([event_of("a")], 0), zombie.take_snapshot(1)]
+    owner = Worker(PartitionState(CAP), 1, 1)
+    owner.state.restore(zombie.state.snapshot())
+    owner.repeats.restore([zombie.repeats.entry(0)])
+    log += [record for n in (1, 2) for record in owner.enrich([event_of("b")], n)]
+    log += [*zombie.enrich([event_of("b")], 1), zombie.take_snapshot(len(log) + 1)]
+    standing = await recover(MemoryReader(log), SOURCE, "events.enriched", CAP)
+    assert standing.next == 3
+    assert standing.snapshot == 1
+    assert standing.state.snapshot() == owner.state.snapshot()
 
 
 async def test_an_empty_topic_says_nothing():
