@@ -43,6 +43,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
 
     Raises:
         Refuse: ``sql.syntax`` with DuckDB's words, or ``sql.not_allowed``.
+        InterruptException: DuckDB's, when the connection was interrupted meanwhile.
     """
     if len(sql.encode(errors="replace")) > SQL_BYTES_MAX:
         raise Refuse("sql.too_large", f"the statement is longer than {SQL_BYTES_MAX:,} bytes")
@@ -76,6 +77,8 @@ def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
         tree: dict[str, Any] = json.loads(text)
     except RecursionError:
         raise Refuse("sql.depth", "the statement is nested too deeply") from None
+    except duckdb.InterruptException:  # the caller knows who stopped it
+        raise
     except duckdb.Error as error:  # some statements its parser knows and its serializer does not
         raise Refuse("sql.syntax", str(error).partition("\n")[0]) from None
     if tree["error"]:

@@ -77,9 +77,9 @@ async def test_what_one_left_the_next_one_answers(log):
     async with asyncio.timeout(90):
         while model.asked < COUNT:
             await asyncio.sleep(0.05)
-    for _, task in first._lanes.values():  # as when its process is killed
+    for _, task in first._lanes._lanes.values():  # as when its process is killed
         task.cancel()
-    first._lanes = {}
+    first._lanes._lanes = {}
     running.cancel()
     await first.stop(1)
     assert await answered(log, mark) == []

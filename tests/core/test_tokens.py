@@ -1,6 +1,7 @@
 import logging
-import multiprocessing
 import stat
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -267,18 +268,19 @@ def test_too_many_tokens_are_refused(path):
         create_token(path, "more", ["read"])
 
 
-def create_some(path, who):
-    for n in range(10):
-        create_token(path, f"{who}-{n}", ["read"])
+CREATE_SOME = """
+import sys
+from pathlib import Path
+from streamapp.core.tokens import create_token
+for n in range(10):
+    create_token(Path(sys.argv[1]), f"{sys.argv[2]}-{n}", ["read"])
+"""
 
 
 def test_processes_that_write_at_once_lose_nothing(path):
-    fork = multiprocessing.get_context("spawn")
-    writers = [fork.Process(target=create_some, args=(path, who)) for who in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
+    commands = [[sys.executable, "-c", CREATE_SOME, str(path), who] for who in "ab"]
+    writers = [subprocess.Popen(command) for command in commands]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
     assert len(read_tokens(path)) == 20
     assert list(path.parent.iterdir()) == [path]
 

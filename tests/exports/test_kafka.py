@@ -53,9 +53,9 @@ async def test_who_takes_over_posts_the_same_and_goes_on(log, receiver, exportin
     sent += await source.send("a", "b", "c", conversation=[mark] * 3)
     await receiver.until(lambda: held)
     for run in first._runs:  # as when its process is killed: no commit, no farewell to the lanes
-        for _, task in run._lanes.values():
+        for _, task in run.lanes._lanes.values():
             task.cancel()
-        run._lanes = {}
+        run.lanes._lanes = {}
     await first.stop(1)
     await exporting(export)
     for partition in range(4):

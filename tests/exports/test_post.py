@@ -143,7 +143,8 @@ async def test_what_waits_for_a_slow_receiver_is_bounded(source, receiver, expor
     for _ in range(3 * _READ_RECORDS):
         await source.send("a", "b")
     await receiver.until(lambda: receiver.attempts)
-    [lane] = [lane for lane, _ in exporter._runs[0]._lanes.values() if lane._partition == 0]
+    lanes = exporter._runs[0].lanes._lanes.values()
+    [lane] = [lane for lane, _ in lanes if lane._partition == 0]
     assert 1 <= len(lane._ready) <= 2 * _READ_RECORDS
     let.set()
     await receiver.until(lambda: len(receiver.events()) == 6 * _READ_RECORDS)

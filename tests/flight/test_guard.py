@@ -108,6 +108,17 @@ def test_a_read_only_transaction_is_the_second_lock(store):
             cursor.execute("INSERT INTO meta VALUES ('a', 'b')")
 
 
+def test_an_interruption_is_no_error_of_the_statement():
+    """Whoever interrupted has the reason, like a server that stops."""
+
+    class Interrupted:
+        def execute(self, *_):
+            raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+
+    with pytest.raises(duckdb.InterruptException):
+        check(Interrupted(), "SELECT 1")
+
+
 def test_very_long_and_very_deep_statements(cursor):
     with pytest.raises(Refuse, match="longer than"):
         check(cursor, "SELECT '" + "x" * (1 << 20) + "'")
