@@ -210,16 +210,17 @@ class Sent(NamedTuple):
 
 
 def events(name, seed):
-    """An endless stream in 7 conversations: repeats, poison and bad bytes in it.
+    """An endless stream in 20 conversations: repeats, poison and bad bytes in it.
 
-    Times move on and sometimes run backwards; an event's key is its conversation.
+    So many that no worker is without events, whichever two of the four partitions it has.  Times
+    move on and sometimes run backwards; an event's key is its conversation.
     """
     chance = random.Random(f"{name} {seed}")
     lately = deque(maxlen=40)
     at_ms = 1_760_000_000_000
     for number in itertools.count():
         at_ms += chance.choice([15, 400, 3_000, 70_000, -2_000])
-        conversation = f"{name}-{chance.randrange(7)}"
+        conversation = f"{name}-{chance.randrange(20)}"
         kind = chance.choices(["good", "again", "poison", "bad"], [89.5, 5, 0.5, 5])[0]
         if kind == "again" and not lately:
             kind = "good"
