@@ -152,8 +152,8 @@ def test_purge_takes_what_is_older_and_asks_first(run, local):
     local.die(VALUE, at_ms=1_770_000_000_000)
     result = run("dlq", "purge", "--before", "2026-01-01", *local.flags)
     refused(result, 2, "purge 1 letter?", "--yes")
-    assert "0:0" in result.out
-    assert "0:1" not in result.out
+    listed = [line.split()[0] for line in result.out.splitlines() if line[:2] == "0:"]
+    assert listed == ["0:0"]
     said = on_a_terminal(["purge", "--before", "2026-01-01", *local.flags], b"n\n")
     assert b"purge 1 letter?" in said
     assert len(addresses(run("dlq", "ls", "--json", *local.flags).json)) == 2

@@ -1,5 +1,6 @@
 """Batches that are written in C are those that aiokafka would write."""
 
+import gc
 import sys
 
 import numpy as np
@@ -130,11 +131,14 @@ def test_what_is_encoded_is_not_held():
     record = Outgoing(b"value", b"key", [("name", b"header")])
     packed, both = bundle([record]), [[record], [Outgoing("wrong")]]
     held = [record, record.value, record.headers[0][1], packed.packed.parts[0].places, None]
+    gc.collect()  # what earlier tests left behind holds None too
     before = [sys.getrefcount(one) for one in held]
-    for _ in range(1_000):
+    for _ in range(5_000):
         encoded([[record], packed], 0, IDENTITY, 0)
         partitions_of(packed, 3, 0)
         with pytest.raises(TypeError):
             encoded(both, 0, IDENTITY, 0)
     after = [sys.getrefcount(one) for one in held]
-    assert all(abs(one - other) < 100 for one, other in zip(before, after, strict=True))
+    gone = [abs(one - other) for one, other in zip(before, after, strict=True)]
+    assert max(gone[:-1]) < 10, gone
+    assert gone[-1] < 4_000, "threads and the collector count None as well: a leak is 5,000"
