@@ -76,7 +76,7 @@ setup(
             ["include/streamapp_ring.h"]
             + [
                 f"{RING}/_{name}.h"
-                for name in ("buffers", "layout_table", "mirror", "protocol", "ring")
+                for name in ("buffers", "layout_table", "memory", "mirror", "protocol", "ring")
             ],
         ),
         extension(

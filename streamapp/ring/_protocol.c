@@ -5,6 +5,7 @@
  * (tests/ring/test_sanitizers.py).
  */
 #define _GNU_SOURCE
+#include "_memory.h"
 #include "_protocol.h"
 
 #include <errno.h>
@@ -125,18 +126,6 @@ int evring_fits(const struct evring *ring, uint64_t file_bytes) {
 
 /* ---- copies: columns in at most two pieces, since n <= capacity ---- */
 
-/* memcpy, but not by `rep movsb`, as glibc does from 2 KB on, where addresses differ modulo 32, as NumPy's arrays (they
- * begin at 16) and rows of the ring do: on AMD a loop is a third faster on memory. */
-static void copy_piece(unsigned char *to, const unsigned char *from, uint64_t bytes) {
-    typedef unsigned char vector __attribute__((vector_size(16), aligned(1), may_alias));
-    if (((uintptr_t)to - (uintptr_t)from) % 32 && bytes >= 2048)
-        for (; bytes >= 4 * sizeof(vector); to += 64, from += 64, bytes -= 64) {
-            const vector *in = (const vector *)from, a = in[0], b = in[1], c = in[2], d = in[3];
-            ((vector *)to)[0] = a, ((vector *)to)[1] = b, ((vector *)to)[2] = c, ((vector *)to)[3] = d;
-        }
-    memcpy(to, from, bytes);
-}
-
 /* A large copy keeps readers awake on its way: a system call to wake them would cost more. */
 static void copy_in(struct evring *ring, unsigned char *to, const unsigned char *from, uint64_t bytes) {
     for (const uint64_t piece = 1 << 16; bytes > piece; to += piece, from += piece, bytes -= piece) {
@@ -245,6 +234,16 @@ static void publish(struct evring *ring, uint64_t end, uint64_t voids) {
     beat(ring, now);
 }
 
+/* Most stores of a single row miss the caches that are this CPU's own, and the commit's atomic add waits for them all:
+ * so that row's lines are asked for while the caller makes it (half of what one row cost). */
+static void expect_row(const struct evring *ring, uint64_t seq) {
+    prefetch_to_write(record(ring, seq), EVRING_RECORD_STRIDE);
+    for (uint64_t i = 0; i < ring->n_columns; i++) {
+        const struct evring_column *at = &ring->columns[i];
+        prefetch_to_write(ring->map + at->offset + (seq & (ring->capacity - 1)) * at->row_bytes, at->row_bytes);
+    }
+}
+
 uint64_t evring_commit(struct evring *ring, const struct evring_record *records,
                        const unsigned char *const *rows, uint64_t n, const struct evring_position *positions,
                        uint64_t n_positions) {
@@ -257,6 +256,7 @@ uint64_t evring_commit(struct evring *ring, const struct evring_record *records,
     /* After the stamps: a position must never cover a row that a kill here would leave void. */
     store_positions(ring, positions, n_positions);
     publish(ring, first + n, 0);
+    expect_row(ring, first + n);
     return first;
 }
 
