@@ -59,7 +59,7 @@ def test_no_wake_is_missed(shm, start, rounds):
     """Two processes answer each other, at any moment of falling asleep.
 
     A missed wake costs a slice of waiting (0.1 s).  A loaded machine may be late now and then, so
-    one round in a thousand may be; where lateness is no matter: test_promises_protocol.py.
+    five rounds in a thousand may be; where lateness is no matter: test_promises_protocol.py.
     """
     dice, sent, late = random.Random(rounds), 0, 0
     with RingWriter.open(shm / "there", RingSpec(1, 16)) as writer:
@@ -75,7 +75,7 @@ def test_no_wake_is_missed(shm, start, rounds):
             while reader.position < sent:
                 reader.read(1, timeout=5.0)
             late += time.monotonic() - begin > 0.05
-            assert late <= rounds // 1000
+            assert late <= rounds // 200
         assert echo.wait(60) == 0
     assert (reader.position, reader.lost, reader.void) == (rounds, 0, 0)
 
