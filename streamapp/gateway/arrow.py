@@ -16,7 +16,7 @@ from streamapp.gateway.budget import Lease
 from streamapp.gateway.columns import column_of, rows_to_json
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.footprint import footprint
-from streamapp.gateway.plain import EVENTS_PER_TURN, Group, Making, group, stamped_or_why
+from streamapp.gateway.plain import EVENTS_PER_TURN, Group, Making, group
 from streamapp.gateway.problem import ProblemError
 
 MEDIA = "application/vnd.apache.arrow.stream"
@@ -86,16 +86,8 @@ class _Rows:
             for n, why in column.refused.items()
         }
         making, prefix = self._making, self._id_prefix
-        if not refused:
-            return group(values, range(first, first + len(values)), making, id_prefix=prefix)
-        return [
-            (
-                first + n,
-                (len(value) <= making.bytes_max and refused.get(n))
-                or stamped_or_why(first + n, value, making, prefix),
-            )
-            for n, value in enumerate(values)
-        ]
+        lines = range(first, first + len(values))
+        return group(values, lines, making, id_prefix=prefix, refused=refused)
 
     def _taken(self, rows: Iterator[bytes]) -> list[bytes]:
         """The rows, once there is room for them."""

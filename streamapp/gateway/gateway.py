@@ -14,6 +14,7 @@ from streamapp.gateway.budget import Budget
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.delivery import Delivery
 from streamapp.gateway.life import Life
+from streamapp.gateway.plain import Events
 from streamapp.gateway.problem import ProblemError
 from streamapp.gateway.schemas.learned import Learned
 from streamapp.gateway.schemas.rules import Rules, rules_of
@@ -28,6 +29,10 @@ if TYPE_CHECKING:  # a gateway that nobody asks for a model loads none of that
 #: Topics whose values are events name a schema of this family; on the others (batches, dead
 #: letters) a client's JSON would be poison.
 _EVENT_SCHEMA = "event."
+
+
+#: An event as it may be sent; raises Reject.
+Settle = Callable[[Stamped], Stamped]
 
 
 class Target(NamedTuple):
@@ -77,11 +82,20 @@ class Gateway:
             raise ProblemError(403, "topic.internal", f"topic {topic!r} takes no events", takes)
         raise ProblemError(404, "topic.unknown", f"no topic is called {topic[:120]!r}", takes)
 
-    def settling(self, target: Target) -> Callable[[Stamped], Stamped] | None:
+    def settling(self, target: Target) -> Settle | None:
         """What every event for the topic must go through; None: there is nothing to do now."""
         if target.rules is None and not self.watch.guess:
             return None
         return lambda stamped: self.settled(target, stamped)
+
+    def unsettled(self, target: Target, events: Events) -> list[int]:
+        """The places of those events that ``settled`` may change or refuse."""
+        places: set[int] = set()
+        if self.watch.guess:
+            places.update(place for place, kind in enumerate(events.types) if kind is None)
+        if target.rules is not None:
+            places.update(target.rules.doubtful(events.values()))
+        return sorted(places)
 
     def settled(self, target: Target, stamped: Stamped) -> Stamped:
         """An event as it may be sent: with a type, if it looks like one, and as its topic wants it.

@@ -8,7 +8,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal, TypeVar
+from itertools import chain
+from typing import TypeVar
 
 from aiohttp import web
 from msgspec import UNSET
@@ -26,19 +27,18 @@ from streamapp.gateway.cloudevents import (
     stamp_envelope,
 )
 from streamapp.gateway.forms import FORM
-from streamapp.gateway.gateway import Gateway, Target
+from streamapp.gateway.gateway import Gateway, Settle, Target
 from streamapp.gateway.idempotency import Bodies, idempotency_key
-from streamapp.gateway.plain import Events, Group, Outcome
+from streamapp.gateway.plain import Events, Group, Outcome, Taken
 from streamapp.gateway.problem import ProblemError, json_response
 from streamapp.gateway.reply import received
-from streamapp.gateway.schemas import DeadLettered, Letter
+from streamapp.gateway.reports import Reports, tell
 from streamapp.gateway.split import JSON, split, split_batch, unknown_media
 from streamapp.gateway.stamp import Stamped, stamp
 from streamapp.gateway.trace import trace_headers
 from streamapp.gateway.uploads import event_bytes, lighter_body
 from streamapp.gateway.wire import Line, Lines
 from streamapp.topics.catalogue import RAW
-from streamapp.transport.clients import Address, Outgoing
 
 #: Events validated between two looks at other requests.
 _EVENTS_PER_TURN = 128
@@ -110,7 +110,7 @@ class Native:
             claim = self._bodies.check(_SOURCE_MANY, key, lighter, request.headers) if key else None
             outcomes = self._outcomes(request, lighter, target, lease, key)
             reports = await self._reported(target, outcomes)
-            if claim and reports.good:
+            if claim and reports.has_records:
                 claim.keep()  # nothing is awaited from here until they are sent
             if waits:
                 await self._send(target, reports)
@@ -149,106 +149,57 @@ class Native:
             return _each(pieces, lambda value: stamp_binary(one, value, headers))
         return _each(pieces, lambda value: stamp_envelope(one, value, bytes_max))
 
-    async def _reported(self, target: Target, groups: Iterable[Group]) -> "Reports":
+    async def _reported(self, target: Target, groups: Iterable[Group]) -> Reports:
         """A report for every event, and the records of the good ones."""
         reports = Reports()
         settle = self._gateway.settling(target)
-        for group in groups:
-            if isinstance(group, Events) and (settle is None or self._is_settled(target, group)):
-                reports.take(group)
+        for count, group in enumerate(groups, 1):
+            if isinstance(group, Taken):
+                reports.take(group, await self._settled(target, group.events, settle))
                 await asyncio.sleep(0)
                 continue
-            for count, (line, outcome) in enumerate(_settled(plain.each([group]), settle), 1):
-                reports.add(line, outcome)
-                if count % _EVENTS_PER_TURN == 0:
-                    await asyncio.sleep(0)
-        self._gateway.delivery.rejected(len(reports.lines) - len(reports.good))
+            line, outcome = group
+            if settle is not None and not isinstance(outcome, Reject):
+                outcome = _tried(settle, outcome)
+            reports.add(line, outcome)
+            if count % _EVENTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        self._gateway.delivery.rejected(reports.refused)
         return reports
 
-    def _is_settled(self, target: Target, events: Events) -> bool:
-        return target.rules is None and None not in events.types
+    async def _settled(
+        self, target: Target, events: Events, settle: Settle | None
+    ) -> dict[int, Outcome]:
+        """What becomes of those events, by place, that do not go as they are."""
+        found: dict[int, Outcome] = {}
+        if settle is None:
+            return found
+        for count, place in enumerate(self._gateway.unsettled(target, events), 1):
+            event = events.one(place)
+            outcome = _tried(settle, event)
+            if outcome is not event:
+                found[place] = outcome
+            if count % _EVENTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return found
 
-    async def _send(self, target: Target, reports: "Reports") -> None:
-        if not reports.good:
-            return
-        outcomes = await self._gateway.delivery.send(target.name, reports.records)
-        for report, outcome in zip(reports.good, outcomes, strict=True):
-            if isinstance(outcome, Address):
-                report.status = "received"
-                _, report.partition, report.offset = outcome
-            elif isinstance(outcome, DeadLettered):
-                _refuse(report, outcome, "dead-lettered")
-                report.topic, report.partition, report.offset = outcome.address
-            else:
-                _refuse(report, outcome)
+    async def _send(self, target: Target, reports: Reports) -> None:
+        for lines, records in reports.sendings():
+            outcomes = await self._gateway.delivery.send(target.name, records)
+            for line, outcome in zip(lines, outcomes, strict=True):
+                tell(line, outcome)
 
-    def _accept(self, target: Target, reports: "Reports", lease: Lease) -> None:
-        if reports.good:
-            self._gateway.delivery.accept(target.name, reports.records, lease.hand_over())
-
-
-class Reports:
-    """What is said of every event of a body, and of the good ones their records."""
-
-    def __init__(self) -> None:
-        self.lines: list[Line] = []
-        self.good: list[Line] = []
-        self._records: list[Events | Outgoing] = []
-
-    def take(self, events: Events) -> None:
-        """Events that are all good."""
-        lines = [
-            Line(line, "accepted", identity)
-            for line, identity in zip(events.lines, events.ids, strict=True)
-        ]
-        self.lines += lines
-        self.good += lines
-        self._records.append(events)
-
-    def add(self, line: int, outcome: Outcome) -> None:
-        """One event."""
-        report = Line(line, "accepted")
-        self.lines.append(report)
-        if isinstance(outcome, Reject):
-            _refuse(report, outcome)
-            return
-        report.id = outcome.id
-        if outcome.violation is not None:
-            report.violation = outcome.violation
-        if isinstance(outcome.record, Letter):
-            _refuse(report, outcome.record.why, "dead-lettered")
-        self.good.append(report)
-        self._records.append(outcome.record)
-
-    @property
-    def records(self) -> Sequence[Outgoing]:
-        """Those of ``good``: packed, when all are."""
-        bundles = [one for one in self._records if isinstance(one, Events)]
-        if len(bundles) == len(self._records):
-            return Events.together(bundles)
-        return [
-            record
-            for one in self._records
-            for record in (one if isinstance(one, Events) else (one,))
-        ]
+    def _accept(self, target: Target, reports: Reports, lease: Lease) -> None:
+        if sendings := [records for _, records in reports.sendings()]:
+            records = sendings[0] if len(sendings) == 1 else list(chain(*sendings))
+            self._gateway.delivery.accept(target.name, records, lease.hand_over())
 
 
 def _each(
     pieces: Sequence[tuple[int, bytes]], stamp_one: Callable[[bytes], Stamped]
 ) -> Iterator[Group]:
     for line, value in pieces:
-        yield [(line, _tried(stamp_one, value))]
-
-
-def _settled(
-    outcomes: Iterable[tuple[int, Outcome]], settle: Callable[[Stamped], Stamped] | None
-) -> Iterable[tuple[int, Outcome]]:
-    if settle is None:
-        return outcomes
-    return (
-        (line, outcome if isinstance(outcome, Reject) else _tried(settle, outcome))
-        for line, outcome in outcomes
-    )
+        yield line, _tried(stamp_one, value)
 
 
 def _tried(make: Callable[[Given], Stamped], given: Given) -> Outcome:
@@ -267,13 +218,6 @@ def _answer(reports: list[Line], all_taken: int) -> web.Response:
     if accepted == len(reports):
         return json_response(lines, all_taken)
     return json_response(lines, 400 if rejected == len(reports) else 207)
-
-
-def _refuse(
-    report: Line, error: Reject, status: Literal["rejected", "dead-lettered"] = "rejected"
-) -> None:
-    report.status = status
-    report.code, report.error, report.fix = error.code, error.message, error.fix
 
 
 def _waits_for_ack(request: web.Request) -> bool:

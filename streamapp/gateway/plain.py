@@ -5,13 +5,19 @@ A record that the C extension makes is the one that ``stamp`` makes of the same 
 with an event.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge
 from itertools import chain
+from operator import itemgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
+
 from streamapp.core.errors import Reject
-from streamapp.core.packed import Packed
+from streamapp.core.packed import PLACE, Packed, Part
 from streamapp.core.slice import Headers
+from streamapp.gateway.packing import replaced
 from streamapp.gateway.stamp import TYPE_DEFAULT, Stamped, new_id, stamp
 from streamapp.topics.records import Made, make_records
 from streamapp.transport.bundle import Bundle
@@ -21,6 +27,7 @@ EVENTS_PER_TURN, _BYTES_PER_TURN = 512, 1 << 20
 
 Piece = tuple[int, bytes]
 Outcome = Stamped | Reject
+NOTHING: Mapping[int, Reject] = MappingProxyType({})
 
 
 class Making(NamedTuple):
@@ -33,28 +40,77 @@ class Making(NamedTuple):
 
 
 class Events(Bundle):
-    """Records of events, with what is known of each; ``types`` has None where it says none."""
+    """Records of events, with what is known of each.
 
-    __slots__ = ("ids", "lines", "types")
+    Args:
+        packed: the records, of one part at most unless ``together`` made it.
+        lines: of each.
+        ids: of each.
+        types: of each; None where it says none.
+        has_guesses: whether a type is none that its event says.
+    """
 
-    def __init__(self, made: Made, lines: Sequence[int]) -> None:
-        super().__init__(made.records)
-        self.lines, self.ids, self.types = lines, made.ids, made.types
+    __slots__ = ("has_guesses", "ids", "lines", "types")
+
+    def __init__(
+        self,
+        packed: Packed,
+        lines: Sequence[int],
+        ids: Sequence[str],
+        types: Sequence[str | None],
+        *,
+        has_guesses: bool = False,
+    ) -> None:
+        super().__init__(packed)
+        self.lines, self.ids, self.types = lines, ids, types
+        self.has_guesses = has_guesses
 
     def kinds(self) -> list[bytes]:
         """The type of each, as its header has it."""
         return [(kind or TYPE_DEFAULT).encode() for kind in self.types]
 
+    def values(self) -> Iterator[memoryview]:
+        """The JSON of each."""
+        for data, places in self.packed.parts:
+            ends = places["value_at"] + places["value_size"]
+            for first, end in zip(places["value_at"].tolist(), ends.tolist(), strict=True):
+                yield data[first:end]
+
+    def one(self, place: int) -> Stamped:
+        """The event at a place."""
+        kind = self.types[place]
+        return Stamped(self.ids[place], kind or TYPE_DEFAULT, self[place], kind is not None)
+
+    def changed(self, changes: Mapping[int, Stamped | None]) -> "Events":
+        """These events, with another at each place that is named, or none."""
+        if not changes:
+            return self
+        (part,) = self.packed.parts or (Part(memoryview(b""), np.empty(0, PLACE)),)
+        new = {place: one for place, one in changes.items() if one is not None}
+        if new:
+            part = replaced(part, {place: one.record for place, one in new.items()})
+        ids, types = list(self.ids), list(self.types)
+        for place, one in new.items():
+            ids[place], types[place] = one.id, one.type if _has_type(one) else None
+        kept = [place for place in range(len(ids)) if place not in changes or place in new]
+        return Events(
+            Packed([Part(part.data, part.places[kept])]),
+            [self.lines[place] for place in kept],
+            [ids[place] for place in kept],
+            [types[place] for place in kept],
+            has_guesses=any(not one.typed and _has_type(one) for one in new.values()),
+        )
+
     @classmethod
     def together(cls, events: Sequence["Events"]) -> "Events":
         """All of them, in order."""
-        made = Made(
+        return cls(
             Packed(chain.from_iterable(one.packed.parts for one in events)),
+            list(chain.from_iterable(one.lines for one in events)),
             list(chain.from_iterable(one.ids for one in events)),
             list(chain.from_iterable(one.types for one in events)),
-            [],
+            has_guesses=any(one.has_guesses for one in events),
         )
-        return cls(made, list(chain.from_iterable(one.lines for one in events)))
 
     def each(self) -> Iterator[tuple[int, Stamped]]:
         """The events one by one, with their lines."""
@@ -64,8 +120,19 @@ class Events(Bundle):
             yield line, Stamped(identity, kind or TYPE_DEFAULT, record, kind is not None)
 
 
-#: Some events that follow each other: (line, what it became or why it is none) of each.
-Group = Events | list[tuple[int, Outcome]]
+class Taken(NamedTuple):
+    """Events that follow each other: the good ones, and why the others are none, by line."""
+
+    events: Events
+    refused: Sequence[tuple[int, Reject]]
+
+    def each(self) -> Iterator[tuple[int, Outcome]]:
+        """One by one, with their lines."""
+        return merge(self.events.each(), self.refused, key=itemgetter(0))
+
+
+#: Some events that follow each other, or one: its line, and what it became or why it is none.
+Group = Taken | tuple[int, Outcome]
 
 
 def groups(pieces: Sequence[Piece], making: Making, *, id_prefix: str | None) -> Iterator[Group]:
@@ -88,7 +155,8 @@ def group(
     making: Making,
     *,
     id_prefix: str,
-) -> Group:
+    refused: Mapping[int, Reject] = NOTHING,
+) -> Taken:
     """Events that are made at once.
 
     Args:
@@ -96,6 +164,7 @@ def group(
         lines: of each; behind ``id_prefix`` the id of an event without one.
         making: what they share.
         id_prefix: see ``lines``.
+        refused: places of those that are known to be none; size counts first.
     """
     made = make_records(
         values,
@@ -106,20 +175,37 @@ def group(
         event_bytes_max=making.bytes_max,
         more=making.trace,
     )
+    if not made.left and not refused:
+        return Taken(Events(made.records, lines, made.ids, made.types), ())
+    outcomes: dict[int, Outcome] = dict(refused)
+    for n in made.left:
+        if n not in refused or len(values[n]) > making.bytes_max:
+            outcomes[n] = stamped_or_why(lines[n], values[n], making, id_prefix)
+    none = [(lines[n], why) for n, why in sorted(outcomes.items()) if isinstance(why, Reject)]
+    changes = {n: one if isinstance(one, Stamped) else None for n, one in outcomes.items()}
+    return Taken(_in_place(made, lines).changed(changes), none)
+
+
+def _in_place(made: Made, lines: Sequence[int]) -> Events:
+    """Each event at its place, and nothing at those of the others."""
     if not made.left:
-        return Events(made, lines)
-    others = set(made.left)
-    plain = Events(made, [line for n, line in enumerate(lines) if n not in others]).each()
-    return [
-        (line, stamped_or_why(line, value, making, id_prefix)) if n in others else next(plain)
-        for n, (line, value) in enumerate(zip(lines, values, strict=True))
-    ]
+        return Events(made.records, lines, made.ids, made.types)
+    plain = np.ones(len(lines), np.bool_)
+    plain[made.left] = False
+    places = np.zeros(len(lines), PLACE)
+    ((data, places[plain]),) = made.records.parts or (Part(memoryview(b""), places[:0]),)
+    known = iter(zip(made.ids, made.types, strict=True))
+    ids, types = zip(*(next(known) if is_plain else ("", None) for is_plain in plain), strict=True)
+    return Events(Packed([Part(data, places)]), lines, ids, types)
 
 
 def each(found: Iterable[Group]) -> Iterator[tuple[int, Outcome]]:
     """The events of all groups one by one, with their lines."""
     for one in found:
-        yield from one.each() if isinstance(one, Events) else one
+        if isinstance(one, Taken):
+            yield from one.each()
+        else:
+            yield one
 
 
 def _parts(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
@@ -148,3 +234,8 @@ def stamped_or_why(line: int, value: bytes, making: Making, id_prefix: str) -> O
         )
     except Reject as error:
         return error
+
+
+def _has_type(stamped: Stamped) -> bool:
+    """Whether it says one, or one was guessed."""
+    return stamped.typed or stamped.type != TYPE_DEFAULT

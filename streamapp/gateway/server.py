@@ -90,18 +90,22 @@ async def serve(
         listener, url = await stack.enter_async_context(listening(app, config))
         stack.enter_context(_signals(gateway.life))
         stack.enter_context(_collected_seldom())
-        if not config.is_local and config.is_open:
-            _log.warning(
-                "%s takes events from its whole network: set STREAMAPP_TOKEN, or run"
-                " `streamapp token create`",
-                url,
-            )
+        _warn_if_open(config, url)
         if on_ready is not None:
             on_ready(url)
         await gateway.life.stopping.wait()
         listener.close()
         await drain.work()
     drain.verdict()
+
+
+def _warn_if_open(config: GatewayConfig, url: str) -> None:
+    if not config.is_local and config.is_open:
+        _log.warning(
+            "%s takes events from its whole network: set STREAMAPP_TOKEN, or run"
+            " `streamapp token create`",
+            url,
+        )
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ async def test_each_line_is_answered_in_its_place(gate):
 
 
 @pytest.mark.parametrize("bad", [0, 700])
-async def test_a_body_in_plain_form_goes_to_the_log_in_one_bundle(gate, bad, monkeypatch):
+async def test_a_body_goes_to_the_log_in_one_bundle_whatever_lines_are_bad(gate, bad, monkeypatch):
     sent, send = [], gate.producer.send
 
     async def kept(topic, records):
@@ -173,6 +173,7 @@ async def test_a_body_in_plain_form_goes_to_the_log_in_one_bundle(gate, bad, mon
 
     monkeypatch.setattr(gate.producer, "send", kept)
     lines = [b'{"type":"T","id":"%d"}' % n for n in range(1_000)]
+    lines[5] = b'{"t\\u0079pe":"T","id":"odd"}'  # an event that is not in plain form
     if bad:
         lines[bad] = b"{"
     status, answer = await gate.post("/v1/events", b"\n".join(lines), headers=LINES)
@@ -180,7 +181,10 @@ async def test_a_body_in_plain_form_goes_to_the_log_in_one_bundle(gate, bad, mon
         (207, 999, 1) if bad else (200, 1_000, 0)
     )
     (records,) = sent
-    assert isinstance(records, Bundle) is not bool(bad)
+    assert isinstance(records, Bundle)
+    assert [record.key for record in records] == [
+        b"odd" if n == 5 else b"%d" % n for n in range(1_000) if n != (bad or None)
+    ]
     assert [one.get("offset") for one in answer["events"] if one["status"] == "received"] == list(
         range(answer["accepted"])
     )

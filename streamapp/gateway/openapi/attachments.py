@@ -5,7 +5,7 @@ from streamapp.gateway.openapi.model import JSON, Content, Operation, Parameter,
 from streamapp.gateway.openapi.native import EVENTS, GUARDED, OF_BODIES, PROBLEMS
 from streamapp.gateway.uploads import PATH
 
-_BYTES = Content("application/octet-stream", {"type": "string", "format": "binary"})
+_BYTES = Content("application/octet-stream", {"type": "string", "format": "binary", "minLength": 1})
 _MATCH = Parameter(
     "If-None-Match",
     "The ETag of what the client has: it is the content's sha256 in quotes.",

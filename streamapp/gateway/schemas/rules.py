@@ -5,6 +5,7 @@ CloudEvent, the row of an Arrow batch.  Topics that do not say ``validate`` have
 """
 
 import re
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ class Rules:
     def makes_letters(self) -> bool:
         """Whether ``judged`` may return records for another topic."""
         return self._topic.validate == "dead-letter"
+
+    def doubtful(self, values: Iterable[memoryview]) -> list[int]:
+        """The places of those events that ``judged`` must see; it would return the others."""
+        return [place for place, value in enumerate(values) if not self._takes(value)]
+
+    def _takes(self, value: memoryview) -> bool:
+        try:
+            return self._validator.is_valid(_decode(value))
+        except (RecursionError, ValueError):  # too deep, which ``judged`` says
+            return False
 
     def judged(self, stamped: Stamped) -> Stamped:
         """The event as it may be sent: unchanged, with a note, or as a ``Letter``.

@@ -123,7 +123,10 @@ class Watch:
             if self._learning == "off" or isinstance(group.records[0], Letter):
                 continue
             if not is_list:
-                return group.records, _kinds(group.records), received_us
+                packed = group.records
+                if not isinstance(packed, Events) or packed.has_guesses:
+                    packed = list(packed)  # each says whether its type was guessed
+                return packed, _kinds(group.records), received_us
             records += group.records
         return records, _kinds(records), received_us
 

@@ -1,0 +1,125 @@
+"""What is said of every event of a body, and what is sent of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Literal
+
+from streamapp.core.errors import Reject
+from streamapp.gateway.plain import Events, Outcome, Taken
+from streamapp.gateway.schemas import DeadLettered, Letter
+from streamapp.gateway.stamp import Stamped
+from streamapp.gateway.wire import Line
+from streamapp.transport.clients import Address, Outgoing
+
+
+class Reports:
+    """One line for every event, in the order of the body."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        #: Events that nobody has kept.
+        self.refused = 0
+        self._good: list[Line] = []
+        self._records: list[Events | Outgoing] = []
+        self._lettered: list[Line] = []
+        self._letters: list[Outgoing] = []
+
+    def take(self, taken: Taken, outcomes: Mapping[int, Outcome]) -> None:
+        """Events at once.
+
+        Args:
+            taken: the events.
+            outcomes: what became of those, by their place, that do not go as they are.
+        """
+        events = taken.events
+        others = [self._refused(line, why) for line, why in taken.refused]
+        changes: dict[int, Stamped | None] = {}
+        noted = {}
+        for place, outcome in outcomes.items():
+            line = events.lines[place]
+            changes[place] = None
+            if isinstance(outcome, Reject):
+                others.append(self._refused(line, outcome))
+            elif isinstance(outcome.record, Letter):
+                others.append(self._letter(line, outcome, outcome.record))
+            else:
+                changes[place], noted[line] = outcome, outcome
+        events = events.changed(changes)
+        good = [
+            _accepted(line, noted[line]) if line in noted else Line(line, "accepted", identity)
+            for line, identity in zip(events.lines, events.ids, strict=True)
+        ]
+        self._good += good
+        self._records.append(events)
+        self.lines += sorted([*good, *others], key=attrgetter("line")) if others else good
+
+    def add(self, line: int, outcome: Outcome) -> None:
+        """One event."""
+        if isinstance(outcome, Reject):
+            self.lines.append(self._refused(line, outcome))
+        elif isinstance(outcome.record, Letter):
+            self.lines.append(self._letter(line, outcome, outcome.record))
+        else:
+            report = _accepted(line, outcome)
+            self.lines.append(report)
+            self._good.append(report)
+            self._records.append(outcome.record)
+
+    @property
+    def has_records(self) -> bool:
+        """Whether anything is to be sent."""
+        return bool(self._good or self._letters)
+
+    def sendings(self) -> Iterator[tuple[Sequence[Line], Sequence[Outgoing]]]:
+        """Records, packed where they are, and the line of each; letters by themselves."""
+        if self._good:
+            yield self._good, self._packed()
+        if self._letters:
+            yield self._lettered, self._letters
+
+    def _packed(self) -> Sequence[Outgoing]:
+        bundles = [one for one in self._records if isinstance(one, Events)]
+        if len(bundles) == len(self._records):
+            return Events.together(bundles)
+        groups = (one if isinstance(one, Events) else (one,) for one in self._records)
+        return list(chain.from_iterable(groups))
+
+    def _refused(self, line: int, why: Reject) -> Line:
+        self.refused += 1
+        report = Line(line, "accepted")
+        _refuse(report, why)
+        return report
+
+    def _letter(self, line: int, stamped: Stamped, letter: Letter) -> Line:
+        report = _accepted(line, stamped)
+        _refuse(report, letter.why, "dead-lettered")
+        self._lettered.append(report)
+        self._letters.append(letter)
+        return report
+
+
+def tell(report: Line, outcome: Address | Reject) -> None:
+    """What the log said of the event."""
+    if isinstance(outcome, Address):
+        report.status = "received"
+        _, report.partition, report.offset = outcome
+    elif isinstance(outcome, DeadLettered):
+        _refuse(report, outcome, "dead-lettered")
+        report.topic, report.partition, report.offset = outcome.address
+    else:
+        _refuse(report, outcome)
+
+
+def _accepted(line: int, stamped: Stamped) -> Line:
+    report = Line(line, "accepted", stamped.id)
+    if stamped.violation is not None:
+        report.violation = stamped.violation
+    return report
+
+
+def _refuse(
+    report: Line, error: Reject, status: Literal["rejected", "dead-lettered"] = "rejected"
+) -> None:
+    report.status = status
+    report.code, report.error, report.fix = error.code, error.message, error.fix
