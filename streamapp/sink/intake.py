@@ -21,7 +21,7 @@ from streamapp.core.batch import EVENT_SCHEMA, TIME, Rejected
 from streamapp.core.errors import Halt
 from streamapp.core.ranges import Ledger, OffsetRange, RangeSet
 from streamapp.sink import schema
-from streamapp.sink.window import DedupWindow, keys_of
+from streamapp.sink.window import DedupWindow, Draft, keys_of
 from streamapp.topics.enriched import Cover, Enriched
 
 #: Dead letters whose reason only the database could find.
@@ -85,12 +85,12 @@ class Origin(NamedTuple):
 class Intake:
     """Everything one transaction inserts, and what it leaves out with the reason."""
 
+    ids: Draft
     rows: list[pa.RecordBatch] = field(default_factory=list)
     dead: list[tuple[Cover, Rejected]] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     positions: dict[tuple[str, int], int] = field(default_factory=dict)
     provenance: dict[int, str] = field(default_factory=dict)
-    ids: dict[bytes, int] = field(default_factory=dict)
     covered: list[Covered] = field(default_factory=list)
     duplicates_by_range: int = 0
     duplicates_by_id: int = 0
@@ -129,7 +129,8 @@ class Reader:
         self._unfit = unfit
         self._done: dict[tuple[str, int], RangeSet] = {}
         self._taken: list[tuple[Origin, pa.RecordBatch]] = []
-        self._intake = Intake()
+        self._checked: pa.Schema | None = None
+        self._intake = Intake(self._draft)
 
     def read(self, records: Sequence[StoredRecord]) -> Intake:
         """The Intake of all records.
@@ -144,24 +145,21 @@ class Reader:
             if record.next > known:
                 self._intake.positions[key] = record.next
         self._intake.rows.extend(self._aligned())
-        self._intake.ids = self._draft.added
         return self._intake
 
     def _read(self, record: StoredRecord) -> None:
         enriched, intake = record.enriched, self._intake
         cover = enriched.cover
-        if record.keys is None:
+        if record.keys is None and enriched.rows.schema != self._checked:
             _check_columns(enriched)
+            self._checked = enriched.rows.schema
         done = self._done_of(cover)
         offsets = _checked_offsets(enriched)
-        old = done.mask(offsets)
-        if old.any():
-            intake.duplicates_by_range += int(old.sum())
-            columns = enriched.rows.select(["source_offset", "id", "ingest_time"])
-            intake.covered.append(
-                Covered(cover.topic, cover.partition, columns.filter(pa.array(old)))
-            )
-        keep = self._kept(record, offsets, ~old)
+        keep = ~done.mask(offsets)
+        if not keep.all():
+            self._note_covered(enriched, ~keep)
+        self._drop_unfit(enriched, offsets, keep)
+        self._drop_repeated(record, keep)
         if keep.any():
             self._take_rows(enriched, keep)
         for reject in enriched.rejects:
@@ -183,28 +181,32 @@ class Reader:
             self._done[key] = RangeSet(self._ledger.of(*key))
         return self._done[key]
 
-    def _kept(
-        self, record: StoredRecord, offsets: npt.NDArray[np.int64], new: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
-        """Which rows to insert: new ones, without duplicates by id and without unfit ones."""
-        keep, rows = new.copy(), record.enriched.rows
-        if self._unfit:
-            self._drop_unfit(record.enriched, offsets, keep)
-        if not (self._draft.enabled and keep.any()):
-            return keep
+    def _note_covered(self, enriched: Enriched, old: npt.NDArray[np.bool_]) -> None:
+        self._intake.duplicates_by_range += int(old.sum())
+        columns = enriched.rows.select(["source_offset", "id", "ingest_time"])
+        rows = columns.filter(pa.array(old))
+        self._intake.covered.append(Covered(enriched.cover.topic, enriched.cover.partition, rows))
+
+    def _drop_repeated(self, record: StoredRecord, keep: npt.NDArray[np.bool_]) -> None:
+        """Take from ``keep`` what was stored lately under another address."""
+        rows, kept = record.enriched.rows, np.flatnonzero(keep)
+        if not (self._draft.enabled and len(kept)):
+            return
         keys = _keys_of(rows) if record.keys is None else record.keys
         times_us = rows.column("ingest_time").view(pa.int64()).to_numpy()
-        kept = np.flatnonzero(keep)
         if len(kept) < len(keep):
             keys, times_us = [keys[index] for index in kept.tolist()], times_us[kept]
         repeated = self._draft.take_all(keys, times_us.tolist())
-        keep[kept[repeated]] = False
-        self._intake.duplicates_by_id += len(repeated)
-        return keep
+        if repeated:
+            keep[kept[repeated]] = False
+            self._intake.duplicates_by_id += len(repeated)
 
     def _drop_unfit(
         self, enriched: Enriched, offsets: npt.NDArray[np.int64], keep: npt.NDArray[np.bool_]
     ) -> None:
+        """Take from ``keep`` what the database could not have, which goes to ``dead``."""
+        if not self._unfit:
+            return
         cover = enriched.cover
         for index in np.flatnonzero(keep).tolist():
             reason = self._unfit.get((cover.topic, cover.partition, int(offsets[index])))
@@ -329,7 +331,7 @@ def _checked_offsets(enriched: Enriched) -> npt.NDArray[np.int64]:
     cover = enriched.cover
     offsets: npt.NDArray[np.int64] = enriched.rows.column("source_offset").to_numpy()
     inside = len(offsets) == 0 or (offsets[0] >= cover.first and offsets[-1] < cover.next)
-    if inside and bool((np.diff(offsets) > 0).all()):
+    if inside and bool((offsets[1:] > offsets[:-1]).all()):
         return offsets
     raise Halt(
         "store.record",

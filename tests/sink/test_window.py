@@ -165,6 +165,7 @@ def test_many_at_once_are_decided_as_one_by_one(events, size, span_s, events_max
         together = at_once.draft()
         times = [at * S for _, at in some]
         assert together.take_all(keys, times) == expected
-        at_once.adopt(together.added)
+        at_once.adopt(together)
+        assert at_once._newest_us == one_by_one._newest_us
         assert at_once._seen == one_by_one._seen
         assert list(at_once._seen) == list(one_by_one._seen)

@@ -374,7 +374,7 @@ class ParquetStore:
             self._ledger.add(part.range)
         self._positions.update(taken.positions)
         self._provenance.update(taken.provenance)
-        self._window.apply(taken.ids.items())
+        self._window.adopt(taken.ids)
         self._checkpoint_when_due()
         self._show()
 
