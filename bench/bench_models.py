@@ -150,8 +150,7 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
         ratios |= _rates_of(rates[FIRST])
     for part, suffix in (("calls", ""), ("calls_large", "_large")):
         if found := figures.get(part):
-            ratio = median_ratio(found["shared"], found["one at a time"])
-            ratios[f"batching_vs_per_sample{suffix}"] = ratio
+            ratios[f"batching_vs_per_sample{suffix}"] = _batching_of(found)
     if found := figures.get("ensemble"):
         ratios["ensemble_p95_ms"] = found["p95_ms"]
     for label, suffix in ((FIRST, ""), ("MiniLM", "_minilm")):
@@ -165,6 +164,12 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
         rate = {name: [one["per_s"] for one in runs] for name, runs in found.items()}
         ratios["v2_vs_plain"] = median_ratio(rate["gateway"], rate["plain"])
     return ratios
+
+
+def _batching_of(found: Mapping[str, list[float]]) -> float:
+    """Shared calls to whatever is the fastest way to a call for each sample: it may be not ours."""
+    single = [found[way] for way in found if way != "shared"]
+    return median_ratio(found["shared"], [max(runs) for runs in zip(*single, strict=True)])
 
 
 def _rates_of(rates: Mapping[str, list[float]]) -> dict[str, float]:

@@ -6,10 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["machine", "kafka_broker", "dead_letters", "s3_server", "faust_apps", "wheels"]
 
 HERE = Path(__file__).parent
+#: How long an example takes says how busy the machine is.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
+
 #: Folders whose files take longest, in this order: begun last, one of them would be waited for.
 SLOW = ("path", "contract", "transport")
 

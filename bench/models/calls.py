@@ -67,8 +67,8 @@ def closed_loop(
 ) -> dict[str, list[float]]:
     """Samples a second of callers that each wait for an answer before they ask again.
 
-    ``alone``: each calls onnxruntime itself.  ``one at a time``: the scheduler with batches of one.
-    ``shared``: as it is.
+    ``alone``: each calls onnxruntime itself, of one thread a call or of two.  ``one at a time``:
+    the scheduler with batches of one.  ``shared``: as it is.
     """
     path = write_model(folder / "layers.onnx", 0, layers)
     inputs = np.random.default_rng(1).standard_normal((256, layers[0])).astype(np.float32)

@@ -18,7 +18,10 @@ AIMS = {
     "stage_vs_sorted_run": ("e5-small: the stage to the best run sorted by length", "≥ 0.95"),
     "stage_vs_naive_batch": ("e5-small: the stage to batches of 32 as they come", "≥ 2"),
     "stage_texts_per_s": ("e5-small: the stage, texts/s", "≥ 900"),
-    "batching_vs_per_sample": ("64 callers, 1.8 M weights: shared calls to single ones", "≥ 5"),
+    "batching_vs_per_sample": (
+        "64 callers, 1.8 M weights: shared calls to the fastest single ones",
+        "≥ 5",
+    ),
     "batching_vs_per_sample_large": ("the same, 25 M weights", "≥ 5"),
     "ensemble_p95_ms": ("three models at 820 samples/s: p95, ms", "≤ 28"),
     "banking77_5shot": ("BANKING77, five examples each: e5-small", "≥ 0.69"),

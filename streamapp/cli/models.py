@@ -50,10 +50,14 @@ for _verb in (pull, verify, add, promote, rollback, rm, route, bench, tune):
     ],
 )
 @click.option("--task", help="Only models for this task: embed, entities, classify, ...")
+@click.option("--no-ask", is_flag=True, help="Ask no server of a remote model.")
 @json_option
 @settings_options(*_PATHS)
-def list_models(settings: Settings, task: str | None, as_json: bool) -> None:
-    """List every model that is declared and whether its files are here."""
+def list_models(settings: Settings, task: str | None, no_ask: bool, as_json: bool) -> None:
+    """List every model that is declared and whether its files are here, or its server answers.
+
+    Servers of remote models are asked side by side, and two seconds are waited for all of them.
+    """
     from streamapp.compose import registry as open_registry
 
     registry = open_registry(settings)
@@ -62,6 +66,7 @@ def list_models(settings: Settings, task: str | None, as_json: bool) -> None:
         for manifest in registry.list()
         if task in (None, manifest.task)
     ]
+    away = {} if no_ask else registry.away()
     broken = [
         one
         for one in registry.catalogue.broken.values()
@@ -70,7 +75,10 @@ def list_models(settings: Settings, task: str | None, as_json: bool) -> None:
     if as_json:
         print_json(
             [
-                *(as_dict(status) | {"about": manifest.about} for manifest, status in found),
+                *(
+                    as_dict(status) | {"about": manifest.about, "away": away.get(status.name, "")}
+                    for manifest, status in found
+                ),
                 *map(_as_dict_broken, broken),
             ]
         )
@@ -79,7 +87,7 @@ def list_models(settings: Settings, task: str | None, as_json: bool) -> None:
         (
             status.name,
             ", ".join([*status.aliases, *(["default"] if status.default else [])]),
-            _here(manifest, status),
+            _here(manifest, status) + (" (away, see below)" if status.name in away else ""),
             getattr(manifest, "dim", None),
             manifest.licence,
             manifest.about,
@@ -88,6 +96,8 @@ def list_models(settings: Settings, task: str | None, as_json: bool) -> None:
     ]
     rows += [(one.name, "", "broken, see below", None, "", "") for one in broken]
     print_table(("model", "alias", "here", "dim", "licence", "about"), rows, right=("dim",))
+    for why in (away[status.name] for _, status in found if status.name in away):
+        click.echo(harmless(f"\n{why}"))
     for one in broken:
         click.echo(harmless(f"\n{one.name}: {one.error.message}\n  fix: {one.error.fix}"))
 

@@ -32,8 +32,9 @@ _PATHS = ("models_dir", "models_cache")
 def pull(settings: Settings, names: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Fetch, verify, build and test models; without a NAME the default one.
 
-    Each file comes from the first source that answers and must have the sha256 that the manifest
-    names.  What is here already is not fetched again; a pull that was cut off goes on.
+    Each file comes from the first source that gives it with the sha256 that the manifest names;
+    those that do not are named.  What is here already is not fetched again; a pull that was cut
+    off goes on.
     """
     from dataclasses import asdict
 

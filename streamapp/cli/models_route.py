@@ -48,14 +48,14 @@ def list_routes(settings: Settings, as_json: bool) -> None:
     registry = open_registry(settings)
     declared = registry.catalogue.routes.route
     wrong = {name: _wrong(registry, name) for name in declared}
+    broken = registry.catalogue.broken_routes()
     if as_json:
-        print_json(
-            {
-                name: msgspec.to_builtins(spec) | {"wrong": wrong[name]}
-                for name, spec in declared.items()
-            }
-        )
+        told = {name: {"wrong": error.message} for name, error in broken.items()}
+        specs = {name: msgspec.to_builtins(spec) for name, spec in declared.items()}
+        print_json(told | {name: spec | {"wrong": wrong[name]} for name, spec in specs.items()})
         return
+    for error in broken.values():
+        click.echo(harmless(f"{error.message}\n  fix: {error.fix}\n"))
     if not declared:
         click.echo("no routes: write [route.NAME] in models/routes.toml")
         return

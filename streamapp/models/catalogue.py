@@ -5,12 +5,12 @@
     embed/multilingual-e5-small@champion    the version that this alias of the model points to
     e5                                      a short name of routes.toml, for any of those
 
-Several folders are one catalogue; the first that says something wins.  A manifest or a file of
-aliases that is wrong does no harm to the others: it is refused where its name is used.
+Several folders are one catalogue; the first that says something wins.  A manifest, a file of
+aliases or a route that is wrong does no harm to the others: it is refused where its name is used.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,15 @@ from streamapp.models.routes import Routes
 _SLUG = r"[a-z0-9][a-z0-9._-]*"
 _NAME = re.compile(rf"^(?P<path>{_SLUG}/{_SLUG})(?:@(?P<version>\w[\w-]*))?$")
 _NUMBER = re.compile(r"^[1-9][0-9]*$", re.ASCII)
+MANIFEST = "manifest.toml"
+#: Refuses a manifest.
+Check = Callable[[Manifest], None]
 #: A file's identity as far as a change is concerned: path, modified, size, inode.
 Stamp = tuple[str, int, int, int]
+
+
+def unchecked(_manifest: Manifest) -> None:
+    """For who takes what the files say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +48,21 @@ class Catalogue:
     broken: dict[str, Broken]
 
     @classmethod
-    def read(cls, folders: Sequence[Path]) -> "Catalogue":
+    def read(cls, folders: Sequence[Path], check: Check = unchecked) -> "Catalogue":
         """Read every manifest, alias and route.
 
+        Args:
+            folders: where to look.
+            check: refuses a manifest for what the file alone does not say.
+
         Raises:
-            Refuse: a folder does not exist, or a ``routes.toml`` is wrong.
+            Refuse: a folder does not exist.
         """
         broken: dict[str, Broken] = {}
-        manifests, places = read_manifests(folders, broken)
+        manifests, places = read_manifests(folders, broken, check)
         named = _read_aliases(folders, broken)
-        found = cls(tuple(folders), manifests, places, named, routes.read_routes(folders), broken)
+        routed = routes.read_routes(folders, broken)
+        found = cls(tuple(folders), manifests, places, named, routed, broken)
         found._part_from_nothing()
         return found
 
@@ -68,6 +80,8 @@ class Catalogue:
                 self.aliases[path] = before.aliases[path]
             elif alias in before.aliases.get(path, {}):
                 self.aliases[path][alias] = before.aliases[path][alias]
+            elif self.routes.keep(name, before.routes):
+                pass
             else:
                 continue
             kept.append(one)
@@ -90,6 +104,7 @@ class Catalogue:
             Refuse: routes.toml names none.
         """
         if (name := self.routes.defaults.get(task)) is None:
+            self._check_routes(routes.DEFAULTS.name(task), routes.FILE)
             raise Refuse(
                 "models.route",
                 f"routes.toml has no default for {task}",
@@ -103,19 +118,56 @@ class Catalogue:
         Raises:
             Refuse: there is no such model, version or alias; the fix names the nearest.
         """
+        full_name = self.full_name(name)
+        if full_name not in self.manifests:
+            raise self.broken[full_name].error
+        return self.manifests[full_name]
+
+    def full_name(self, name: str) -> str:
+        """The full name that a name of any kind leads to; its manifest may be broken.
+
+        Raises:
+            Refuse: as ``find``.
+        """
+        if name not in self.routes.aliases and name not in self.routes.route:
+            self._check_routes(routes.ALIASES.name(name), routes.ROUTE.name(name))
         target = self.routes.aliases.get(name, name)
-        if target in self.manifests:
-            return self.manifests[target]
+        if target in self.manifests or self._is_broken_version(target):
+            return target
         if match := _NAME.match(target):
             path, version = match["path"], match["version"]
             if numbers := self.numbers(path):
                 if version is None:
-                    return self._numbered(path, numbers[-1])
+                    return f"{path}@{numbers[-1]}"
                 if not version.isdigit():
                     return self._by_alias(path, version, numbers[-1])
         if target in self.broken:
             raise self.broken[target].error
+        if "/" not in name:
+            self._check_routes(routes.FILE)
         raise self._unknown(name, target)
+
+    def _is_broken_version(self, name: str) -> bool:
+        return name in self.broken and self.broken[name].file.endswith(MANIFEST)
+
+    def place(self, full_name: str) -> Path:
+        """The file of a version's manifest, sound or broken."""
+        if full_name in self.places:
+            return self.places[full_name]
+        return Path(self.broken[full_name].file)
+
+    def broken_routes(self) -> dict[str, Refuse]:
+        """What is wrong in ``routes.toml``, by what it is called."""
+        return {name: one.error for name, one in self.broken.items() if routes.is_of_routes(name)}
+
+    def sound_routes(self) -> None:
+        """Refuse what must know every route where one cannot be read."""
+        self._check_routes(*self.broken_routes())
+
+    def _check_routes(self, *names: str) -> None:
+        for name in names:
+            if name in self.broken:
+                raise self.broken[name].error
 
     def versions(self, path: str) -> list[Manifest]:
         """All versions of ``task/name``, the newest last."""
@@ -133,41 +185,36 @@ class Catalogue:
         if path in self.broken:
             raise self.broken[path].error
 
-    def aliases_of(self, manifest: Manifest) -> list[str]:
-        """The aliases that point to this version now."""
-        known = self.aliases.get(f"{manifest.task}/{manifest.name}", {})
-        return sorted(name for name, alias in known.items() if alias.version == manifest.version)
+    def aliases_of(self, full_name: str) -> list[str]:
+        """The aliases that point to a version now."""
+        path, _, version = full_name.partition("@")
+        known = self.aliases.get(path, {})
+        return sorted(name for name, alias in known.items() if str(alias.version) == version)
 
-    def routed(self, manifest: Manifest) -> list[str]:
-        """What leads to this version: ``default of embed``, ``short name e5``, ``route sales``."""
-        routes_ = self.routes
-        ways = [(f"default of {task}", name) for task, name in routes_.defaults.items()]
-        ways += [(f"short name {short}", name) for short, name in routes_.aliases.items()]
-        for route, spec in routes_.route.items():
-            ways += [(f"route {route}", name) for name in (*spec.models, spec.shadow) if name]
-        return sorted({way for way, name in ways if self._leads(name, manifest)})
+    def routed(self, full_name: str) -> list[str]:
+        """What leads to a version: ``default of embed``, ``short name e5``, ``route sales``."""
+        said = self.routes
+        ways = [(routes.DEFAULTS.name(task), name) for task, name in said.defaults.items()]
+        ways += [(routes.ALIASES.name(short), name) for short, name in said.aliases.items()]
+        for route, spec in said.route.items():
+            ways += [(routes.ROUTE.name(route), name) for name in (*spec.models, spec.shadow)]
+        return sorted({way for way, name in ways if name and self._leads(name, full_name)})
 
     def stamps(self) -> tuple[Stamp, ...]:
         """What changes when a route or an alias does: compare with that of an earlier moment."""
         models = {name.partition("@")[0] for name in (*self.manifests, *self.broken)}
         return tuple(_stamps(self.folders, sorted(models)))
 
-    def _leads(self, name: str, manifest: Manifest) -> bool:
+    def _leads(self, name: str, full_name: str) -> bool:
         try:
-            return self.find(name) is manifest
+            return self.full_name(name) == full_name
         except Refuse:
             return False
 
-    def _numbered(self, path: str, version: int) -> Manifest:
-        name = f"{path}@{version}"
-        if name not in self.manifests:
-            raise self.broken[name].error
-        return self.manifests[name]
-
-    def _by_alias(self, path: str, alias: str, newest: int) -> Manifest:
+    def _by_alias(self, path: str, alias: str, newest: int) -> str:
         known = self.aliases.get(path, {})
         if (target := known.get(alias)) is not None:
-            return self._numbered(path, target.version)
+            return f"{path}@{target.version}"
         for name in (path, f"{path}@{alias}"):
             if name in self.broken:
                 raise self.broken[name].error
@@ -191,7 +238,7 @@ class Catalogue:
 
 
 def read_manifests(
-    folders: Sequence[Path], broken: dict[str, Broken]
+    folders: Sequence[Path], broken: dict[str, Broken], check: Check = unchecked
 ) -> tuple[dict[str, Manifest], dict[str, Path]]:
     """Every manifest below the folders by full name, and its file; the first folder wins.
 
@@ -200,6 +247,7 @@ def read_manifests(
     Args:
         folders: where to look.
         broken: gets those that are wrong, or lie where another name is expected.
+        check: refuses one for what its file alone does not say.
 
     Raises:
         Refuse: a folder does not exist.
@@ -211,13 +259,15 @@ def read_manifests(
             raise Refuse(
                 "models.folder", f"no folder {folder}", "set models_dir to where manifests are"
             )
-        for path in sorted(folder.glob("*/*/*/manifest.toml")):
+        for path in sorted(folder.glob(f"*/*/*/{MANIFEST}")):
             task, name, version = path.relative_to(folder).parts[:3]
             place = f"{task}/{name}@{version}"
             if place in found or place in broken:
                 continue
             try:
-                found[place], places[place] = _read(path, folder), path
+                manifest = _read(path, folder)
+                check(manifest)
+                found[place], places[place] = manifest, path
             except Refuse as error:
                 broken[place] = Broken(place, str(path), error)
     return found, places

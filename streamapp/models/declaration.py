@@ -147,11 +147,16 @@ def _format_lacks(manifest: Manifest) -> str:
         return "format 'spacy' needs model = the pipeline's wheel"
     if manifest.format in REMOTE and manifest.remote is None:
         return f"format {manifest.format!r} needs [remote] with a url"
-    if manifest.remote and re.match(r"https?://[^/?#]*@", manifest.remote.url):
-        return "[remote] url names a user, and addresses are shown: use token, or url = 'env:NAME'"
+    if manifest.remote and names_user(manifest.remote.url):
+        return "[remote] url names a user, and addresses are shown: write token = 'env:NAME'"
     if manifest.format == "function" and not manifest.function:
         return "format 'function' needs function = 'module:name'"
     return ""
+
+
+def names_user(url: str) -> bool:
+    """Whether a web address has a user, and perhaps a password, before its host."""
+    return re.match(r"https?://[^/?#]*@", url, re.IGNORECASE) is not None
 
 
 def _anchored(manifest: Manifest, folder: Path) -> Manifest:

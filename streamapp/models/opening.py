@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
+from streamapp.models.declaration import names_user
 from streamapp.models.manifest import Manifest, RemoteSpec
 from streamapp.models.session import Session, check_signature, parse_signature
 
@@ -96,6 +97,25 @@ def _open(manifest: Manifest, folder: Path, ref: ModelRef, how: Opening) -> Sess
         f"{manifest.full_name} is of format {manifest.format!r}, which is no session",
         f"ask for it by what it does: its task is {manifest.task}",
     )
+
+
+def check_remote(manifest: Manifest, secret: Secret) -> None:
+    """Refuse a server whose address is elsewhere and names a user; it is in no message.
+
+    An address that is not there now is for who opens the model.
+    """
+    if manifest.remote is None or not manifest.remote.url.startswith("env:"):
+        return
+    try:
+        url = secret(manifest.remote.url)
+    except Refuse:
+        return
+    if names_user(url):
+        raise Refuse(
+            "models.declaration",
+            f"{manifest.full_name}: {manifest.remote.url} names a user, and addresses are shown",
+            "take it out of the address, and write token = 'env:NAME' or 'file:PATH' in [remote]",
+        )
 
 
 def resolved(remote: RemoteSpec, secret: Secret) -> RemoteSpec:

@@ -6,6 +6,7 @@ off goes on with what it finds in that folder; a second pull does nothing.
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -35,6 +36,8 @@ Progress = Callable[[str, int, int], None]
 #: Holds a folder with all files under their names against the manifest; gives what it measured.
 Prove = Callable[[Path, Receipt], Receipt]
 
+_log = logging.getLogger("streamapp.models")
+
 LOCK_S_MAX = 3600
 STAGE = ".pull"
 ANYWHERE = Places()
@@ -60,8 +63,8 @@ def pull_files(
 
     Raises:
         Retry: no source answered, or another process holds the folder for too long.
-        Refuse: a file's sha256 is not the declared one, a build failed or ``prove`` refuses what
-            is there, or the folder cannot be written.
+        Refuse: what a source gave has not the declared sha256 and no other has it, a build failed
+            or ``prove`` refuses what is there, or the folder cannot be written.
     """
     for file in manifest.files:
         for source in file.sources:
@@ -115,7 +118,7 @@ class _Pull:
         return receipt
 
     def _ensure(self, file: FileSpec) -> None:
-        """Have the file in the stage with the declared sha256, from the first source that answers.
+        """Have the file in the stage with the declared sha256, from the first source that has it.
 
         One that is here already, put there by a person perhaps, is taken where it is.
         """
@@ -128,17 +131,27 @@ class _Pull:
                     os.link(here, target)
                 return
         self._progress(file.name, 0, file.bytes)
-        failed = []
+        self._from_sources(target, file)
+
+    def _from_sources(self, target: Path, file: FileSpec) -> None:
+        """The file from the first source that has it; each that has not is named in the log."""
+        failed: list[str] = []
+        refused: Refuse | None = None
         for source in file.sources:
+            if failed:
+                _log.warning("%s; the next source is tried", failed[-1])
             try:
                 self._fetch(source, target, file)
             except SourceError as error:
                 failed.append(f"{source}: {error}")
-                continue
-            if (got := sha256_of(target)) != file.sha256:
-                target.unlink()
-                raise wrong_sha256(f"{file.name} from {source}", file.sha256, got)
-            return
+            except Refuse as error:
+                refused = refused or error
+                failed.append(f"{source}: {error.message}")
+            else:
+                return
+        if refused is not None:  # more can be done than to wait
+            raise Refuse(refused.code, "; ".join(failed), refused.fix)
+        here = self._folder / file.name
         raise Retry(
             "models.fetch",
             f"no source of {self._manifest.full_name} gave {file.name}: {'; '.join(failed)}",
@@ -150,6 +163,9 @@ class _Pull:
             self._progress(file.name, done, file.bytes)
 
         fetch(source, target, file.bytes, arrived, self._places)
+        if (got := sha256_of(target)) != file.sha256:
+            target.unlink()
+            raise wrong_sha256(file.name, file.sha256, got)
 
     def _built(self, receipt: Receipt) -> Receipt:
         """Build what is run; nothing of a build that failed stays."""

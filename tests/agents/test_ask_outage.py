@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
-from llm_server import LlmServer
+from llm_server import LlmServer, completion
 
 from streamapp.agents.asking.answers import rows_of
 from streamapp.agents.asking.asker import Answering, Asker
@@ -30,6 +30,7 @@ FAILURES = {
     "429 with Retry-After": ((429, {"Retry-After": "600"}, {}), "llm.unanswered"),
     "half a JSON": ({"content": '{"intent": "ref'}, "llm.answer"),
     "another label": ({"content": '{"intent": "murder", "confidence": 90}'}, "llm.answer"),
+    "half a channel": ({"content": "<|channel|>analysis"}, "llm.answer"),
     "401": (401, "llm.endpoint"),
 }
 
@@ -106,6 +107,17 @@ async def test_each_failure_costs_its_own_asks(world, act, code):
         world.server.always = None
         [after] = await world.asked("one more refund")
         assert after["source"] == "llm"
+
+
+async def test_an_answer_under_a_name_without_end_is_one(world):
+    def endless(body):
+        return completion(
+            {"content": '{"intent": "refund", "confidence": 70}'}, model="m" * 900_000
+        )
+
+    world.server.script = [endless]
+    [row] = await world.asked("a refund")  # its record fits the topic
+    assert (row["source"], row["answer"], row["model"]) == ("llm", "refund", "m" * 200)
 
 
 async def test_an_outage_costs_a_few_calls_and_every_ask_is_answered(world):

@@ -162,3 +162,16 @@ sha256 = "SHA256"
 bytes = 1
 sources = ["file:/nowhere/tokenizer.json"]
 """.replace("SHA256", "0" * 64)
+
+
+def test_a_server_that_does_not_answer_is_listed_with_the_reason(models, clean):
+    (clean / "m/tensor/far/1").mkdir(parents=True)
+    remote = 'format = "v2"\n[remote]\nurl = "http://127.0.0.1:9"\n'
+    said = SERVED.partition("format")[0].replace('"good"', '"far"')
+    (clean / "m/tensor/far/1/manifest.toml").write_text(said + remote)
+    shown = models("list", "--models-dir", "m").out
+    assert "(away, see below)" in shown
+    assert "does not answer" in shown
+    assert "away" not in models("list", "--no-ask", "--models-dir", "m").out
+    (row,) = models("list", "--json", "--models-dir", "m").json
+    assert "does not answer" in row["away"]

@@ -101,6 +101,17 @@ def test_a_route_that_cannot_be_used_is_listed_with_the_reason(route, models):
     assert "[route.sentiment] cannot" not in shown
 
 
+def test_a_route_that_cannot_be_read_is_listed_and_the_others_work(route, run, models):
+    with (models / "routes.toml").open("a") as file:
+        file.write('[route.half]\ntask = "classify"\n')
+    line = (models / "routes.toml").read_text().splitlines().index("[route.half]") + 1
+    for verb in (("models", "route", "list"), ("models", "list")):
+        shown = run(*verb, "--models-dir", models).out
+        assert f"routes.toml:{line}: [route.half]: 'models' is missing" in shown
+    assert "'models' is missing" in route("list", "--json").json["route half"]["wrong"]
+    assert "S = 1 P + 2 A" in route("explain", "sentiment", "--language", "en").out
+
+
 def test_explain_shows_every_term(route):
     text = route("explain", "sentiment", "--language", "en").out
     assert "S = 1 P + 2 A + 3 C + 4 L" in text

@@ -5,7 +5,7 @@ import json
 import pytest
 from llm_server import LlmServer
 
-from streamapp.gateway.chat.slots import form_of
+from streamapp.gateway.chat.slots import Form, form_of
 from streamapp.gateway.schemas.shape import Shape
 from streamapp.models.llm import Endpoint
 
@@ -237,3 +237,12 @@ async def test_a_token_that_may_not_produce(start, llm):
     gate = await start(llm=Endpoint(llm.url), token="s3cret")
     status, _ = await gate.post("/api/chat", {"message": "x"})
     assert status == 401
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [(2.0, 2), (2, 2), (2.5, None), (1e300, None), (-(2.0**53), -(2**53)), (True, None), ("2", None), ([2], None)],
+)  # fmt: skip
+def test_a_whole_number_is_one_that_a_model_said_and_none_that_was_rounded(said, taken):
+    form = Form("Order", {"count": ("integer",)}, ("count",))
+    assert form.taken({"count": said}).get("count") == taken

@@ -174,14 +174,6 @@ def test_a_refresh_that_finds_nonsense_leaves_what_was_and_takes_the_rest(three,
     assert registry.manifest("embed/tiny@champion").version == 1
 
 
-def test_a_refresh_over_wrong_routes_changes_nothing(three):
-    registry = three.registry()
-    (three.models_dir / "routes.toml").write_text("nonsense")
-    with pytest.raises(Refuse, match="routes.toml"):
-        registry.refresh()
-    assert registry.manifest().full_name == "embed/tiny@1"
-
-
 def test_many_that_promote_at_once_lose_nothing(tmp_path):
     folder = tmp_path / "embed/tiny"
 

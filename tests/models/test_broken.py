@@ -1,9 +1,13 @@
 """One wrong manifest: it is refused where it is used, and nowhere else."""
 
+from functools import partial
+
 import pytest
 
 from streamapp.core.errors import Refuse
+from streamapp.core.project import read_secret
 from streamapp.models import Registry
+from streamapp.models.repository import Repository
 from streamapp.models.serving.live import live
 
 
@@ -74,3 +78,51 @@ def test_what_lies_in_no_place_for_a_manifest_is_named(stocked, place):
     assert registry.manifest("embed/tiny").version == 1
     (broken,) = registry.catalogue.broken.values()
     assert broken.file == str(path)
+
+
+def test_it_can_be_removed(two):
+    shelf, path = two
+    repository = Repository(shelf.registry(), shelf.models_dir)
+    with pytest.raises(Refuse, match="in use: short name t"):  # its newest version
+        repository.remove("embed/tiny@2")
+    assert repository.remove("embed/tiny@2", force=True) == [path.parent]
+    again = shelf.registry()
+    assert not again.catalogue.broken
+    assert again.manifest("t").version == 1
+    assert (shelf.models_dir / "embed/tiny/removed.json").read_text().split() == ["[", "2", "]"]
+    with pytest.raises(Refuse) as caught:
+        Repository(again, shelf.models_dir).remove("embed/tiny@2")
+    assert caught.value.code == "models.unknown"
+
+
+@pytest.mark.parametrize("place", ["embed/tiny/two", "magic/x/1", "embed/other/3"])
+def test_one_that_lies_anywhere_can_be_removed(stocked, place):
+    path = stocked.models_dir / place / "manifest.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("nonsense")
+    name = "@".join(place.rsplit("/", 1))
+    assert Repository(stocked.registry(), stocked.models_dir).remove(name) == [path.parent]
+    assert not path.parent.exists()
+    assert not stocked.registry().catalogue.broken
+
+
+@pytest.mark.parametrize(("format_", "task"), [("openai", "embed"), ("v2", "tensor")])
+def test_an_address_with_a_user_is_refused_wherever_it_is_written(tmp_path, format_, task):
+    path = tmp_path / f"models/{task}/far/1/manifest.toml"
+    path.parent.mkdir(parents=True)
+    more = "dim = 2\nbatch_invariant = true\n" if task == "embed" else ""
+    path.write_text(
+        f'task = "{task}"\nname = "far"\nversion = 1\nabout = "x"\nlicence = "x"\n{more}'
+        f'format = "{format_}"\n[remote]\nurl = "env:FAR_URL"\n'
+    )
+
+    def registry(**environ):
+        secret = partial(read_secret, folder=tmp_path, environ=environ)
+        return Registry(tmp_path / "models", tmp_path / "cache", secret=secret)
+
+    (broken,) = registry(FAR_URL="HTTPS://ann:s3cret@127.0.0.1:9/v1").catalogue.broken.values()
+    assert broken.name == f"{task}/far@1"
+    assert "env:FAR_URL names a user" in broken.error.message
+    assert not {"ann", "s3cret"} & set(str(broken).replace("@", ":").replace("/", ":").split(":"))
+    for fine in ({"FAR_URL": "http://127.0.0.1:9/v1@2"}, {}):  # what is not set is said at opening
+        assert not registry(**fine).catalogue.broken

@@ -71,7 +71,9 @@ def test_a_handle_is_the_model_of_its_name(followed):
     assert followed.settle() is False
 
 
-def test_a_promoted_version_takes_over_in_a_turn_and_not_before(followed, versions):
+def test_a_promoted_version_takes_over_in_a_turn_and_not_before(followed, versions, monkeypatch):
+    let = threading.Event()  # it is opened no sooner than the first turn is over
+    monkeypatch.setattr(live_module, "warm", lambda *_: let.wait(WAIT_S))
     handle, named = followed.live.embedder(), followed.live.embedder(f"{NAME}@1")
     versions.add(2).promote(2)
     assert handle.ref.version == 1
@@ -80,6 +82,7 @@ def test_a_promoted_version_takes_over_in_a_turn_and_not_before(followed, versio
     followed.clock.now_s += 1
     followed.live.turn()
     [(_, opened)] = followed.live._opening.values()
+    let.set()
     opened.result(WAIT_S)
     assert handle.ref.version == 1  # ready, and still no turn
     np.testing.assert_allclose(embedded(handle), vector(1, "a"), atol=1e-6)

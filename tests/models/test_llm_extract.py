@@ -50,6 +50,42 @@ def test_harmony_that_never_came_to_an_answer():
     assert split("<|channel|>analysis<|message|>Hm") == ("", "Hm")
 
 
+@pytest.mark.parametrize(
+    "text", ["<|channel|>analysis", "<|channel|>", "<|channel|>final<|message", "<|channel|>" * 9]
+)
+def test_harmony_that_is_cut_before_a_channel_begins(text):
+    assert split(text) == ("", text)
+
+
+def _slowly(text, begin, end):
+    """What one dialect's tags mean, one tag at a time from the left."""
+    thought, kept = [], []
+    while begin in text or end in text:
+        before, _, rest = text.partition(end)
+        if begin in before:  # its block may have no end
+            head, _, rest = text.partition(begin)
+            inner, _, text = rest.partition(end)
+            kept.append(head)
+            thought.append(inner)
+        else:
+            thought += [*kept, before]
+            kept, text = [], rest
+    return "".join([*kept, text]).strip(), "\n".join(
+        part.strip() for part in thought if part.strip()
+    )
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "a", "b ", "\n", "<"]), max_size=12))
+def test_tags_in_any_order(parts):
+    assert split("".join(parts)) == _slowly("".join(parts), "<think>", "</think>")
+
+
+def test_a_million_ends_are_read_in_one_pass():
+    told = split("x</think>" * 110_000 + ANSWER)  # a second pass for each would take a minute
+    assert told.answer == ANSWER
+    assert told.reasoning.count("x") == 110_000
+
+
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
 def test_fields_for_reasoning(field):
     assert said({"content": ANSWER, field: "hm"}) == (ANSWER, "hm")

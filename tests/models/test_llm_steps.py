@@ -158,6 +158,35 @@ def test_what_is_no_answer_is_asked_again_after_a_while(silence):
     assert talk.steps.retries == 2
 
 
+@pytest.mark.parametrize("header", ["999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_no_server_silences_us_for_ever(header):
+    talk = Talk(retry_s=0)
+    with pytest.raises(Retry):
+        talk.ask(Heard(429, b"{}", header))
+    with pytest.raises(Retry) as error:
+        talk.ask()
+    assert error.value.code == "llm.throttled"
+    talk.now_s += 3600
+    assert talk.ask(WELL)
+
+
+def test_retry_after_holds_for_the_list_of_models_too():
+    talk = Talk(model="")
+    listed = Heard(200, b'{"data": [{"id": "first"}]}')
+    assert talk.ask(Heard(429, b"{}", "7"), listed, WELL)
+    assert talk.pauses[0] == 7
+    assert talk.steps.breaker.state is Circuit.CLOSED
+
+
+def test_a_name_of_a_model_is_no_longer_than_a_name():
+    body = json.loads(WELL.content) | {"model": "m\n" * 400_000}
+    assert len(Talk().ask(Heard(200, json.dumps(body).encode())).model) == 200
+    listed = Heard(200, json.dumps({"data": [{"id": "x" * 400_000}]}).encode())
+    talk = Talk(model="", retry_s=0)
+    with pytest.raises(Refuse, match="lists none"):
+        talk.ask(listed)
+
+
 def test_retry_after_is_kept_by_all_questions():
     talk = Talk()
     assert talk.ask(Heard(429, b"", "7"), WELL)
@@ -346,13 +375,23 @@ class TestBreaker:
 @pytest.mark.parametrize(
     ("url", "code"),
     [("", "llm.url"), ("ftp://x", "llm.url"), ("http://", "llm.url"), ("http://u:p@h/v1", "llm.url"),
-     ("http://h/v1?x=1", "llm.url"), ("http://h:99999/", "llm.url"), ("http://h/a b", "llm.url")],
+     ("http://u:p@h/v1?x=1", "llm.url"), ("http://u:p@h:0/v1", "llm.url"), ("u:p@h", "llm.url"),
+     ("http://u:p@h:99999/v1", "llm.url"), ("http://h/v1?x=1", "llm.url"), ("http://h:99999/", "llm.url"), ("http://h/a b", "llm.url")],
 )  # fmt: skip
 def test_urls_that_are_none(url, code):
     with pytest.raises(Refuse) as error:
         Endpoint(url)
     assert error.value.code == code
-    assert ":p@" not in error.value.message
+    assert "@" not in error.value.message
+
+
+@pytest.mark.parametrize("model", ["m", ""])
+@pytest.mark.parametrize("status", [401, 500, 200])
+def test_a_key_that_a_server_says_again_is_not_shown(status, model):
+    talk = Talk(model=model, api_key="k3y-s3cret", retry_s=0)
+    with pytest.raises((Refuse, Retry)) as error:
+        talk.ask(refused("x" * 295 + "k3y-s3cret", status))
+    assert "k3y" not in error.value.message
 
 
 def test_a_key_is_not_shown():

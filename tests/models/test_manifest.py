@@ -113,8 +113,6 @@ def test_the_shipped_manifests_are_sound():
         ("embed/tiny/1/manifest.toml", '"mean"', '"sum"', "'pooling' cannot be 'sum'"),
         ("embed/tiny/1/manifest.toml", 'query = "q "', "query = 1", "'prefixes.*' must be a text"),
         ("embed/tiny/1/manifest.toml", "dim = 8", 'dim = 8\nfunction = "f"', "module:name"),
-        ("routes.toml", "[aliases]", '[route.b]\ntask = "head"\n[aliases]', "[route.b]: 'models'"),
-        ("routes.toml", "[aliases]", "[aliases]\nroute = 3", "'aliases.*'"),
     ],
 )
 def test_what_is_wrong_is_told_in_words(stocked, file, old, new, says):

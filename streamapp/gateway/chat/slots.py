@@ -10,6 +10,7 @@ from streamapp.models.llm.question import Question
 from streamapp.models.llm.tasks import slots_question
 
 SLOTS_MAX = 32
+_WHOLE_MAX = 2**53
 _SCALARS = frozenset({"string", "boolean", "integer", "number"})
 _PYTHON: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -45,7 +46,7 @@ class Form(NamedTuple):
         whole = {
             name: int(value)
             for name, value in said.items()
-            if isinstance(value, float) and value.is_integer() and not self.fits(name, value)
+            if _is_whole(value) and not self.fits(name, value)
         }
         values = {**said, **whole}
         return {name: value for name, value in values.items() if self.fits(name, value)}
@@ -53,6 +54,11 @@ class Form(NamedTuple):
     def missing(self, filled: Mapping[str, Any]) -> list[str]:
         """Required slots without a value, in order."""
         return [name for name in self.required if filled.get(name) is None]
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a float is a whole number as it was said: beyond 2**53 they are rounded."""
+    return isinstance(value, float) and value.is_integer() and abs(value) <= _WHOLE_MAX
 
 
 def form_of(kind: str, shape: Shape) -> Form:

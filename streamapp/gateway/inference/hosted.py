@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # a gateway that nobody asks for a model loads none of that
 
 #: How often aliases and routes are looked at again.
 REFRESH_S = 1.0
+#: How often servers of remote models are asked whether they answer.
+AWAY_S = 5.0
+_SILENT = "its server does not answer"
 #: Rows of one call; a request may not have more.
 BATCH_ROWS_MAX = 256
 #: What ``manifest.format`` is called by this protocol's clients.
@@ -55,6 +58,9 @@ class Hosted:
         self._registry: Registry | None = None
         self._server: Server | None = None
         self._refreshed_s = float("-inf")
+        self._asked_s = float("-inf")
+        self._seen: Mapping[str, str] = {}
+        self._asking = asyncio.Lock()
         self._is_closed = False
         self._thread = ThreadPoolExecutor(1, "streamapp-models")
 
@@ -76,10 +82,11 @@ class Hosted:
 
     async def index(self) -> list[tuple[str, str, str]]:
         """Name, version, and why it cannot be asked for ("": it can) of each version there is."""
+        away = await self._away()
 
         def look() -> list[tuple[str, str, str]]:
             known = self._known()
-            found = {one.full_name: "" for one in known.list()}
+            found = {one.full_name: _SILENT * (one.full_name in away) for one in known.list()}
             for name in found:
                 if not known.status(name).pulled:
                     found[name] = "its files are not here: streamapp models pull"
@@ -92,7 +99,9 @@ class Hosted:
         return await self._in_thread(look)
 
     async def is_ready(self, manifest: Manifest) -> bool:
-        """Whether the model's files are here; a function is opened, a server is not asked."""
+        """Whether the model's files are here; a function is opened, and a server is asked."""
+        if manifest.remote is not None:
+            return manifest.full_name not in await self._away()
 
         def look() -> bool:
             if manifest.format == "function":
@@ -148,6 +157,15 @@ class Hosted:
         with _refusals():
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, function, *arguments)
+
+    async def _away(self) -> Mapping[str, str]:
+        """Remote models whose servers do not answer, seen a moment ago at most."""
+        known = await self._in_thread(self._known)
+        async with self._asking:  # those who ask at once wait for one look
+            if self._clock.monotonic_s() - self._asked_s >= AWAY_S:
+                self._seen = await asyncio.to_thread(known.away)
+                self._asked_s = self._clock.monotonic_s()
+        return self._seen
 
     def _is_due(self) -> bool:
         return self._clock.monotonic_s() - self._refreshed_s >= REFRESH_S

@@ -68,6 +68,18 @@ class Pool:
         """As ``post``, without a body."""
         return self._asked("GET", path, b"", {})
 
+    def probe(self, path: str) -> Answer:
+        """What the server answers to one GET below the URL, of whatever status.
+
+        Raises:
+            Retry: it does not answer.
+        """
+        deadline_s = self._clock.monotonic_s() + self._remote.timeout_s
+        try:
+            return self._carried(("GET", self._path + path, b"", self._headers({})), deadline_s)
+        except _Unsaid as error:
+            raise self._away(str(error)) from None
+
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """What the server answers to a request below the URL, status 200.
 
@@ -217,7 +229,9 @@ class Pool:
         return given
 
     def _refused(self, answer: Answer) -> StreamappError:
-        said = answer.body[:SAID_CHARS_MAX].decode(errors="replace").strip()
+        token = self._remote.token.encode()  # some servers say it again
+        body = answer.body.replace(token, b"***") if token else answer.body
+        said = body[:SAID_CHARS_MAX].decode(errors="replace").strip()
         what = f"{self._who}: {self._remote.url} answered {answer.status}: {said}"
         if answer.status in _WRONG:
             return Reject("models.remote", what, "correct the input")

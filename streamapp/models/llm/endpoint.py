@@ -66,8 +66,9 @@ def _checked(url: str) -> str:
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good or parts.query or parts.fragment or not url.isprintable() or " " in url:
-        raise Refuse("llm.url", f"llm_base_url {url[:200]!r} is no server's URL", _FIX)
-    if parts.username is not None or parts.password is not None:
+    if "@" in url.partition("//")[2].partition("/")[0]:  # before the URL is in any message
         raise Refuse("llm.url", "llm_base_url names a user, and URLs are shown", "set llm_api_key")
+    if not good or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        shown = "" if "@" in url else f" {url[:200]!r}"  # of no form, and perhaps with a password
+        raise Refuse("llm.url", f"llm_base_url{shown} is no server's URL", _FIX)
     return url.rstrip("/")

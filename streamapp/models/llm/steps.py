@@ -29,6 +29,8 @@ from streamapp.models.llm.wire import (
 
 _ANSWER_BYTES_MAX = 1 << 20
 _PAUSE_S_FIRST, _PAUSE_S_MAX = 0.25, 8.0
+#: A server that wants to be left alone for longer is asked after this time all the same.
+_GATE_S_MAX = 600.0
 #: Of an answer that was none, so much is shown to the model again.
 _SHOWN_CHARS = 2000
 _STEPPING = frozenset({400, 405, 415, 422, 501})
@@ -200,14 +202,14 @@ class Steps:
         told = completion(heard.content)
         if told is None:
             self.breaker.failure()
-            return _Again(f"no chat completion: {complaint(heard.content)[:120]!r}", pauses=True)
+            return _Again(f"no chat completion: {self._complaint(heard)[:120]!r}", pauses=True)
         self.breaker.success()
         asking.tokens_in += told.tokens_in
         asking.tokens_out += told.tokens_out
         return self._read(asking, told)
 
     def _refused(self, asking: _Asking, heard: Heard) -> _Again:
-        why = f"HTTP {heard.status}: {complaint(heard.content) or 'nothing'}"
+        why = f"HTTP {heard.status}: {self._complaint(heard) or 'nothing'}"
         if heard.status in _WRONG:
             self.breaker.failure()
             raise Refuse(
@@ -218,16 +220,24 @@ class Steps:
         if heard.status in _STEPPING:
             self.breaker.success()
             return self._step_down(asking, heard, why)
-        asked_s = retry_after_s(heard.retry_after)
-        if heard.status == 429 or asked_s:
-            self._not_before_s = max(self._not_before_s, self._now_s() + asked_s)
+        if heard.status not in _BUSY and asking.mode < Mode.PROMPT:
+            asking.mode = Mode(asking.mode + 1)  # some fail on a mode instead of refusing it
+        return self._put_off(heard, why)
+
+    def _put_off(self, heard: Heard, why: str) -> _Again:
+        """It is busy, or fails: what it asks for by Retry-After holds for all questions."""
+        asked_s = min(retry_after_s(heard.retry_after), _GATE_S_MAX)
+        self._not_before_s = max(self._not_before_s, self._now_s() + asked_s)
         if heard.status == 429:
             self.breaker.success()  # it lives
         else:
             self.breaker.failure()
-        if heard.status not in _BUSY and asking.mode < Mode.PROMPT:
-            asking.mode = Mode(asking.mode + 1)  # some fail on a mode instead of refusing it
         return _Again(why, pauses=True, asked_s=asked_s)
+
+    def _complaint(self, heard: Heard) -> str:
+        """What is wrong, in the server's words; one that says our key again says it to nobody."""
+        key = self.endpoint.api_key.encode()
+        return complaint(heard.content.replace(key, b"***") if key else heard.content)
 
     def _step_down(self, asking: _Asking, heard: Heard, why: str) -> _Again:
         """A 4xx is about a parameter, or about the way to JSON: the next one down is tried."""
@@ -287,10 +297,11 @@ class Steps:
                 return _Again("")
             why = "GET /models lists none"
         elif isinstance(heard, Heard):
-            why = f"GET /models: HTTP {heard.status}: {complaint(heard.content)}"
+            why = f"GET /models: HTTP {heard.status}: {self._complaint(heard)}"
+            if heard.status not in _WRONG:
+                return self._put_off(heard, why)
         else:
-            why = heard.why if heard is not None else ""
+            self.breaker.failure()
+            return _Again(heard.why if heard is not None else "", pauses=True)
         self.breaker.failure()
-        if isinstance(heard, Heard) and (heard.status in _WRONG or heard.status == 200):
-            raise Refuse("llm.endpoint", f"{self.endpoint.base_url}: {why}", "set llm_model")
-        return _Again(why, pauses=True)
+        raise Refuse("llm.endpoint", f"{self.endpoint.base_url}: {why}", "set llm_model")

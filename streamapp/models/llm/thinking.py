@@ -6,7 +6,7 @@ everything before it was reasoning (templates that write the opening tag into th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from streamapp.models.llm.extract import is_object
@@ -24,6 +24,10 @@ class Dialect(NamedTuple):
 
     begin: str
     end: str
+
+    def tags(self, text: str) -> "Iterator[re.Match[str]]":
+        """Every begin and end in a text, from the left; group 1 is an end."""
+        return re.finditer(f"{re.escape(self.begin)}|({re.escape(self.end)})", text)
 
 
 DIALECTS = (
@@ -64,22 +68,28 @@ def split(text: str) -> Said:
 def _without(text: str, dialect: Dialect, thought: list[str]) -> str:
     """The text without blocks of this dialect, which are added to ``thought``."""
     kept: list[str] = []
-    while text:
-        begin, end = text.find(dialect.begin), text.find(dialect.end)
-        if end >= 0 and (begin < 0 or end < begin):  # its begin was part of the prompt
-            thought += [*kept, text[:end]]
-            kept, text = [], text[end + len(dialect.end) :]
-        elif begin >= 0:
-            kept.append(text[:begin])
-            inner, _, text = text[begin + len(dialect.begin) :].partition(dialect.end)
-            thought.append(inner)
+    at, is_inside = 0, False
+    for tag in dialect.tags(text):
+        is_end = tag[1] is not None
+        if is_inside and not is_end:
+            continue
+        before = text[at : tag.start()]
+        if is_inside:
+            thought.append(before)
+        elif is_end:  # its begin was part of the prompt
+            thought += [*kept, before]
+            kept = []
         else:
-            break
-    return "".join((*kept, text))
+            kept.append(before)
+        at, is_inside = tag.end(), not is_end
+    (thought if is_inside else kept).append(text[at:])
+    return "".join(kept)
 
 
 def _harmony(text: str) -> Said:
     marks = list(_HARMONY.finditer(text))
+    if not marks:  # it was cut off before it said which channel
+        return Said("", text)
     parts = [
         (mark[1], _HARMONY_END.split(text[mark.end() : until], maxsplit=1)[0])
         for mark, until in zip(

@@ -12,6 +12,8 @@ import msgspec
 from streamapp.models.llm.question import Question
 from streamapp.models.llm.thinking import Said, said
 
+#: A model's name is written down with each of its answers.
+NAME_CHARS_MAX = 200
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -118,7 +120,7 @@ def completion(content: bytes) -> Completion | None:
         return Completion(
             told,
             str(choice.get("finish_reason") or ""),
-            str(body.get("model") or ""),
+            _line(str(body.get("model") or "")[:NAME_CHARS_MAX]),
             _count(usage.get("prompt_tokens")),
             _count(usage.get("completion_tokens")),
         )
@@ -129,9 +131,10 @@ def completion(content: bytes) -> Completion | None:
 
 
 def first_model(content: bytes) -> str:
-    """The first model of ``GET /models``; nothing when there is none."""
+    """The first model of ``GET /models``; nothing when there is none, or no name of one."""
     try:
-        return str(_decode(content)["data"][0]["id"])
+        name = _decode(content)["data"][0]["id"]
+        return name if isinstance(name, str) and len(name) <= NAME_CHARS_MAX else ""
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
     except (KeyError, IndexError, TypeError):
@@ -147,7 +150,7 @@ def complaint(content: bytes) -> str:
         text = str(error.get("message", error)) if isinstance(error, dict) else str(error)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass  # then it is its text
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
+    return " ".join(_line(text).split())[:300]
 
 
 def is_too_long(content: bytes) -> bool:
@@ -163,6 +166,11 @@ def quirk_of(content: bytes) -> str:
     if b"max_completion_tokens" in content and b"max_tokens" in content:
         return "max_tokens"
     return "temperature" if b"temperature" in content else ""
+
+
+def _line(text: str) -> str:
+    """A text in one line, whatever was in it."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _count(value: Any) -> int:

@@ -45,11 +45,22 @@ class Registered:
         spec = found or self._alone()
         check_route(self._name, spec)
         for model in filter(None, (*spec.models, spec.shadow)):
-            self._registry.manifest(model, spec.task)
+            self._check(model, spec)
         if getattr(self, "_task", spec.task) != spec.task:
             why = f"[route.{self._name}] is for {spec.task} now, and was for {self._task}"
             raise Refuse("models.route", why, "restart the worker, or take another name")
         return spec
+
+    def _check(self, model: str, spec: RouteSpec) -> None:
+        """A model of the route must be there, and for its task."""
+        try:
+            self._registry.manifest(model, spec.task)
+        except Refuse as error:
+            place = self._registry.catalogue.routes.places.get(self._name)
+            if place is None:  # a model alone
+                raise
+            message = f"{place}: [route.{self._name}] names {model!r}: {error.message}"
+            raise Refuse(error.code, message, error.fix) from None
 
     def is_ready(self, spec: RouteSpec) -> bool:
         """Whether its models are open, where they can be opened while others answer."""

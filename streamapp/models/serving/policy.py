@@ -10,6 +10,8 @@ from streamapp.models.serving.joining import Pads
 class Policy:
     """Limits of one served model.
 
+    A replica is a call at a time: of the one open session, unless a scheduler is given others.
+
     Attributes:
         batch_rows_max: rows in one call.
         wait_ms_max: how long a batch may wait to become as large as the one before it was.
