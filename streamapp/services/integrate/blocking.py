@@ -10,7 +10,7 @@ import polars as pl
 from streamapp.plugin import Refuse
 from streamapp.services.integrate.config import Blocking
 from streamapp.services.integrate.minhash import band_keys
-from streamapp.services.integrate.text import field_of, key_of, normal
+from streamapp.services.integrate.text import field_of, keys_of, normal
 
 #: Pairs that are held at once, 8 bytes each; their records' texts are some 100 more.
 _PAIRS_AT_ONCE = 500_000
@@ -73,10 +73,23 @@ class Blocks:
         while first < len(rows):
             done = ends[first - 1] if first else 0
             last = max(first + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, "right")))
-            piece = rows[first:last]
-            found = pl.concat([one.pairs(piece) for one in self._passes])
-            yield found.unique().with_columns(pl.col("left") + first).sort("left", "right")
+            yield _once([one.pairs(rows[first:last]) for one in self._passes], first)
             first = last
+
+
+def _once(found: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
+    """Each pair once, in order; both places are sorted as one number."""
+    shift = np.uint64(32)
+    both = np.concatenate([
+        pairs["left"].to_numpy().astype(np.uint64) << shift | pairs["right"].to_numpy()
+        for pairs in found
+    ])  # fmt: skip
+    both.sort()
+    new = np.ones(len(both), np.bool_)
+    new[1:] = both[1:] != both[:-1]
+    both = both[new]
+    left, right = (both >> shift).astype(np.uint32), both.astype(np.uint32)
+    return pl.DataFrame({"left": left + np.uint32(first), "right": right})
 
 
 def fields_of(passes: Sequence[Blocking]) -> set[str]:
@@ -119,11 +132,9 @@ class _Equal:
         return self._keyed(rows, "left").join(self._pool, on=self._names).select("left", "right")
 
     def _keyed(self, frame: pl.DataFrame, place: str) -> pl.DataFrame:
-        place_of = pl.int_range(pl.len(), dtype=pl.UInt32).alias(place)
         given = self._given
         if given.on:
-            keys = [key_of(key).alias(f"k{number}") for number, key in enumerate(given.on)]
-            return frame.select(*keys, place_of).drop_nulls()
+            return keys_of(frame, given.on).with_row_index(place).drop_nulls()
         text = normal(pl.concat_str(given.minhash, separator=" ", ignore_nulls=True))
         places, hashes = band_keys(frame.select(text).to_series(), given.bands, given.rows)
         return pl.DataFrame({"k0": hashes, place: places})
@@ -133,7 +144,7 @@ class _Equal:
         if not len(largest) or largest["size"][0] <= self._given.rows_max:
             return
         on = self._given.on or self._given.minhash
-        values = list(largest.row(0)[:-1]) if self._given.on else []
+        values = largest.cast(pl.String).row(0)[:-1] if self._given.on else []
         why = f"{_WHERE}: {largest['size'][0]:,} records agree in {', '.join(on)}"
         why += f" ({', '.join(map(repr, values))})" if values else ""
         fix = f"add a field to that pass, or raise its rows_max ({self._given.rows_max:,})"
@@ -144,8 +155,7 @@ class _Near:
     """Records within some places of where a row would stand if it were sorted among them."""
 
     def __init__(self, given: Blocking, pool: pl.DataFrame) -> None:
-        self._keys = [key_of(key).alias(f"k{number}") for number, key in enumerate(given.sort_by)]
-        self._window = given.window
+        self._keys, self._window = given.sort_by, given.window
         self._names = [f"k{number}" for number in range(len(given.sort_by))]
         self._pool = self._keyed(pool).sort(self._names, maintain_order=True)
 
@@ -166,7 +176,5 @@ class _Near:
         return pl.DataFrame({"left": rows_of[there], "right": found})
 
     def _keyed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        place = pl.int_range(pl.len(), dtype=pl.UInt32).alias("place")
-        return frame.select(*self._keys, place).filter(
-            pl.any_horizontal(pl.col(self._names).is_not_null())
-        )
+        keyed = keys_of(frame, self._keys).with_row_index("place")
+        return keyed.filter(pl.any_horizontal(pl.col(self._names).is_not_null()))

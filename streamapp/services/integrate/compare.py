@@ -12,7 +12,7 @@ from rapidfuzz.distance import JaroWinkler, Levenshtein
 
 from streamapp.plugin import Refuse
 from streamapp.services.integrate.config import Rule
-from streamapp.services.integrate.text import normal, soundex
+from streamapp.services.integrate.text import check_textual, normal, soundex, without_empty
 
 Scores = npt.NDArray[np.float32]
 #: Scorers of pairs of texts, with what they say of equal ones.
@@ -52,10 +52,11 @@ class Likeness:
 
     def prepared(self, records: pl.DataFrame) -> pl.DataFrame:
         """What is compared of each record, one column per rule."""
-        return records.select(
+        made = records.select(
             _prepared(rule, records.schema).alias(str(number))
             for number, rule in enumerate(self._rules)
         )
+        return without_empty(made)
 
     def scores(self, left: pl.DataFrame, right: pl.DataFrame, threads: int) -> Scores:
         """How alike the n-th records of two prepared frames are, (n,) in [0, 1].
@@ -91,6 +92,8 @@ def _check(number: int, rule: Rule, columns: Mapping[str, pa.DataType]) -> None:
     if rule.by not in {"number", "date"}:
         if not rule.fields:
             raise Refuse("integrate.rules", f"{where}.fields is empty", "name a column")
+        for name in rule.fields:
+            check_textual(name, columns[name], f"{where}.fields")
         return
     if len(rule.fields) != 1:
         why = f"{where}: {rule.by} compares one field, not {len(rule.fields)}"
@@ -117,8 +120,7 @@ def _prepared(rule: Rule, schema: pl.Schema) -> pl.Expr:
     if rule.by == "phonetic":
         texts = [soundex(text) for text in texts]
     joined = pl.concat_str(texts, separator=" ", ignore_nulls=True)
-    made = joined if rule.by in {"exact", "phonetic"} else normal(joined)
-    return pl.when(made != "").then(made)
+    return joined if rule.by in {"exact", "phonetic"} else normal(joined)
 
 
 def _compared(rule: Rule, left: pl.Series, right: pl.Series, threads: int) -> Scores:

@@ -14,7 +14,7 @@ from streamapp.services.integrate.layout import Layout, rules_of, survivors_of, 
 from streamapp.services.integrate.pace import Pace
 from streamapp.services.integrate.ranking import ENTITY
 from streamapp.services.integrate.report import TORN, merged_of, torn_apart
-from streamapp.services.integrate.survive import Survivor
+from streamapp.services.integrate.survive import Survivor, named
 
 
 class Entities:
@@ -48,7 +48,7 @@ class Entities:
         torn = torn_apart(merged, self._survivors)
         if torn.any():
             apart = merged.filter(torn)[ENTITY]
-            kept = [*self._layout.common.names, SOURCE, ROW]
+            kept = (*self._layout.common.names, named(SOURCE, self._layout.names), ROW)
             aside = records.filter(pl.col(ENTITY).is_in(apart.implode())).select(kept)
             work.quarantine(aside.to_arrow(), TORN)
             merged = merged.filter(~torn)

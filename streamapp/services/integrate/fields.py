@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamapp.plugin import Refuse, column
 from streamapp.services.integrate.config import Column
@@ -18,6 +19,8 @@ _FAMILIES = {
     "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
     "binary": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
 }
+#: How long a time is, as ISO 8601 writes it.
+_ISO = {pa.types.is_date32: 10, pa.types.is_timestamp: 19}
 _PLAIN = {"text": pa.string(), "binary": pa.binary()}
 
 
@@ -123,7 +126,7 @@ def frame_of(
     kept = {
         given: spec for given, spec in shape.columns.items() if names is None or spec.name in names
     }
-    frame = _as_polars(table.select(list(kept)), shape.name)
+    frame = _as_polars(_timed(table.select(list(kept)), kept, schema), shape.name)
     wrong = pl.lit(value=False)
     casts = []
     for given, spec in kept.items():
@@ -136,6 +139,23 @@ def frame_of(
     if len(bad) != len(frame):  # nothing was cast: a literal is one row
         bad = pl.repeat(value=False, n=len(frame), eager=True)
     return frame.select(casts), bad
+
+
+def _timed(table: pa.Table, kept: Mapping[str, Column], schema: pa.Schema) -> pa.Table:
+    """The table, its texts that are times as ISO 8601 writes them read by Arrow, as a whole."""
+    for place, (given, spec) in enumerate(kept.items()):
+        kind, texts = schema.field(spec.name).type, table.column(given)
+        long = next((long for is_kind, long in _ISO.items() if is_kind(kind)), 0)
+        if not long or spec.format or not pa.types.is_string(texts.type):
+            continue
+        lengths = pc.min_max(pc.binary_length(texts)).as_py()
+        if set(lengths.values()) != {long}:
+            continue
+        try:
+            table = table.set_column(place, given, texts.cast(kind))
+        except pa.ArrowInvalid:
+            continue  # some are none: polars says which
+    return table
 
 
 def _as_polars(table: pa.Table, name: str) -> pl.DataFrame:

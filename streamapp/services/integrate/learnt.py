@@ -9,7 +9,7 @@ from streamapp.plugin import Refuse
 from streamapp.services.integrate.config import Blocking, Rule
 from streamapp.services.integrate.matching import PAIR, Found, Matcher
 from streamapp.services.integrate.pace import Pace
-from streamapp.services.integrate.text import key_of
+from streamapp.services.integrate.text import keys_of
 
 _SEED = 1
 _SAMPLED_PAIRS_MAX = 1e6
@@ -50,9 +50,9 @@ class Learnt(Matcher):
         rules, passes = self._matching.rules, self._matching.blocking
         texts = [pl.col(str(number)).alias(f"r{number}") for number in range(len(rules))]
         keys = [
-            self._pool.select(key_of(key).alias(name)).to_series()
+            made.alias(name)
             for at, one in enumerate(passes)
-            for name, key in zip(_names(at, one), one.on, strict=True)
+            for name, made in zip(_names(at, one), keys_of(self._pool, one.on), strict=True)
         ]
         place = pl.int_range(pl.len()).alias("unique_id")
         given = self._prepared.select(*texts, place).with_columns(keys).to_arrow()

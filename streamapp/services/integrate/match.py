@@ -12,7 +12,7 @@ from streamapp.services.integrate.config import Gathered
 from streamapp.services.integrate.fields import ROW, SOURCE, as_arrow
 from streamapp.services.integrate.gather import all_records
 from streamapp.services.integrate.layout import Layout, layout_of
-from streamapp.services.integrate.operation import declared_schemas, schemas
+from streamapp.services.integrate.operation import declared_schemas, declared_tables, schemas
 from streamapp.services.integrate.pace import Pace
 from streamapp.services.integrate.ranking import ENTITY
 from streamapp.services.integrate.survive import named
@@ -49,8 +49,7 @@ class Match(BaseOperation):
     def open(self, work: Work) -> None:
         """Read the declared sources."""
         super().open(work)
-        names = self.config.secondary_sources
-        self._declared = {name: work.source(name).read().read_all() for name in names}
+        self._declared = declared_tables(self.config, work)
 
     def run(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
         """The records in source order, or the pairs by their first records."""

@@ -12,6 +12,7 @@ from streamapp.services.integrate.compare import Likeness
 from streamapp.services.integrate.config import Blocking, Gathered, Matching, Rule
 from streamapp.services.integrate.decisions import Decisions
 from streamapp.services.integrate.pace import Pace
+from streamapp.services.integrate.text import check_textual
 
 PAIR = pl.Schema({"left": pl.UInt32, "right": pl.UInt32, "score": pl.Float32})
 
@@ -83,10 +84,14 @@ class Matcher:
     def __init__(self, matching: Matching, columns: Mapping[str, pa.DataType]) -> None:
         self._matching = matching
         self._likeness = Likeness(matching.rules, columns, matching.evidence)
-        self.fields = self._likeness.fields | fields_of(matching.blocking)
-        for name in self.fields - columns.keys():
-            why = f"config.matching_strategy.blocking: no source has {name!r}"
-            raise Refuse("operation.column", why, f"there are {', '.join(list(columns)[:20])}")
+        blocked = fields_of(matching.blocking)
+        self.fields = self._likeness.fields | blocked
+        where = "config.matching_strategy.blocking"
+        for name in sorted(blocked):
+            if name not in columns:
+                fix = f"there are {', '.join(list(columns)[:20])}"
+                raise Refuse("operation.column", f"{where}: no source has {name!r}", fix)
+            check_textual(name, columns[name], where)
         self._least = min(matching.threshold, matching.review_from or 1)
 
     def open(self, pool: pl.DataFrame, keyed: pl.Series, decided: Decisions) -> None:

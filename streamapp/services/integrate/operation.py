@@ -1,6 +1,7 @@
 """``integrate.integrate``: records of several sources, one row for each thing they are of."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import pyarrow as pa
@@ -43,8 +44,7 @@ class Integrate(BaseOperation):
     def open(self, work: Work) -> None:
         """Read the declared sources."""
         super().open(work)
-        names = self.config.secondary_sources
-        self._declared = {name: work.source(name).read().read_all() for name in names}
+        self._declared = declared_tables(self.config, work)
 
     def run(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
         """The integrated rows."""
@@ -82,6 +82,19 @@ def declared_schemas(config: Gathered, sources: Sources) -> dict[str, pa.Schema]
     if config.decisions:
         check_decisions(sources.source(config.decisions))
     return {name: sources.source(name).schema() for name in config.secondary_sources}
+
+
+def declared_tables(config: Gathered, work: Work) -> dict[str, pa.Table]:
+    """The declared sources' rows; as many sources are read at once as there are threads.
+
+    Raises:
+        Refuse: one is not declared, or has rows that cannot be read.
+        Retry: one does not answer.
+    """
+    sources = [work.source(name) for name in config.secondary_sources]
+    with ThreadPoolExecutor(max(1, min(work.threads, len(sources)))) as pool:
+        tables = pool.map(lambda source: source.read().read_all(), sources)
+        return dict(zip(config.secondary_sources, tables, strict=True))
 
 
 def schemas(tables: Mapping[str, pa.Table]) -> dict[str, pa.Schema]:

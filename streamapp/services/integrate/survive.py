@@ -15,13 +15,14 @@ from streamapp.plugin import Refuse
 from streamapp.services.integrate.config import Conflict
 from streamapp.services.integrate.fields import ROW, SOURCE
 from streamapp.services.integrate.ranking import ENTITY, PLAIN, Rules, order_of
+from streamapp.services.integrate.text import is_textual
 from streamapp.services.integrate.things import Things
 
 #: What makes a value of all values.
 _FOLDS: Mapping[str, Callable[[str, Conflict, Rules], pl.Expr]] = {
     "min": lambda name, _, __: pl.col(name).min(),
     "max": lambda name, _, __: pl.col(name).max(),
-    "sum": lambda name, _, __: pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()),
+    "sum": lambda name, _, rules: _sum(name, rules.columns[name]),
     "mean": lambda name, _, __: pl.col(name).mean(),
     "concat": lambda name, conflict, _: _concat(name, conflict.separator),
     "union": lambda name, _, __: pl.col(name).drop_nulls().unique(maintain_order=True).implode(),
@@ -52,9 +53,11 @@ def _result_type(name: str, kind: pa.DataType, strategy: str) -> pa.DataType:
             raise _unfit(name, kind, strategy, "numbers")
         whole = strategy == "sum" and pa.types.is_integer(kind)
         return pa.int64() if whole else pa.float64()
-    if strategy in {"min", "max", "concat"} and pa.types.is_nested(kind):
+    if strategy in {"min", "max"} and pa.types.is_nested(kind):
         raise _unfit(name, kind, strategy, "plain values")
     if strategy == "concat":
+        if not is_textual(kind):
+            raise _unfit(name, kind, strategy, "what can be said as a text")
         return pa.string()
     if strategy == "union":
         return pa.list_(kind)
@@ -110,14 +113,14 @@ def merge(
     made = _folded(records, folded, rules) if folded else pl.DataFrame()
     for field, conflict in survivors:
         if conflict.strategy in _FOLDS:
+            having, winners = things.having(field.name, PLAIN), things.nobody
             columns.append(made[field.name])
-            order, winners = PLAIN, things.nobody
         else:
-            order = order_of(conflict, field.name, rules)
-            winners = things.winners(field.name, order)
+            having = things.having(field.name, order_of(conflict, field.name, rules))
+            winners = things.winners(having)
             columns.append(records[field.name].gather(winners))
         if conflicts:
-            columns.append(things.disagree(field.name, order).alias(f"conflict:{field.name}"))
+            columns.append(things.disagree(field.name, having).alias(f"conflict:{field.name}"))
         if lineage:
             columns.append(records[SOURCE].gather(winners).alias(f"source:{field.name}"))
             columns.append(records[ROW].gather(winners).alias(f"row:{field.name}"))
@@ -129,7 +132,23 @@ def _folded(records: pl.DataFrame, survivors: Sequence[Survivor], rules: Rules) 
         _FOLDS[conflict.strategy](field.name, conflict, rules).alias(field.name)
         for field, conflict in survivors
     ]
-    return records.group_by(ENTITY).agg(made).sort(ENTITY)
+    found = records.group_by(ENTITY).agg(made).sort(ENTITY)
+    return found.with_columns(_fitting(column) for column in found.select(pl.col(pl.Int128)))
+
+
+def _sum(name: str, kind: pa.DataType) -> pl.Expr:
+    """Of whole numbers one that they cannot overflow; see ``_fitting``."""
+    values = pl.col(name).cast(pl.Int128) if pa.types.is_integer(kind) else pl.col(name)
+    return pl.when(values.count() > 0).then(values.sum())
+
+
+def _fitting(sums: pl.Series) -> pl.Series:
+    found = sums.cast(pl.Int64, strict=False)
+    if found.null_count() > sums.null_count():
+        why = f"config.conflicts.{sums.name}: a sum is beyond the whole numbers of 64 bits"
+        fix = "make the column a double in config.mapping, or say another strategy"
+        raise Refuse("integrate.sum", why, fix)
+    return found
 
 
 def named(column: str | pl.Expr, names: Sequence[str]) -> pl.Expr:

@@ -1,13 +1,15 @@
 """What is wrong says what, where and what to do; what does not fit is set aside."""
 
 import asyncio
+from threading import Barrier
 
 import pyarrow as pa
 import pytest
-from table_work import TableWork, made, result
+from table_work import TableSource, TableWork, made, result
 
 from streamapp import services
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Retry
+from streamapp.services.integrate.match import Match
 from streamapp.services.integrate.operation import Integrate
 
 A = pa.table({"id": ["1"], "n": [1]})
@@ -94,3 +96,39 @@ async def test_the_service_says_what_is_not_registered_and_what_was_set_aside():
     aside = []
     assert (await service.integrate(config, aside)).num_rows == 0
     assert [rows.num_rows for rows, _ in aside] == [2]
+
+
+class Waiting(TableSource):
+    """A source that is read only when another one is, too."""
+
+    both = Barrier(2, timeout=10)
+
+    def read(self):
+        self.both.wait()
+        return super().read()
+
+
+class Dying(TableSource):
+    def read(self):
+        def batches():
+            yield from self.table.to_batches()
+            raise Retry("source.away", f"{self.name} went away", "try again")
+
+        return pa.RecordBatchReader.from_batches(self.table.schema, batches())
+
+
+@pytest.mark.parametrize("kind", [Integrate, Match])
+def test_declared_sources_are_read_at_once_and_stay_in_order(kind):
+    config = {"secondary_sources": ["b", "c"], "key_fields": ["id"]}
+    work = TableWork(threads=2)
+    work.sources = {name: Waiting(name, pa.table({"id": [name]})) for name in "bc"}
+    found = result(kind, config, work, a=pa.table({"id": ["a"]}))
+    assert found["id"].to_pylist() == ["a", "b", "c"]
+
+
+def test_a_declared_source_that_dies_while_it_is_read():
+    work = TableWork(threads=2)
+    work.sources = {"b": TableSource("b", A), "c": Dying("c", A)}
+    config = {"secondary_sources": ["b", "c"], "key_fields": ["id"]}
+    with pytest.raises(Retry, match="c went away"):
+        result(Integrate, config, work, a=A)

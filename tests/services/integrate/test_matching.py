@@ -1,5 +1,9 @@
 """Records that no key joins: what is compared, how, and what people decide."""
 
+import unicodedata
+from datetime import timedelta
+
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -10,6 +14,7 @@ from streamapp.core.errors import Refuse
 from streamapp.services.integrate import blocking
 from streamapp.services.integrate.match import Match
 from streamapp.services.integrate.operation import Integrate
+from streamapp.services.integrate.text import normal
 
 BY_NAME = {"rules": [{"fields": ["name"]}], "blocking": [{"on": ["dob"]}], "threshold": 0.9}
 
@@ -222,6 +227,45 @@ def test_a_matching_that_does_not_fit(change, words):
         groups(config, crm=CRM, web=WEB)
     for word in words:
         assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("values", [[b"\xff"], [[1]], [{"a": 1}], [timedelta(1)]])
+@pytest.mark.parametrize(
+    ("config", "where"),
+    [
+        ({"key_fields": ["v"], "matching_strategy": "fuzzy"}, "rules[0].fields"),
+        ({"matching_strategy": {"rules": [{"fields": ["v"], "by": "exact"}]}}, "rules[0].fields"),
+        ({"matching_strategy": {"blocking": [{"on": ["v"]}]}}, "blocking"),
+        ({"matching_strategy": {"blocking": [{"sort_by": ["v"]}]}}, "blocking"),
+        ({"matching_strategy": {"blocking": [{"minhash": ["v"]}]}}, "blocking"),
+    ],
+)
+def test_what_is_no_text_is_not_compared_as_one(values, config, where):
+    given = config["matching_strategy"]
+    if isinstance(given, dict):
+        full = {"rules": [{"fields": ["name"]}], "blocking": [{"on": ["name"]}], **given}
+        config = {"matching_strategy": full}
+    with pytest.raises(Refuse) as refused:
+        groups(config, a=pa.table({"name": ["x"], "v": values}))
+    assert f"matching_strategy.{where}: 'v' is " in str(refused.value)
+    assert "which is no text" in str(refused.value)
+
+
+@given(st.lists(st.one_of(st.none(), st.text("aZ9 -.\x00\tÉßö李\u0301", max_size=6))))
+@settings(max_examples=60, deadline=None)
+def test_texts_are_made_alike_one_by_one_and_together(texts):
+    """Those of ASCII are translated together, by another way than the others."""
+
+    def plain(text):
+        decomposed = unicodedata.normalize("NFKD", text)
+        bare = "".join(c for c in decomposed if not unicodedata.category(c).startswith("M"))
+        words = "".join(c if unicodedata.category(c)[0] in "LN" else " " for c in bare.lower())
+        return " ".join(words.split())
+
+    column = pl.DataFrame({"t": pl.Series(texts, dtype=pl.String)})
+    assert column.select(normal(pl.col("t")))["t"].to_list() == [
+        None if text is None else plain(text) for text in texts
+    ]
 
 
 def test_splink_learns_what_each_agreement_says():

@@ -1,6 +1,6 @@
 """Which value survives: every strategy, and null, which is never a value."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -22,6 +22,9 @@ SOURCES = {
     }),
     "bill": pa.table({"id": [1], "name": ["Bo"], "n": [7], "at": [None]}),
 }  # fmt: skip
+
+
+SUMMED = {"key_fields": ["id"], "conflicts": {"n": "sum"}}
 
 
 def survivors(conflict, field="name", **config):
@@ -83,6 +86,17 @@ def test_times_may_be_texts():
         assert result(Integrate, config, **texts)["v"].to_pylist() == [2]
 
 
+def test_a_sum_of_whole_numbers_is_right_or_refused():
+    big = 2**63 - 1
+    for values in ([big, 1, -1], [-big, big, big]):
+        found = result(Integrate, SUMMED, a=pa.table({"id": [1] * 3, "n": values}))
+        assert found["n"].to_pylist() == [big]
+    unsigned = pa.array([2**64 - 1, 1], pa.uint64())
+    for values in ([big, 1], [-big, -2], unsigned):
+        with pytest.raises(Refuse, match=r"config.conflicts.n: a sum is beyond"):
+            result(Integrate, SUMMED, a=pa.table({"id": [1, 1], "n": values}))
+
+
 def test_what_disagrees_is_quarantined_with_all_its_records():
     work = TableWork()
     a = pa.table({"id": [1, 2], "v": ["x", "x"]})
@@ -91,7 +105,8 @@ def test_what_disagrees_is_quarantined_with_all_its_records():
     found = result(Integrate, config, work, a=a, b=b).to_pylist()
     assert found == [{"id": 1, "v": "x"}, {"id": 3, "v": None}]
     ((first, reason), (second, _)) = work.bad_rows
-    assert (first["id"], first["v"], second["v"]) == (2, "x", "y")
+    assert first == {"id": 2, "v": "x", "_source": "a", "_row": 1}
+    assert second == {"id": 2, "v": "y", "_source": "b", "_row": 1}
     assert "disagree" in reason
 
 
@@ -104,6 +119,13 @@ def test_a_left_join_quarantines_its_row():
     rows = pa.table({"id": [1, 2], "v": ["x", "x"], "w": [1, 2]})
     assert result(Integrate, config, work, a=rows)["w"].to_pylist() == [1]
     assert [row for row, _ in work.bad_rows] == [{"id": 2, "v": "x", "w": 2}]
+
+
+@pytest.mark.parametrize("values", [[b"\xff"], [[1]], [{"a": 1}], [timedelta(1)]])
+def test_what_is_no_text_is_not_written_as_one(values):
+    config = {"key_fields": ["id"], "conflicts": {"v": "concat"}}
+    with pytest.raises(Refuse, match=r"config.conflicts.v: concat is for what can be said"):
+        result(Integrate, config, a=pa.table({"id": [1], "v": values}))
 
 
 VALUES = st.lists(st.lists(st.one_of(st.none(), st.sampled_from("xyz")), max_size=3), max_size=3)
