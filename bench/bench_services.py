@@ -1,6 +1,6 @@
 """The services, each beside what its users would write without them, in one run.
 
-python bench/bench_services.py               everything, about ten minutes
+python bench/bench_services.py               everything, about ten minutes; kept if no part breaks
 python bench/bench_services.py --quick       does it work? (figures mean little, none are kept)
 python bench/bench_services.py --only text   one part, nothing is kept
 python bench/bench_services.py --markdown    bench/results/services.json into docs/performance.md
@@ -48,21 +48,26 @@ def main() -> None:
         name: import_module(f"services.{name}") for name in PARTS if options.only in (None, name)
     }
     with TemporaryDirectory(prefix="bench-services-") as folder:
-        figures = measure(chosen, Path(folder), options.quick)
+        figures, broken = measure(chosen, Path(folder), options.quick)
     found = [chosen[name].ratios(figures[name]) for name in chosen if name in figures]
     ratios = {name: value for part in found for name, value in part.items()}
     results: dict[str, Any] = {"ratios": ratios, "figures": figures}
-    if not options.quick and options.only is None:
+    if not (options.quick or options.only or broken):
         packages = [part.packages() for part in chosen.values()]
         versions = {name: number for one in packages for name, number in one.items()}
         results = write("services", ratios, figures, versions)
     print(page.render(results, chosen))
+    if broken:
+        sys.exit(f"broken: {', '.join(broken)}")
 
 
-def measure(chosen: Mapping[str, ModuleType], folder: Path, quick: bool) -> dict[str, Any]:
-    """Each part's figures; why there are none stands under ``not_measured``."""
+def measure(
+    chosen: Mapping[str, ModuleType], folder: Path, quick: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Each part's figures, why there are none under ``not_measured``; and which parts broke."""
     figures: dict[str, Any] = {}
     away: dict[str, str] = {}
+    broken: list[str] = []
     for name, part in chosen.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
         own = folder / name
@@ -71,7 +76,9 @@ def measure(chosen: Mapping[str, ModuleType], folder: Path, quick: bool) -> dict
             figures[name] = part.measure(own, quick)
         except (environment.Unavailable, process.Failed) as error:
             away[name] = str(error).splitlines()[0]
-    return figures | {"not_measured": away}
+            if isinstance(error, process.Failed):
+                broken.append(name)
+    return figures | {"not_measured": away}, broken
 
 
 if __name__ == "__main__":

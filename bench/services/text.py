@@ -23,8 +23,8 @@ AIMS = {
 def measure(folder: Path, quick: bool) -> dict[str, Any]:
     """Documents a second and peak memory of both, in turns.
 
-    The other way gets a tenth of the documents: it goes through them one by one, so that its rate
-    is the same and its memory no larger.
+    The other way gets a tenth of the documents: it is done with each before the next, so that its
+    rate is the same and its memory no larger.  Both have a process for each core.
     """
     count, rounds = (300, 1) if quick else (10_000, 3)
     python = environment.python("text-theirs", *THEIRS)
@@ -57,7 +57,7 @@ def render(figures: Mapping[str, Any]) -> str:
     """A row for each way."""
     names = {
         "ours": "ours: a workflow, file to file",
-        "theirs": "vaderSentiment and YAKE, one by one",
+        "theirs": "vaderSentiment and YAKE, a process for each core",
     }
     rows = [
         [name, _median(figures[who], "docs_per_s"), _median(figures[who], "peak_mb")]

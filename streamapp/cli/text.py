@@ -163,7 +163,9 @@ def _read(file: str, encoding: str) -> str:
                 content = opened.read(BYTES_MAX + 1)
         found = content.decode(encoding)
     except OSError as error:
-        fix = "quote the pattern for a shell that leaves it as it is" if "*" in file else "name it"
+        fix = "name files that are there, or - for standard input"
+        if "*" in file:
+            fix = "quote the pattern for a shell that leaves it as it is"
         why = error.strerror or str(error)
         raise Refuse("text.file", f"{file} cannot be read: {why}", fix) from None
     except UnicodeDecodeError as error:

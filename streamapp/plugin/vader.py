@@ -2,12 +2,15 @@
 
 The lexicon and the constants are the package's.  Its rules are written anew, in the same arithmetic
 in the same order, so that every bit is equal: what they ask of a word is asked once for each word
-of the language, and they run only where one of the five words around bears on them.
+of the language, a text is first looked at as a string of one letter a word, and the rules run only
+where one of the five words around bears on them.
 """
 
 import math
+import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from vaderSentiment.vaderSentiment import (
@@ -27,8 +30,9 @@ _BACK, _AHEAD = 3, 2
 _EMOTICON_CHARS = 2
 #: What a booster counts for that is one, two or three words away.
 _FADING = (1.0, 0.95, 0.9)
-#: Words that change what follows them, beside boosters and negations.
-_TURNING = frozenset(("no", "least", "this", "so", "never", "without"))
+#: Words that change what follows them, beside boosters and negations; one that changes only what
+#: follows it at once.
+_TURNING, _LEADING = frozenset(("no", "least", "so", "never", "without")), "this"
 _NEGATIONS = frozenset(NEGATE)
 #: A phrase is only there if its longest word is.
 _TELLING = frozenset(
@@ -45,6 +49,13 @@ class Scores(NamedTuple):
     compound: float
 
 
+#: A word as a letter, a capital if the word is in capitals: told are words that are in the lexicon,
+#: and set told ones that bear on others, or are part of a phrase.
+_PLAIN, _TOLD, _SET, _TURNS, _LEADS, _PHRASED, _BUT = "otsrlpb"
+_JUDGED = re.compile(f"[{_TOLD}{_SET}]", re.IGNORECASE)
+_EDGE = " " * _BACK
+
+
 class _Word(NamedTuple):
     """What the rules ask of a token."""
 
@@ -56,8 +67,6 @@ class _Word(NamedTuple):
     boost: float | None
     negates: bool
     upper: bool
-    #: It bears on words near it, or is judged by its neighbours.
-    bears: bool
 
 
 class Vader:
@@ -68,46 +77,50 @@ class Vader:
         self._lexicon: dict[str, float] = rules.lexicon
         self._emojis = {one: said for one, said in rules.emojis.items() if len(one) == 1}
         self._words = Memo(self._word)
+        self._marked = _marked(self._lexicon)
+        self._letters = Memo(self._letter)
+        self._alone = Memo(_alone)
 
     def judge(self, text: str) -> Scores:
         """The scores of a text of any length; time goes with its length."""
         if not text.isascii() and not self._emojis.keys().isdisjoint(text):
             text = self._spelled(text)
-        words = list(map(self._words.__getitem__, text.split()))
-        return _scores(self._valences(words), len(words), text)
+        tokens = text.split()
+        return _scores(self._valences(tokens), len(tokens), text)
+
+    def _letter(self, token: str) -> str:
+        """All that is to be known of most words."""
+        word = _bare(token)
+        lower = word.lower()
+        letter = self._marked.get(lower) or (_TURNS if "n't" in lower else _PLAIN)
+        return letter.upper() if word.isupper() else letter
 
     def _word(self, token: str) -> _Word:
-        bare = token.strip(string.punctuation)
-        word = bare if len(bare) > _EMOTICON_CHARS else token
+        word = _bare(token)
         lower = word.lower()
         boost = BOOSTER_DICT.get(lower)
         valence = None if boost is not None else self._lexicon.get(lower)
         negates = lower in _NEGATIONS or "n't" in lower
-        bears = boost is not None or negates or lower in _TURNING or lower in _TELLING
-        return _Word(lower, lower in self._lexicon, valence, boost, negates, word.isupper(), bears)
+        return _Word(lower, lower in self._lexicon, valence, boost, negates, word.isupper())
 
-    def _valences(self, words: Sequence[_Word]) -> list[float]:
+    def _valences(self, tokens: Sequence[str]) -> list[float]:
         """What the words add that add anything."""
-        told = [place for place, word in enumerate(words) if word.valence is not None]
-        if not told:
-            return []
-        bears = [word.bears for word in words]
-        capitals = sum([word.upper for word in words])
-        shouts = 0 < capitals < len(words)
+        letters = _EDGE + "".join(map(self._letters.__getitem__, tokens))
+        shouts = not (letters.islower() or letters.isupper())
         found: dict[int, float] = {}
-        for place in told:
-            word = words[place]
-            near = True in bears[max(place - _BACK, 0) : place + _AHEAD + 1]
-            if not near and not (shouts and word.upper):
-                value = word.valence
-            elif word.lower == "kind" and [w.lower for w in words[place + 1 : place + 2]] == ["of"]:
-                continue
+        for match in _JUDGED.finditer(letters):
+            place = match.start() - _BACK
+            window = letters[place : place + _BACK + 1 + _AHEAD]
+            if self._alone[window] and not (shouts and window[_BACK].isupper()):
+                value = self._words[tokens[place]].valence
             else:
-                value = _valence(words, place, shouts)
+                first = max(place - _BACK, 0)
+                near = [self._words[one] for one in tokens[first : place + 1 + _AHEAD]]
+                value = _valence(near, place - first, shouts)
             if value:
                 found[place] = value
-        but = next((place for place, word in enumerate(words) if word.lower == "but"), None)
-        return list((found if but is None else _after_but(found, but)).values())
+        but = letters.lower().find(_BUT) - _BACK
+        return list((found if but < 0 else _after_but(found, but)).values())
 
     def _spelled(self, text: str) -> str:
         """Emojis as the words that stand for them."""
@@ -122,12 +135,33 @@ class Vader:
         return "".join(parts)
 
 
+def _bare(token: str) -> str:
+    bare = token.strip(string.punctuation)
+    return bare if len(bare) > _EMOTICON_CHARS else token
+
+
+def _marked(lexicon: Mapping[str, float]) -> dict[str, str]:
+    """The letters of words that are not plain."""
+    turns = {*BOOSTER_DICT, *NEGATE, *_TURNING}
+    found = {**dict.fromkeys(turns, _TURNS), **dict.fromkeys(_TELLING, _PHRASED)}
+    judged = lexicon.keys() - BOOSTER_DICT.keys()
+    found |= {word: _SET if word in found or "n't" in word else _TOLD for word in judged}
+    return found | {_LEADING: _LEADS, "but": _BUT}
+
+
+def _alone(window: str) -> bool:
+    """Whether none of the words around the middle one bears on it; capitals aside."""
+    before, word, ahead = window[:_BACK].lower(), window[_BACK].lower(), window[_BACK + 1 :].lower()
+    turned = not {_TURNS, _PHRASED, _SET}.isdisjoint(before) or before[-1] == _LEADS
+    return not (turned or word == _SET or not {_PHRASED, _SET}.isdisjoint(ahead))
+
+
 def _valence(words: Sequence[_Word], place: int, shouts: bool) -> float:
     """What a word of the lexicon is worth among its neighbours."""
-    word = words[place]
+    word, before, ahead = words[place], words[:place][::-1], words[place + 1 :]
+    if word.lower == "kind" and ahead and ahead[0].lower == "of":
+        return 0.0
     listed: float = word.valence or 0.0
-    before = [words[place - back] for back in range(1, min(_BACK, place) + 1)]
-    ahead = words[place + 1 : place + 1 + _AHEAD]
     value = 0.0 if word.lower == "no" and ahead and ahead[0].listed else listed
     if _denied(before):
         value = listed * N_SCALAR
@@ -195,10 +229,13 @@ def _after_but(found: dict[int, float], but: int) -> dict[int, float]:
 
     The package changes the first word of an equal value, whichever word's turn it is; so does this.
     """
+    places: dict[float, list[int]] = {}  # of each value, a heap
+    for place, value in found.items():
+        places.setdefault(value, []).append(place)
     for value in found.values():
-        first = next(other for other, same in found.items() if same == value)
-        if first != but:
-            found[first] *= 0.5 if first < but else 1.5
+        first = heappop(places[value])
+        found[first] *= 0.5 if first < but else 1.5
+        heappush(places.setdefault(found[first], []), first)
     return found
 
 

@@ -47,6 +47,15 @@ def test_thousands_of_sentences_get_the_package_s_numbers():
         same(" ".join(words))
 
 
+def test_a_long_text_with_a_but_takes_no_longer_than_one_without():
+    """Each word once: with a look at all of them for each it would be 10^10 looks."""
+    scores = OURS.judge("good " * 100_000 + "but")
+    assert scores.pos == round(100_000 * (1.9 * 0.5 + 1) / (100_000 * (1.9 * 0.5 + 1) + 1), 3)
+    assert scores.neg == 0
+    some = "good bad GOOD great bad good but " * 40
+    same(some)
+
+
 def opened(labels, takes="vectors", **options):
     way = "head" if takes == "vectors" else "classifier"
     models = HashModels(classifiers={"x": HashClassifier(labels, takes)})

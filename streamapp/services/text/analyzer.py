@@ -1,13 +1,14 @@
 """Texts to columns: what the operation, the stage, the Python API and the command line share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from streamapp.plugin.vader import Scores, Vader
 from streamapp.services.text.keywords import KEYWORDS, Method, extractor
-from streamapp.services.text.language import Languages
+from streamapp.services.text.language import NOTHING, Languages
 from streamapp.services.text.measures import Measures, Readability, readability
 
 #: The language of the lexicon, of the stop words and of the measures of readability.
@@ -28,8 +29,9 @@ SENTIMENT = {
 }
 LANGUAGE = {"language": pa.string(), "language_confidence": pa.float32()}
 
-#: A text, and whether it is English, to the values of a group's columns.
-_Work = Callable[[str, bool], Sequence[Any]]
+#: Texts, and the same without those that are not English, to a group's columns.
+_Texts = Sequence[str | None]
+_Work = Callable[[_Texts, _Texts], Sequence[pa.Array]]
 
 
 class Wanted(NamedTuple):
@@ -91,50 +93,69 @@ class Analyzer:
             languages: of the texts, where they are known; else all are English, or as they are
                 told to be where that was asked for.
         """
-        told = None if languages is None else iter(languages)
-        rows = [self._row(text, next(told) if told else ENGLISH) for text in texts]
-        values = zip(*rows, strict=True) if rows else ([] for _ in self._types)
-        return {
-            name: pa.array(column, kind)
-            for (name, kind), column in zip(self._types.items(), values, strict=True)
-        }
-
-    def _row(self, text: str | None, language: str | None) -> list[Any]:
-        if text is None:
-            return [None] * len(self._types)
-        told: Sequence[Any] = ()
+        told: Sequence[pa.Array] = ()
         if self._languages is not None:
-            told = self._languages.tell(text)
-            language = told[0]
-        english = language == ENGLISH
-        first = [value for work in self._first for value in work(text, english)]
-        return [*first, *told, *(value for work in self._then for value in work(text, english))]
+            tell = self._languages.tell
+            found = [NOTHING if text is None else tell(text) for text in texts]
+            languages = [one.language for one in found]
+            told = _arrays(found, LANGUAGE.values())
+        english = texts
+        if languages is not None:
+            english = [
+                text if language == ENGLISH else None
+                for text, language in zip(texts, languages, strict=True)
+            ]
+        first = [column for work in self._first for column in work(texts, english)]
+        then = [column for work in self._then for column in work(texts, english)]
+        return dict(zip(self._types, [*first, *told, *then], strict=True))
+
+
+def _arrays(rows: Sequence[Sequence[Any] | None], kinds: Collection[pa.DataType]) -> list[pa.Array]:
+    """An array for each value of the rows; a row that is None has nulls."""
+    nulls = (None,) * len(kinds)
+    columns = zip(*(row or nulls for row in rows), strict=True) if rows else [()] * len(kinds)
+    return [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+
+
+def _structs(rows: Sequence[Sequence[Any] | None], kind: pa.StructType) -> pa.StructArray:
+    """The rows as one column."""
+    values = _arrays(rows, [field.type for field in kind])
+    missing = pa.array([row is None for row in rows], pa.bool_())
+    return pa.StructArray.from_arrays(values, fields=list(kind), mask=missing)
 
 
 def _measuring(wanted: Wanted) -> _Work:
     measures = Measures()
 
-    def measure(text: str, english: bool) -> list[Any]:
-        counts = measures.count(text)
-        heard = counts.syllables if english else None
-        values: list[Any] = []
+    def measure(texts: _Texts, english: _Texts) -> list[pa.Array]:
+        counts = [None if text is None else measures.count(text) for text in texts]
+        heard = [
+            one if text is not None else None for one, text in zip(counts, english, strict=True)
+        ]
+        columns: list[pa.Array] = []
         if wanted.counts:
-            values += [counts.words, counts.sentences, counts.characters, heard]
+            rows = [one and (one.words, one.sentences, one.characters) for one in counts]
+            columns += _arrays(rows, list(COUNTS.values())[:3])
+            columns.append(pa.array([one and one.syllables for one in heard], COUNTS["syllables"]))
         if wanted.readability:
-            found = readability(counts) if english else None
-            values.append(found and found._asdict())
-        return values
+            found = [one and readability(one) for one in heard]
+            columns.append(_structs(found, READABILITY["readability"]))
+        return columns
 
     return measure
 
 
 def _judging(vader: Vader) -> _Work:
-    def judge(text: str, english: bool) -> list[Any]:
-        if not english:
-            return [None, None, None]
-        scores = vader.judge(text)
-        shares = {"negative": scores.neg, "neutral": scores.neu, "positive": scores.pos}
-        return [scores.compound, mood(scores), shares]
+    def judge(_: _Texts, english: _Texts) -> list[pa.Array]:
+        scores = [None if text is None else vader.judge(text) for text in english]
+        numbers = [one and one.compound for one in scores]
+        labels = [one and mood(one) for one in scores]
+        shares = [one and (one.neg, one.neu, one.pos) for one in scores]
+        return [
+            pa.array(numbers, SENTIMENT["sentiment"]),
+            pa.array(labels, SENTIMENT["sentiment_label"]),
+            _structs(shares, SENTIMENT["sentiment_shares"]),
+        ]
 
     return judge
 
@@ -149,7 +170,14 @@ def mood(scores: Scores) -> str:
 def _extracting(wanted: Wanted) -> _Work:
     extract = extractor(wanted.keyword_method, wanted.keywords_max, wanted.keyword_words_max)
 
-    def keywords(text: str, english: bool) -> list[Any]:
-        return [[one._asdict() for one in extract(text)] if english else None]
+    def keywords(_: _Texts, english: _Texts) -> list[pa.Array]:
+        found = [None if text is None else extract(text) for text in english]
+        every = [one for some in found for one in some or ()]
+        ends = [0, *accumulate(len(some or ()) for some in found)]
+        missing = pa.array([some is None for some in found], pa.bool_())
+        values = _structs(every, KEYWORDS.value_type)
+        return [
+            pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, KEYWORDS, mask=missing)
+        ]
 
     return keywords

@@ -1,7 +1,8 @@
 """Keywords of one text: RAKE, or YAKE where it is installed."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -15,8 +16,11 @@ Method = Literal["rake", "yake"]
 #: ``score``: the higher, the more of a keyword, whatever the method.
 KEYWORDS = pa.list_(pa.struct({"text": pa.string(), "score": pa.float32()}))
 
-#: A word, or something that ends a phrase: a mark, or an empty line.
-_PIECE = re.compile(r"\w[\w'\u2019-]*|[^\w\s]|\n\s*\n")
+#: A word, or a mark, which ends a phrase; so does an empty line.
+_PIECE = re.compile(r"\w[\w'\u2019-]*|[^\w\s]")
+_EMPTY_LINE = re.compile(r"\n\s*\n")
+#: Stands between phrases.
+_END = "\n"
 
 
 class Keyword(NamedTuple):
@@ -51,42 +55,59 @@ def rake(text: str, keywords_max: int, words_max: int) -> list[Keyword]:
     A phrase is what stands between stop words and marks; a word weighs as much as the mean length
     of its phrases, and a phrase as much as its words.
     """
-    phrases = _phrases(_PIECE.findall(text.lower()))
-    count: dict[str, int] = {}
-    degree: dict[str, int] = {}
-    for phrase in phrases:
-        size = len(phrase)
-        for word in phrase:
-            count[word] = count.get(word, 0) + 1
-            degree[word] = degree.get(word, 0) + size
-    scores = {
-        phrase: sum([degree[word] / count[word] for word in phrase])
-        for phrase in dict.fromkeys(phrases)
-        if len(phrase) <= words_max
-    }
+    phrases = _phrases(text)
+    longer = {phrase: phrase.split() for phrase in phrases if " " in phrase}
+    uses: dict[str, int] = {}
+    lengths: dict[str, int] = {}
+    for phrase, parts in longer.items():
+        times = phrases[phrase]
+        length = len(parts) * times
+        for word in parts:
+            alone = phrases.get(word, 0)
+            uses[word] = uses.get(word, alone) + times
+            lengths[word] = lengths.get(word, alone) + length
+    weights = {word: lengths[word] / uses[word] for word in uses}
+    scores = {phrase: weights.get(phrase, 1.0) for phrase in phrases}
+    for phrase, parts in longer.items():
+        if len(parts) <= words_max:
+            scores[phrase] = sum([weights[word] for word in parts])
+        else:
+            del scores[phrase]
     best = sorted(scores, key=scores.__getitem__, reverse=True)[:keywords_max]
-    return [Keyword(" ".join(phrase), scores[phrase]) for phrase in best]
+    return [Keyword(phrase, scores[phrase]) for phrase in best]
 
 
-def _phrases(pieces: Sequence[str]) -> list[tuple[str, ...]]:
-    """Runs of words that are no stop words; a run of digits alone is none."""
-    phrases: list[tuple[str, ...]] = []
-    first = 0
-    ends = [place for place, ends in enumerate(map(_ends().__getitem__, pieces)) if ends]
-    for place in (*ends, len(pieces)):
-        if place > first:
-            phrases.append(tuple(pieces[first:place]))
-        first = place + 1
-    return [
-        phrase for phrase in phrases if not (phrase[0].isdecimal() and "".join(phrase).isdecimal())
-    ]
+def _phrases(text: str) -> dict[str, int]:
+    """How often each phrase is there, in their order; a run of digits alone is none.
+
+    It is a run of words that are no stop words, with one space between.
+    """
+    if "\n" in text:
+        text = _EMPTY_LINE.sub(" . ", text)
+    said = " ".join(map(_said().__getitem__, text.split()))
+    found = Counter(map(str.strip, said.split(_END)))
+    return {
+        phrase: times
+        for phrase, times in found.items()
+        if phrase and not (phrase[0].isdecimal() and phrase.replace(" ", "").isdecimal())
+    }
 
 
 @cache
-def _ends() -> Memo[bool]:
-    """Whether a piece ends a phrase."""
+def _said() -> Memo[str]:
+    """What stands between spaces, as words with spaces between, and ends of phrases."""
     stopwords = words("stopwords")
-    return Memo(lambda piece: piece in stopwords or not (piece[0].isalnum() or piece[0] == "_"))
+
+    def said(token: str) -> str:
+        lower = token.lower()
+        pieces = [lower] if lower.isalpha() else _PIECE.findall(lower)
+        return " ".join([_END if _ends(piece, stopwords) else piece for piece in pieces])
+
+    return Memo(said)
+
+
+def _ends(piece: str, stopwords: Container[str]) -> bool:
+    return piece in stopwords or not (piece[0].isalnum() or piece[0] == "_")
 
 
 def _yake(keywords_max: int, words_max: int) -> Extract:

@@ -10,10 +10,13 @@ CHARS_MAX = 2000
 
 
 class Told(NamedTuple):
-    """An ISO 639-1 code and its probability; both None without text."""
+    """A code of ISO 639-1, of 639-3 where that has none, and its probability; None without text."""
 
     language: str | None
     confidence: float | None
+
+
+NOTHING = Told(None, None)
 
 
 class Languages:
@@ -43,6 +46,6 @@ class Languages:
     def tell(self, text: str) -> Told:
         """Of one text."""
         if not text.strip():
-            return Told(None, None)
+            return NOTHING
         code, sure = self._identifier.classify(text[:CHARS_MAX])
         return Told(str(code), float(sure))
