@@ -13,12 +13,14 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from os import fspath
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Self
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import msgspec
 import pyarrow as pa
@@ -29,6 +31,7 @@ from streamapp.services.pipeline.expression import literal, quoted
 from streamapp.services.pipeline.run import Run, RunConfig
 from streamapp.workflow.data import BadRow, declared_sources, open_input, open_output
 from streamapp.workflow.data.plain_rows import json_rows
+from streamapp.workflow.data.replacing import replaced
 from streamapp.workflow.graph.spec import Input, Output
 
 Location = str | Path
@@ -169,7 +172,7 @@ def run_pipeline(
         pipeline: what is done.
         source: a file and its format; None: by its suffix.
         sink: the same of the result; None: it is returned.
-        rejects: a file for rejected rows, as JSON lines with their reasons; written when there are.
+        rejects: a file for rejected rows, as JSON lines with their reasons; empty without any.
         folder: where relative paths and ``streamapp.toml`` are looked for; the working directory.
         options: of the source's format, like ``delimiter``.
 
@@ -180,8 +183,9 @@ def run_pipeline(
     folder = folder or Path.cwd()
     started_s = perf_counter()
     operation = pipeline.operation()
-    with _Rejects(rejects) as aside:
-        path, form = source
+    path, form = source
+    _check_places(folder, path, sink and sink[0], rejects)
+    with _Rejects(rejects and folder / rejects) as aside:
         declared = Input(path=fspath(path), format=form, options=dict(options or {}))
         opened = open_input(declared, folder, name=Path(path).stem, on_bad=aside.bad)
         work = _Work(declared_sources(folder), project_models, folder, rejects=aside)
@@ -215,6 +219,18 @@ def run_pipeline(
         seconds=perf_counter() - started_s,
         table=table,
     )
+
+
+def _check_places(
+    folder: Path, source: Location, sink: Location | None, rejects: Path | None
+) -> None:
+    """Refuse to write rejected rows where the others are."""
+    if rejects is None:
+        return
+    for place in (source, sink):
+        if place is not None and (folder / place).resolve() == (folder / rejects).resolve():
+            what = f"{rejects} has rows that are read or written, and would have the rejected ones"
+            raise Refuse("file.same", what, "name another file for the rejected rows")
 
 
 def _batches(
@@ -274,20 +290,28 @@ class PipelineService:
 
 
 class _Rejects:
-    """Counts rejected rows, and keeps them in a file."""
+    """Counts rejected rows, and keeps them in a file, which is there when all went well."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._file: Any = None
+        self._file: BinaryIO | None = None
+        self._open = ExitStack()
         self.reasons: dict[str, int] = {}
         self.unread = 0
 
     def __enter__(self) -> Self:
+        if self._path is not None:
+            part = self._open.enter_context(replaced(self._path))
+            self._file = self._open.enter_context(part.open("wb"))
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     def bad(self, row: BadRow) -> None:
         """A row that cannot be read."""
@@ -303,15 +327,8 @@ class _Rejects:
 
     def _keep(self, reason: str, lines: Sequence[bytes]) -> None:
         self.reasons[reason] = self.reasons.get(reason, 0) + len(lines)
-        if self._path is None:
-            return
-        if self._file is None:
-            try:
-                self._file = self._path.open("wb")
-            except OSError as error:
-                what = f"{self._path}: {error.strerror}"
-                raise Refuse("file.write", what, "name another file") from None
-        self._file.writelines(line + b"\n" for line in lines)
+        if self._file is not None:
+            self._file.writelines(line + b"\n" for line in lines)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from streamapp.services.pipeline.database import (
     ROW,
     BadRows,
     Database,
+    check_apart,
     given,
     idle,
     numbered,
@@ -173,6 +174,7 @@ class Evaluator:
             for expression in self._expressions.values()
             for column in resolved(expression, schema, origin)
         ]
+        check_apart(self._columns)
         return {name: kind for name, (_, kind) in found.items()}
 
     def values(self, transform: Transform, rows: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -1,7 +1,7 @@
 """DuckDB, shut off from everything but the rows that it is given."""
 
 import atexit
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from os import getpid
@@ -35,6 +35,8 @@ _PLAINER = {
 }
 #: What only rows can show, and what a caller may set aside.
 _OF_ROWS = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException)
+#: What DuckDB makes of Ctrl-C.
+_INTERRUPTED = "Query interrupted"
 
 
 class BadRows(Exception):  # caught where rows can be set aside
@@ -115,6 +117,10 @@ class Database:
                 f"the rows of this stage need more than its {self._memory_bytes_max >> 20} MiB",
                 "give it more by resources: memory, or cut its input before it",
             ) from None
+        except RuntimeError as error:
+            if str(error) != _INTERRUPTED:
+                raise
+            raise KeyboardInterrupt from None
         except _OF_ROWS as error:
             raise BadRows(str(error).partition(":")[0]) from None
 
@@ -199,12 +205,31 @@ def typed(
 
 
 def given(table: pa.Table, columns: Sequence[str], **more: Any) -> pa.Table:
-    """What a query is given: the columns that it reads, and always at least one."""
+    """What a query is given: the columns that it reads, and always at least one.
+
+    Raises:
+        Refuse: two of the columns differ in nothing but their case, which SQL does not tell apart.
+    """
     names = list(dict.fromkeys(columns))
+    check_apart(names)
     arrays = [_readable(table.column(name)) for name in names] + list(more.values())
     if not arrays:
         return pa.table({" ": pa.nulls(table.num_rows, pa.int8())})
     return pa.table(arrays, names=[*names, *more])
+
+
+def check_apart(names: Iterable[str]) -> None:
+    """Refuse names of columns that are one name to SQL; the same name may come again."""
+    known: dict[str, str] = {}
+    for name in names:
+        if known.get(name.lower(), name) != name:
+            raise Refuse(
+                "operation.column",
+                f"config: {known[name.lower()]!r} and {name!r} differ only by case, and are one "
+                "column to SQL",
+                "rename one of them before, by pipeline.map",
+            )
+        known[name.lower()] = name
 
 
 def _readable(values: pa.ChunkedArray) -> pa.ChunkedArray:

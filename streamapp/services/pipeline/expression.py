@@ -1,7 +1,7 @@
 """Expressions of SQL: one value of a row, or of a group of rows, and nothing else."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,6 +13,10 @@ from streamapp.plugin import Refuse
 CHARS_MAX = 10_000
 #: Which DuckDB shows as columns, and which are not the same twice.
 _MOMENTS = frozenset({"current_date", "current_time", "current_timestamp", "localtime"})
+#: Which DuckDB takes to give the same each time.
+_UNSTEADY = frozenset({"current_localtime", "current_localtimestamp"})
+#: What gives a row for each value of a list.
+_SPREAD = frozenset({"unnest"})
 #: What its parser finds that is no expression of one row, and what to do instead.
 _FOREIGN = {
     "SUBQUERY": ("a sub-select", "use pipeline.join"),
@@ -36,10 +40,14 @@ class Expression(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """Names that DuckDB knows: of aggregates, and of what gives another value each time."""
+    """Names that DuckDB knows: of aggregates, and of what gives another value each time.
+
+    ``macros`` are those that stand for expressions of SQL, with these expressions.
+    """
 
     aggregates: frozenset[str]
     unsteady: frozenset[str]
+    macros: Mapping[str, Sequence[str]]
 
 
 def parse(sql: str, key: str, *, groups: bool = False) -> Expression:
@@ -58,11 +66,16 @@ def parse(sql: str, key: str, *, groups: bool = False) -> Expression:
         size = "is empty" if not sql.strip() else f"has more than {CHARS_MAX:,} characters"
         raise _refuse(key, f"the expression {size}", "write one, like length(text) > 10")
     nodes = list(_nodes(_tree(sql, key)))
-    kinds = {node["class"] for node in nodes if "class" in node}
+    behind = list(_behind(nodes))
+    meant = [*nodes, *behind]
+    kinds = {node["class"] for node in meant if "class" in node}
     for kind, (what, fix) in _FOREIGN.items():
         if kind in kinds:
             raise _refuse(key, f"{_short(sql)} has {what}", fix)
-    _check_functions(sql, key, nodes, groups=groups)
+    _check_functions(sql, key, meant, groups=groups)
+    for name in _MOMENTS.intersection(_columns(behind)):
+        why = f"{_short(sql)} reads {name}, which is another one each time"
+        raise _refuse(key, why, "take a column of times")
     return Expression(sql, _columns(nodes), key)
 
 
@@ -126,7 +139,11 @@ def _tree(sql: str, key: str) -> dict[str, Any]:
         ).fetchone() or [""]
     except duckdb.Error as error:
         raise _refuse(key, f"{_short(sql)}: {_first(error)}", "see SQL expressions") from None
-    tree = json.loads(told)
+    try:
+        tree = json.loads(told)
+    except RecursionError:
+        why = f"{_short(sql)} is nested too deep"
+        raise _refuse(key, why, "work out a part of it in a column of its own before") from None
     if tree["error"]:
         at = int(tree.get("position", 8)) - 7
         where = f" at character {at}" if 0 < at <= len(sql) else ""
@@ -156,10 +173,31 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(node)
 
 
-def _check_functions(sql: str, key: str, nodes: list[dict[str, Any]], *, groups: bool) -> None:
+def _behind(nodes: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The nodes of the expressions that DuckDB puts in the place of the macros that are called."""
+    macros, seen = _functions().macros, set[str]()
+    waiting = _called(nodes)
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for sql in macros.get(name, ()):
+            found = list(_nodes(_tree(sql, name)))
+            waiting += _called(found)
+            yield from found
+
+
+def _called(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    return [str(node["function_name"]).lower() for node in nodes if "function_name" in node]
+
+
+def _check_functions(sql: str, key: str, nodes: Sequence[dict[str, Any]], *, groups: bool) -> None:
     known = _functions()
-    named = [str(node["function_name"]).lower() for node in nodes if "function_name" in node]
-    for name in named:
+    for name in _called(nodes):
+        if name in _SPREAD:
+            why = f"{_short(sql)} calls {name}(), which gives several values for a row"
+            raise _refuse(key, why, "take one of the list, like list_first(tags)")
         if name in known.unsteady:
             why = f"{_short(sql)} calls {name}(), which gives another value each time"
             raise _refuse(key, why, "take a value from a column")
@@ -200,13 +238,22 @@ def _functions() -> Functions:
     rows = (
         _parser()
         .cursor()
-        .execute("SELECT lower(function_name), function_type, stability FROM duckdb_functions()")
+        .execute(
+            "SELECT lower(function_name), function_type, stability, macro_definition "
+            "FROM duckdb_functions()"
+        )
         .fetchall()
     )
-    scalar = {name for name, kind, _ in rows if kind == "scalar"}
+    scalar = {name for name, kind, *_ in rows if kind == "scalar"}
+    macros: dict[str, list[str]] = {}
+    for name, kind, _, meaning in rows:
+        if kind == "macro":
+            macros.setdefault(name, []).append(meaning)
+    unsteady = {name for name, _, steady, _ in rows if steady not in {None, "CONSISTENT"}}
     return Functions(
-        frozenset(name for name, kind, _ in rows if kind == "aggregate") - scalar,
-        frozenset(name for name, _, steady in rows if steady not in {None, "CONSISTENT"}),
+        frozenset(name for name, kind, *_ in rows if kind == "aggregate") - scalar,
+        _UNSTEADY.union(unsteady),
+        macros,
     )
 
 

@@ -13,6 +13,7 @@ from streamapp.services.pipeline.base import Name, Sql, Transform
 from streamapp.services.pipeline.database import (
     ROW,
     BadRows,
+    check_apart,
     given,
     numbered,
     planner,
@@ -71,6 +72,7 @@ class Aggregate(Transform):
         _check_names([field.name for field in fields])
         reads = [resolved(each, schema, origin) for each in self._parsed.values()]
         self._reads = [*self.config.by, *(name for names in reads for name in names)]
+        check_apart(self._reads)
         return pa.schema(fields)
 
     def apply(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
@@ -143,6 +145,8 @@ class Dedupe(Transform):
             column(schema, name, origin, "config.by")
         if self.config.order_by:
             column(schema, self.config.order_by, origin, "config.order_by")
+        reads = [*(self.config.by or schema.names), self.config.order_by]
+        check_apart(reads)
         return schema
 
     def apply(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
@@ -208,6 +212,7 @@ class Sample(Transform):
         [(origin, schema)] = inputs.items()
         for name in self.config.by:
             column(schema, name, origin, "config.by")
+        check_apart(self.config.by)
         return schema
 
     def apply(self, inputs: Mapping[str, pa.Table]) -> pa.Table:

@@ -10,7 +10,15 @@ from msgspec import Meta
 
 from streamapp.plugin import Config, Refuse, Sources, column
 from streamapp.services.pipeline.base import Name, Sql, Transform
-from streamapp.services.pipeline.database import ROW, given, numbered, planner, selected, typed
+from streamapp.services.pipeline.database import (
+    ROW,
+    check_apart,
+    given,
+    numbered,
+    planner,
+    selected,
+    typed,
+)
 from streamapp.services.pipeline.expression import Expression, literal, parse, quoted, resolved
 
 Count = Annotated[int, Meta(ge=0)]
@@ -134,6 +142,8 @@ class Validate(Transform):
                 what = f"{asked.key}: {name!r} is {kind}, not a condition"
                 raise Refuse("operation.type", what, "compare it, like length(text) > 10")
             self._reads += resolved(asked, schema, origin)
+        check_apart(self._reads)
+        check_apart(self.config.unique)
         if self.config.on_fail != "flag":
             return schema
         if self.config.problems in schema.names:

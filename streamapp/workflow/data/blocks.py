@@ -28,18 +28,29 @@ class Block(NamedTuple):
 def blocks(path: Path, encodings: Encodings, cut: Cut) -> Generator[Block]:
     """The file in blocks of about ``BLOCK_BYTES``.
 
+    Lines that end in CR alone, as of old, end in LF here.
+
     Raises:
-        Refuse: none of several encodings fits it.
+        Refuse: none of several encodings fits it, or a line has more than ``RECORD_BYTES_MAX``.
         OSError: it cannot be read or unpacked.
     """
     rest, line = b"", 1
+    ends_in_cr: bool | None = None
     for piece in _pieces(path, encodings):
-        rest += piece
+        if ends_in_cr is None:
+            ends_in_cr = b"\r" in piece and b"\n" not in piece
+        rest += piece.replace(b"\r", b"\n") if ends_in_cr else piece
         if len(rest) < BLOCK_BYTES:
             continue
         end = cut(rest)
         if not end and len(rest) > RECORD_BYTES_MAX:
-            end = rest.rfind(b"\n") + 1 or len(rest)
+            end = rest.rfind(b"\n") + 1
+            if not end:
+                raise Refuse(
+                    "data.line",
+                    f"{path}:{line}: a line of more than {RECORD_BYTES_MAX:,} bytes",
+                    "check its format, and that its lines end",
+                )
         if end:
             yield Block(line, rest[:end])
             line += rest.count(b"\n", 0, end)
@@ -74,10 +85,10 @@ def _pieces(path: Path, encodings: Encodings) -> Iterator[bytes]:
             while piece := stream.read(BLOCK_BYTES):
                 yield decoder.decode(piece).encode()
             yield decoder.decode(b"", final=True).encode()
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise Refuse(
                 "data.encoding",
-                f"{path} is not {encoding}: {error.reason}",
+                f"{path} is not {encoding}: {getattr(error, 'reason', error)}",
                 "set the option encoding, to one or to several that are tried",
             ) from None
 
@@ -107,6 +118,6 @@ def _fits(path: Path, encoding: str) -> bool:
             while piece := stream.read(BLOCK_BYTES):
                 decoder.decode(piece)
             decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
+        except UnicodeError:
             return False
     return True

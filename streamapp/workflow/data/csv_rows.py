@@ -5,7 +5,9 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -13,6 +15,8 @@ import pyarrow.csv
 from streamapp.core.errors import Refuse
 from streamapp.workflow.data.blocks import Block
 from streamapp.workflow.data.recovering import Record
+
+COLUMNS_MAX = 16_384
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
@@ -49,27 +53,43 @@ class Dialect:
     def whole(self, data: bytes) -> int:
         """A cut after the last line that does not end within quotes."""
         quote = self.quote.encode()
-        end, within = data.rfind(b"\n"), data.count(quote) % 2
-        upto = len(data)
-        while end >= 0:
-            within ^= data.count(quote, end, upto) % 2
-            if not within:
+        upto, within = len(data), data.count(quote) % 2
+        while upto >= 0:
+            last = data.rfind(quote, 0, upto)
+            if not within and (end := data.rfind(b"\n", last + 1, upto)) >= 0:
                 return end + 1
-            upto, end = end, data.rfind(b"\n", 0, end)
+            upto, within = last, 1 - within
         return 0
 
     def records(self, block: Block) -> list[Record]:
         """The block's rows as they stand; lines belong together while a quote is open."""
         found: list[Record] = []
-        quote, start, waiting = self.quote.encode(), block.line, b""
+        waiting: list[bytes] = []
+        start, is_open = block.line, False
         for line, data in enumerate(block.data.splitlines(keepends=True), block.line):
             start = start if waiting else line
-            waiting += data
-            if waiting.count(quote) % 2 == 0:
-                if waiting.strip():
-                    found.append(Record(start, waiting))
-                waiting = b""
-        return [*found, Record(start, waiting)] if waiting else found
+            waiting.append(data)
+            is_open = _is_open(data, _value(self.delimiter, self.quote), within=is_open)
+            if not is_open:
+                found.append(Record(start, b"".join(waiting)))
+                waiting = []
+        found.append(Record(start, b"".join(waiting)))
+        return [record for record in found if record.data.strip()]
+
+    def is_regular(self, data: bytes) -> bool:
+        """Whether each quote begins a value, ends one, or is doubled within one.
+
+        Where one does not, Arrow's parser may take the rows that follow for a part of a value.
+        """
+        quote = self.quote.encode()
+        if quote not in data:
+            return True
+        text = np.frombuffer(b"\n" + data.replace(quote * 2, b"") + b"\n", np.uint8)
+        places = np.flatnonzero(text == ord(quote))
+        if len(places) % 2:
+            return False
+        beside = np.concatenate([text[places[::2] - 1], text[places[1::2] + 1]])
+        return bool(np.isin(beside, list(f"{self.delimiter}\r\n".encode())).all())
 
     def count(self, data: bytes) -> int:
         """How many values a row has; 0 when it is none, or several."""
@@ -98,7 +118,7 @@ class Dialect:
         if not data.strip():
             return _empty(schema)
         table = pa.csv.read_csv(
-            io.BytesIO(data),
+            pa.BufferReader(data),
             pa.csv.ReadOptions(
                 use_threads=False, block_size=len(data) + 1, column_names=schema.names
             ),
@@ -118,25 +138,55 @@ class Dialect:
         return batches[0] if batches else _empty(schema)
 
 
+@cache
+def _value(delimiter: str, quote: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """A value from its beginning to a delimiter, and the rest of one that is within quotes."""
+    mark, end = (re.escape(one).encode() for one in (quote, delimiter))
+    rest = b"(?:[^%b]|%b%b)*(?P<closed>%b?)[^%b]*" % (mark, mark, mark, mark, end)
+    return re.compile(b"%b%b|[^%b]*" % (mark, rest, end)), re.compile(rest)
+
+
+def _is_open(
+    line: bytes, value: tuple[re.Pattern[bytes], re.Pattern[bytes]], *, within: bool
+) -> bool:
+    """Whether a line ends within quotes; those that do not begin a value are a part of it."""
+    at, (first, rest) = 0, value
+    while at <= len(line):
+        found = (rest if within else first).match(line, at)
+        assert found is not None  # noqa: S101  # both match nothing, too
+        if found["closed"] == b"":
+            return True
+        at, within = found.end() + 1, False
+    return False
+
+
 def header(dialect: Dialect, record: Record, origin: str) -> list[str]:
     """The names of the columns; one without a name is called by its place.
 
     Raises:
-        Refuse: two have one name, or it is no line of CSV.
+        Refuse: two have one name, there are more than ``COLUMNS_MAX``, or it is no line of CSV.
     """
     try:
         names = dialect.values(record.data)[0]
     except (csv.Error, IndexError) as error:
         raise Refuse("data.header", f"{origin}:{record.line}: {error}", "correct it") from None
+    if len(names) > COLUMNS_MAX:
+        raise Refuse(
+            "data.columns_max",
+            f"{origin}:{record.line}: there are {len(names):,} columns, more than {COLUMNS_MAX:,}",
+            "write a row for each value instead",
+        )
     names = [name.strip() or f"column_{place}" for place, name in enumerate(names, 1)]
+    seen: set[str] = set()
     for place, name in enumerate(names):
-        if name in names[:place]:
+        if name in seen:
             raise Refuse(
                 "data.duplicate",
                 f"{origin}:{record.line}: columns {names.index(name) + 1} and {place + 1} are "
                 f"both called {name!r}",
                 "rename one of them",
             )
+        seen.add(name)
     return names
 
 

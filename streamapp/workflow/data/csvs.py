@@ -1,6 +1,7 @@
 """CSV: rows of half-broken files too, by their lines."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -30,7 +31,7 @@ from streamapp.workflow.data.replacing import replaced
 from streamapp.workflow.data.types import with_declared
 
 #: The header is within these.
-_HEADER_BYTES = 1 << 20
+_HEADER_BYTES_MAX = 1 << 20
 Character = Annotated[str, Meta(min_length=1, max_length=1, pattern=r"^[\x09\x20-\x7e]$")]
 
 
@@ -88,18 +89,13 @@ class CsvReader(FileReader):
 
     def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         dialect, names, _ = self._start(path)
-        known = [pa.field(name, pa.string()) for name in names if name not in schema.names]
-        own = pa.schema([schema.field(n) if n in schema.names else known.pop(0) for n in names])
+        wanted = {field.name: field for field in schema}
+        own = pa.schema([wanted.get(name, pa.field(name, pa.string())) for name in names])
         header_is_next = self.options.header
         for block in blocks(path, self.options.encoding, dialect.whole):
             rows = _without_first(block, dialect) if header_is_next else block
             header_is_next = False
-            try:
-                yield dialect.parse(rows.data, own)
-            except (pa.ArrowException, UnicodeDecodeError):
-                yield from _recovered(
-                    dialect.records(rows), dialect, own, partial(self._report, path, names)
-                )
+            yield from _parsed(rows, dialect, own, partial(self._report, path, names))
 
     def _start(self, path: Path) -> tuple[Dialect, list[str], Block]:
         """How the file is written, its columns, and its first block."""
@@ -109,6 +105,13 @@ class CsvReader(FileReader):
         first = next(iter(cut.records(_first_lines(block))), None)
         if first is None:
             raise Refuse("data.empty", f"{self.shown(path)} is empty", "leave it out")
+        if len(first.data) >= _HEADER_BYTES_MAX:
+            raise Refuse(
+                "data.header",
+                f"{self.shown(path)}:{first.line}: its first row has more than "
+                f"{_HEADER_BYTES_MAX:,} bytes",
+                "check that it is CSV",
+            )
         delimiter = options.delimiter or guess_delimiter(first, options.quote)
         dialect = Dialect(delimiter, options.quote, options.nulls)
         names = header(dialect, first, self.shown(path))
@@ -134,7 +137,7 @@ class CsvWriteOptions(Options, frozen=True, kw_only=True):
 
 
 class CsvWriter:
-    """Text in quotes, so that an empty one is not a null; lists and structs as JSON."""
+    """Text in quotes, so that an empty one is not null; lists, structs as JSON, bytes as base64."""
 
     Options: ClassVar[type[Options]] = CsvWriteOptions
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
@@ -148,24 +151,34 @@ class CsvWriter:
         options = pa.csv.WriteOptions(
             include_header=self.options.header, delimiter=self.options.delimiter
         )
-        schema, count = flat_schema(rows.schema), 0
+        schema, count = flat_schema(rows.schema, is_text=True), 0
         with (
             replaced(self.path) as part,
             pa.csv.CSVWriter(str(part), schema, write_options=options) as file,
         ):
             for batch in rows:
-                file.write_batch(flattened(batch))
+                file.write_batch(flattened(batch, is_text=True))
                 count += batch.num_rows
         return count
 
 
 def _as_texts(block: Block, dialect: Dialect, schema: pa.Schema) -> pa.Table:
     """The good rows of a block, every column a text."""
-    try:
-        return pa.Table.from_batches([dialect.parse(block.data, schema)])
-    except (pa.ArrowException, UnicodeDecodeError):
-        records = dialect.records(block)
-        return pa.Table.from_batches(_recovered(records, dialect, schema, lambda *_: None), schema)
+    return pa.Table.from_batches(_parsed(block, dialect, schema, lambda *_: None), schema)
+
+
+def _parsed(
+    block: Block, dialect: Dialect, schema: pa.Schema, bad: Callable[[Record, str], None]
+) -> Iterator[pa.RecordBatch]:
+    """The good rows of a block."""
+    whole = None
+    if dialect.is_regular(block.data):
+        with suppress(pa.ArrowException, UnicodeDecodeError):
+            whole = dialect.parse(block.data, schema)
+    if whole is None:
+        yield from _recovered(dialect.records(block), dialect, schema, bad)
+    else:
+        yield whole
 
 
 def _recovered(
@@ -218,7 +231,9 @@ def _without_first(block: Block, dialect: Dialect) -> Block:
 
 
 def _first_lines(block: Block) -> Block:
-    return Block(block.line, b"".join(block.data[:_HEADER_BYTES].splitlines(keepends=True)[:100]))
+    return Block(
+        block.line, b"".join(block.data[:_HEADER_BYTES_MAX].splitlines(keepends=True)[:100])
+    )
 
 
 def _ended(data: bytes) -> bytes:

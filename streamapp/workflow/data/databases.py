@@ -1,7 +1,7 @@
 """What databases share: quoted names, tables replaced at once, errors by what to do next."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TypeVar
 
 import pyarrow as pa
@@ -64,7 +64,8 @@ def write_table(
             )
             guarded(place, connection.commit)
         except StreamappError:
-            connection.rollback()
+            with suppress(DatabaseError):  # where the database has done so, as on a full disk
+                connection.rollback()
             if counted.error is not None:
                 raise counted.error from None
             raise

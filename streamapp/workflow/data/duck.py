@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamapp.core.errors import Refuse, Retry
 from streamapp.workflow.data.contract import BATCH_ROWS, Key, Options, Place
 from streamapp.workflow.data.databases import Counted, quoted
+from streamapp.workflow.data.replacing import make_folder
 
 #: Nothing is fetched, and a query reads no other file.
 _CONFINED: dict[str, str | bool | int | float | list[str]] = {
@@ -73,7 +74,7 @@ class DuckdbWriter:
 
     def write(self, rows: pa.RecordBatchReader) -> int:
         """As ``Writer.write``."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         counted = Counted(rows, nested=True)
         with closing(_connect(self.path, self.place.shown)) as connection:
             connection.register("streamapp_rows", counted.reader())

@@ -40,11 +40,14 @@ def names(declared: Encodings) -> tuple[str, ...]:
     found = []
     for name in (declared,) if isinstance(declared, str) else declared:
         try:
-            found.append(codecs.lookup(name).name)
-        except LookupError:
+            b"a".decode(name)  # hex, zip and the like are no encodings of text
+        except UnicodeDecodeError:
+            pass  # as of UTF-16, which has no single bytes
+        except (LookupError, ValueError):
             raise Refuse(
                 "data.encoding", f"no encoding is called {name!r}", "utf-8, latin-1, cp1252 ..."
             ) from None
+        found.append(codecs.lookup(name).name)
     return tuple(found)
 
 

@@ -1,20 +1,26 @@
 """One page over HTTP: within limits, tried again while the server is away, and from one origin."""
 
+import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, InvalidURL
 from typing import IO, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from streamapp.core.errors import Refuse, Retry
 
 #: The server may do better later (RFC 9110, 6585).
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _DELAY_S = 0.5
+#: What stands in URLs as it is (RFC 3986); all else is sent as its bytes in percent.
+_OF_URLS = "%:/?#[]@!$&'()*+,;=~"
+#: RFC 9110, 5.1 and 5.5.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class Page(NamedTuple):
@@ -36,7 +42,11 @@ class _SameOrigin(urllib.request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        check_origin(newurl, req.full_url)
+        try:
+            check_origin(newurl, req.full_url)
+        except Refuse:
+            fp.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -67,13 +77,16 @@ class Fetch:
         """The page.
 
         Raises:
-            Refuse: the server says no, or the page is too large.
+            Refuse: the server says no, the page is too large, or the URL is none.
             Retry: it did not answer in all tries.
         """
         for tried in range(1, self.tries + 1):
             try:
-                return self._once(url)
+                return self._once(quote(url, safe=_OF_URLS))
+            except (InvalidURL, ValueError):  # by the name or the port of its host
+                raise _no_address(self.shown) from None
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code not in _TEMPORARY:
                     raise self._refused(error.code) from None
                 reason, asked_s = f"status {error.code}", _seconds(error.headers)
@@ -110,13 +123,29 @@ class Fetch:
 
 def check_url(url: str, shown: str) -> None:
     """Refuse what is no web address."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Refuse("source.url", f"{shown} is no web address", "give https://HOST/PATH")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise _no_address(shown)
+
+
+def check_headers(headers: Mapping[str, str], shown: str) -> None:
+    """Refuse what cannot be sent; values are secrets, and not shown."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise Refuse(
+                "source.header",
+                f"{shown}: the header {name!r} has characters that no header can have",
+                "give one line of Latin-1",
+            )
 
 
 def check_origin(url: str, first: str) -> None:
     """Refuse to go to another origin than the declared one."""
+    check_url(url, f"what {urlsplit(first).hostname} sends on to")
     to, known = urlsplit(url), urlsplit(first)
     if (to.scheme, to.netloc) != (known.scheme, known.netloc):
         raise Refuse(
@@ -124,6 +153,10 @@ def check_origin(url: str, first: str) -> None:
             f"{known.hostname} sends on to {to.scheme}://{to.hostname}, another origin",
             "declare that one, if it is meant",
         )
+
+
+def _no_address(shown: str) -> Refuse:
+    return Refuse("source.url", f"{shown} is no web address", "give https://HOST/PATH")
 
 
 def _seconds(headers: Message) -> float | None:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from streamapp.core.errors import Refuse
+from streamapp.plugin.installed import installed
 from streamapp.workflow.data.contract import Options, Reader, Writer
 
 #: What pyarrow and DuckDB unpack as they read.
@@ -116,7 +117,7 @@ def convert_options(kind: type[Kind], given: Mapping[str, Any], origin: str) -> 
 
 @cache
 def _entries(group: str) -> Mapping[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=group)}
+    return installed(group, "format")
 
 
 def _load(group: str, name: str, verb: str) -> Any:

@@ -1,12 +1,12 @@
 """JSON objects to rows: the schema of some, and batches of all with the bad ones aside."""
 
-import io
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from streamapp.core.errors import Refuse
 from streamapp.workflow.data.recovering import Record
 from streamapp.workflow.data.types import with_declared
 
@@ -18,6 +18,9 @@ def learn(records: Sequence[Record], declared: Mapping[str, str], origin: str) -
 
     Strings stay strings, whatever they look like, unless ``declared`` says otherwise; what is only
     null is a string.
+
+    Raises:
+        Refuse: a value is nested too deep, or there is no such type as is declared.
     """
     schema = pa.schema([])
     for start in range(0, len(records), 1000):
@@ -27,7 +30,12 @@ def learn(records: Sequence[Record], declared: Mapping[str, str], origin: str) -
         except (pa.ArrowException, UnicodeDecodeError):
             found = _learn_singly(some)
         schema = _joined(schema, found)
-    plain = pa.schema([field.with_type(_plain(field.type)) for field in schema])
+    try:
+        plain = pa.schema([field.with_type(_plain(field.type)) for field in schema])
+    except RecursionError:
+        raise Refuse(
+            "data.json", f"{origin}: its values are nested too deep", "unpack it"
+        ) from None
     return with_declared(plain, declared, origin)
 
 
@@ -68,7 +76,7 @@ def _read(data: bytes, schema: pa.Schema | None) -> pa.Table:
         unexpected_field_behavior="infer" if schema is None else "error",
     )
     whole = pa.json.ReadOptions(use_threads=False, block_size=len(data) + _ROOM_BYTES)
-    return pa.json.read_json(io.BytesIO(data), whole, options)
+    return pa.json.read_json(pa.BufferReader(data), whole, options)
 
 
 def _learn_singly(records: Sequence[Record]) -> pa.Schema:

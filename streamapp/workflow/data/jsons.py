@@ -87,14 +87,17 @@ class JsonReader(JsonLinesReader):
             )
 
     def _records(self, path: Path) -> list[Record]:
-        if path.stat().st_size > self.options.bytes_max:
+        most = self.options.bytes_max
+        data = b""
+        if path.stat().st_size <= most:
+            with pa.input_stream(str(path), compression="detect") as stream:
+                data = stream.read(most + 1)
+        if len(data) > most or path.stat().st_size > most:
             raise Refuse(
                 "data.bytes_max",
-                f"{self.shown(path)} has more than bytes_max = {self.options.bytes_max} bytes",
+                f"{self.shown(path)} has more than bytes_max = {most} bytes",
                 "write it as JSON lines, or raise the option bytes_max",
             )
-        with pa.input_stream(str(path), compression="detect") as stream:
-            data: bytes = stream.read(self.options.bytes_max)
         try:
             text = decode(data, self.options.encoding)
         except Undecodable as error:

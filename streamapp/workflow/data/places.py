@@ -38,9 +38,13 @@ def one_file(path: str, folder: Path, origin: str) -> Path:
     Raises:
         Refuse: there is none, or it cannot be read; with one of a similar name.
     """
-    found = (folder / Path(path).expanduser()).absolute()
-    if found.is_file():
-        return found
+    try:
+        found = (folder / Path(path).expanduser()).absolute()
+        if found.is_file():
+            return found
+    except (OSError, RuntimeError) as error:  # a name too long, or no such user
+        why = getattr(error, "strerror", None) or str(error)
+        raise Refuse("data.missing", f"{origin}: {path}: {why}", "correct the path") from None
     from difflib import get_close_matches
 
     beside = [p.name for p in found.parent.iterdir()] if found.parent.is_dir() else []
@@ -61,9 +65,10 @@ def find_files(pattern: str | tuple[str, ...], folder: Path, origin: str) -> tup
     for one in patterns:
         whole = str(Path(glob.escape(str(folder.absolute()))) / one)
         matches = glob.iglob(whole, recursive=True)  # noqa: PTH207  # a pattern may be absolute
-        before = len(found)
+        finds = False
         for match in matches:
             if (path := Path(match)).is_file():
+                finds = True
                 found.add(path)
             if len(found) > FILES_MAX:
                 raise Refuse(
@@ -71,7 +76,7 @@ def find_files(pattern: str | tuple[str, ...], folder: Path, origin: str) -> tup
                     f"{origin}: {one!r} finds more than {FILES_MAX} files",
                     "narrow the pattern, or put the rows into fewer files",
                 )
-        if len(found) == before:
+        if not finds:
             raise Refuse(
                 "data.missing", f"{origin}: no file matches {one!r}", f"patterns begin at {folder}"
             )
@@ -84,6 +89,8 @@ def file_below(path: str, folder: Path, origin: str) -> Path:
     Raises:
         Refuse: it would be elsewhere.
     """
+    if "\0" in path:
+        raise Refuse("data.place", f"{origin}: {path!r} is no path", "leave the NUL out")
     target = (folder / path).absolute()
     if not target.resolve().is_relative_to(folder.resolve()):
         raise Refuse(
@@ -109,7 +116,10 @@ def resolve_url(declared: str, folder: Path, origin: str) -> tuple[str, str]:
         return "", ""
     if declared.startswith(("env:", "file:")):
         return read_secret(declared, folder).strip(), declared
-    parts = urlsplit(declared)
+    try:
+        parts = urlsplit(declared)
+    except ValueError as error:
+        raise Refuse("data.url", f"{origin}: its URL is none: {error}", "correct it") from None
     if parts.password:
         raise Refuse(
             "data.secret",

@@ -1,5 +1,6 @@
 """Rows as plain values that JSON and CSV can hold."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 
 import msgspec
@@ -21,17 +22,25 @@ def json_rows(batch: pa.RecordBatch) -> Iterator[bytes]:
     return (encode(row) for row in plain.to_pylist())
 
 
-def flat_schema(schema: pa.Schema) -> pa.Schema:
-    """The same where nested columns, and others that tables have no type for, are text."""
-    return pa.schema([field.with_type(_flat(field.type)) for field in schema])
+def flat_schema(schema: pa.Schema, *, is_text: bool = False) -> pa.Schema:
+    """The same where nested columns, and others that tables have no type for, are text.
+
+    Args:
+        schema: of the rows.
+        is_text: all will be text, so that decimals stay exact and bytes become text.
+    """
+    return pa.schema([field.with_type(_flat(field.type, is_text=is_text)) for field in schema])
 
 
-def flattened(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch in ``flat_schema``: lists, structs and maps are JSON."""
-    schema = flat_schema(batch.schema)
+def flattened(batch: pa.RecordBatch, *, is_text: bool = False) -> pa.RecordBatch:
+    """The batch in ``flat_schema``: lists, structs and maps are JSON, bytes as text are base64."""
+    schema = flat_schema(batch.schema, is_text=is_text)
     encode = msgspec.json.Encoder().encode
     arrays = []
     for column, field in zip(batch.columns, schema, strict=True):
+        if is_text and _is_bytes(column.type):
+            arrays.append(pa.array(map(_base64, column.to_pylist()), pa.string()))
+            continue
         if not _nested(column.type):
             arrays.append(column.cast(field.type, safe=False))
             continue
@@ -41,16 +50,32 @@ def flattened(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+def _base64(value: bytes | None) -> str | None:
+    return None if value is None else b64encode(value).decode()
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or types.is_binary_view(kind)
+    )
+
+
 def _nested(kind: pa.DataType) -> bool:
     return bool(pa.types.is_nested(kind))
 
 
-def _flat(kind: pa.DataType) -> pa.DataType:
+def _flat(kind: pa.DataType, *, is_text: bool) -> pa.DataType:
     if _nested(kind) or pa.types.is_null(kind) or pa.types.is_large_string(kind):
         return pa.string()
+    if is_text and _is_bytes(kind):
+        return pa.string()
     if pa.types.is_dictionary(kind):
-        return _flat(kind.value_type)
-    if pa.types.is_decimal(kind):
+        return _flat(kind.value_type, is_text=is_text)
+    if pa.types.is_decimal(kind) and not is_text:
         return pa.float64()
     return _plain(kind)
 

@@ -51,5 +51,5 @@ def _decode(raw: msgspec.Raw, kind: Any, origin: str, path: str) -> Any:
             f"{origin}: {error}",
             f"correct the option records, which is {path!r}" if path else "set the option records",
         ) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Refuse("data.json", f"{origin}: {error}", "check that it is whole") from None

@@ -20,8 +20,8 @@ def replaced(target: Path) -> Iterator[Path]:
         Refuse: another process writes this target now, or it cannot be written.
     """
     part = target.with_name(f".{target.name}.part")
+    make_folder(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(part, target)
     except OSError as error:
         raise _unwritable(target, error) from None
@@ -38,6 +38,18 @@ def replaced(target: Path) -> Iterator[Path]:
             raise
     finally:
         os.close(descriptor)
+
+
+def make_folder(target: Path) -> None:
+    """The folder of a file that will be written.
+
+    Raises:
+        Refuse: it cannot be made.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(target, error) from None
 
 
 def _locked(part: Path, target: Path) -> int:

@@ -14,9 +14,10 @@ import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 from adbc_driver_manager import AdbcStatement, dbapi
 
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Retry
 from streamapp.workflow.data.contract import BadRow, Key, Options, Place
 from streamapp.workflow.data.databases import guarded, quoted, write_table
+from streamapp.workflow.data.replacing import make_folder
 
 _WAIT_S = 5.0
 _BATCH = "adbc.sqlite.query.batch_rows"
@@ -64,7 +65,9 @@ class SqliteReader:
         self._report_bad(columns)
         samples = ", ".join(f"{kind.sample} AS {_name(name)}" for name, kind in columns.items())
         values = ", ".join(_read_as(name, kind) for name, kind in columns.items())
-        sql = f"SELECT {samples} UNION ALL SELECT {values} FROM ({self._rows_of}){_where(columns)}"  # noqa: S608
+        sql = (
+            f"SELECT {samples} UNION ALL SELECT {values} FROM ({self._rows_of}\n){_where(columns)}"  # noqa: S608
+        )
         connection = guarded(self.place, lambda: adbc_driver_sqlite.dbapi.connect(self._uri))
         with closing(connection), closing(connection.cursor()) as cursor:
             _set_batch(cursor.adbc_statement)
@@ -99,14 +102,14 @@ class SqliteReader:
         if not where:
             return
         number = "rowid" if self.place.table and not self.place.query else "NULL"
-        sql = f"SELECT {number}, * FROM ({self._rows_of}) WHERE NOT ({where[7:]})"  # noqa: S608
+        sql = f"SELECT {number}, * FROM ({self._rows_of}\n) WHERE NOT ({where[7:]})"  # noqa: S608
         if number == "rowid":
             sql = f"SELECT rowid, * FROM {quoted(self.place.table)} WHERE NOT ({where[7:]})"  # noqa: S608
         with closing(self._open()) as connection:
             try:
                 found = connection.execute(sql)
             except sqlite3.Error:  # a table WITHOUT ROWID, or a view
-                sql = f"SELECT NULL, * FROM ({self._rows_of}) WHERE NOT ({where[7:]})"  # noqa: S608
+                sql = f"SELECT NULL, * FROM ({self._rows_of}\n) WHERE NOT ({where[7:]})"  # noqa: S608
                 found = self._run(connection, sql)
             for number, *values in found:
                 row = dict(zip(columns, values, strict=True))
@@ -128,7 +131,11 @@ class SqliteReader:
         except sqlite3.Error as error:
             raise self._refuse(error) from None
 
-    def _refuse(self, error: Exception) -> Refuse:
+    def _refuse(self, error: sqlite3.Error) -> Refuse | Retry:
+        if _is_busy(error):
+            return Retry(
+                "data.busy", f"{self.place.shown} is locked by another process", "wait for its end"
+            )
         return Refuse(
             "data.database", f"{self.place.shown}: {error}", "check its path, table and query"
         )
@@ -146,12 +153,18 @@ class SqliteWriter:
 
     def write(self, rows: pa.RecordBatchReader) -> int:
         """As ``Writer.write``; lists and structs are JSON."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         return write_table(self.place, self._connect, rows)
 
     def _connect(self) -> dbapi.Connection:
         connection: dbapi.Connection = adbc_driver_sqlite.dbapi.connect(self.path.as_uri())
         return connection
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Whether it is another one's lock, which ends; see https://www.sqlite.org/rescode.html."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _declared_kind(declared: str) -> _Kind | None:

@@ -11,7 +11,7 @@ from msgspec import Meta, field
 
 from streamapp.core.errors import Refuse
 from streamapp.workflow.data.contract import BadRow, Key, Options, Place
-from streamapp.workflow.data.fetching import Fetch, Page, check_origin, check_url
+from streamapp.workflow.data.fetching import Fetch, Page, check_headers, check_origin, check_url
 from streamapp.workflow.data.files import TEXT_MAX
 from streamapp.workflow.data.json_rows import learn, parse
 from streamapp.workflow.data.pointing import array_at, value_at
@@ -67,6 +67,12 @@ class HttpReader:
 
     def __init__(self, place: Place, options: Any) -> None:
         check_url(place.url, place.shown)
+        if options.body == "jsonl" and options.paging in ("next", "cursor"):
+            raise Refuse(
+                "data.option",
+                f"{place.shown}: JSON lines have no place for what paging {options.paging!r} needs",
+                "set the option paging to link, page or offset",
+            )
         self.place, self.options = place, options
         self._fetch: Fetch | None = None
 
@@ -128,11 +134,20 @@ class HttpReader:
         if options.paging == "offset":
             return self._with(url, self._first_number() + rows)
         found = _link(page) if options.paging == "link" else self._in_body(page.body)
-        if found in (None, ""):
+        if found is None or found is False or found == "":
             return None
+        if found is True or not isinstance(found, str | int | float):
+            raise Refuse(
+                "source.paging",
+                f"{self.place.shown}: what {options.next!r} says is no URL and no cursor",
+                "correct the option next",
+            )
         if options.paging == "cursor":
             return self._with(url, found)
-        target = urljoin(url, str(found))
+        try:
+            target = urljoin(url, str(found))
+        except ValueError:
+            target = ""
         check_origin(target, url)
         return target
 
@@ -177,7 +192,8 @@ class HttpReader:
             headers = {"User-Agent": "streamapp", "Accept": "application/json"}
             for name, value in options.headers.items():
                 is_reference = value.startswith(("env:", "file:"))
-                headers[name] = self.place.secret(value) if is_reference else value
+                headers[name] = self.place.secret(value).strip() if is_reference else value
+            check_headers(headers, self.place.shown)
             self._fetch = Fetch(
                 shown=self.place.shown,
                 headers=headers,

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from unicodedata import category
 
-from streamapp.workflow.graph.layout import Edge, Layout, Node, Point, lay_out
+from streamapp.workflow.graph.layout import Edge, Layout, Node, Point, lay_out, letters
 from streamapp.workflow.graph.names import plain_service
 from streamapp.workflow.graph.spec import Graph, Input, Output, Step
 
@@ -54,7 +55,7 @@ def mermaid(graph: Graph, sources: Mapping[str, Sequence[str]] | None = None) ->
 def svg(graph: Graph, sources: Mapping[str, Sequence[str]] | None = None) -> str:
     """The graph as an SVG picture, in light and dark; arguments as ``mermaid``."""
     layout = lay_out(*_parts(graph, sources or {}))
-    name = escape(f"{graph.name} {graph.version}")
+    name = escape(_printable(f"{graph.name} {graph.version}"))
     width, height = round(layout.width), round(layout.height)
     box = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return "\n".join(
@@ -127,8 +128,17 @@ def _output_lines(declared: Output) -> tuple[str, ...]:
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 1] + "…"
+    text = _printable(" ".join(text[:1000].split()))
+    if letters(text) <= _TEXT_MAX:
+        return text
+    while letters(text) >= _TEXT_MAX:
+        text = text[:-1]
+    return text + "…"
+
+
+def _printable(text: str) -> str:
+    """The text without what XML cannot hold."""
+    return "".join("�" if category(one) in ("Cc", "Cs", "Cn") else one for one in text)
 
 
 def _entities(text: str) -> str:

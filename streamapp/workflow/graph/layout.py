@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
+from unicodedata import combining, east_asian_width
 
 _SWEEPS = 8
 _GAP_X, _GAP_Y, _MARGIN = 56.0, 22.0, 16.0
@@ -28,6 +29,14 @@ class Edge(NamedTuple):
     start: str
     end: str
     kind: str = ""
+
+
+def letters(text: str) -> int:
+    """How wide a text is, in average letters: those of East Asia count twice, marks on others not.
+
+    See https://www.unicode.org/reports/tr11/.
+    """
+    return sum(0 if combining(one) else 1 + (east_asian_width(one) in ("W", "F")) for one in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,8 @@ class Node:
     @property
     def width(self) -> float:
         """Of the box, by an average letter."""
-        longest = max((len(line) * _CHAR_LINE for line in self.lines), default=0.0)
-        return max(len(self.title) * _CHAR_TITLE, longest, 60.0) + 4 * self.padding
+        longest = max((letters(line) * _CHAR_LINE for line in self.lines), default=0.0)
+        return max(letters(self.title) * _CHAR_TITLE, longest, 60.0) + 4 * self.padding
 
     @property
     def height(self) -> float:

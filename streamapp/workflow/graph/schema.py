@@ -41,7 +41,10 @@ def json_schema() -> dict[str, Any]:
     step["properties"]["service"]["enum"] = sorted(
         {name.partition(".")[0] for name in known()} | {*ALIASES, "python"}
     )
-    step["allOf"] = [_operation(name, refs[kind]) for name, kind in operations.items()]
+    step["allOf"] = [
+        *(_service(name) for name in sorted({name.partition(".")[0] for name in known()})),
+        *(_operation(name, refs[kind]) for name, kind in operations.items()),
+    ]
     for kind in dict.fromkeys(operations.values()):
         _take_templates(parts[_name(refs[kind])])
     entry["properties"]["type"]["enum"] = sorted(_TYPES | set(readers()))
@@ -64,13 +67,28 @@ def _loaded(names: tuple[str, ...], kind: Any) -> dict[str, Any]:
     return found
 
 
+def _service(service: str) -> dict[str, Any]:
+    """A stage of this service names one of its operations."""
+    operations = [name.partition(".")[2] for name in known() if name.partition(".")[0] == service]
+    return {
+        "if": {"properties": {"service": {"enum": _names(service)}}, "required": ["service"]},
+        "then": {"properties": {"operation": {"enum": operations}}},
+    }
+
+
+def _names(service: str) -> list[str]:
+    return [service, *(alias for alias, plain in ALIASES.items() if plain == service)]
+
+
 def _operation(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """A stage that names this operation has this config."""
     service, _, operation = name.partition(".")
-    services = [service, *(alias for alias, plain in ALIASES.items() if plain == service)]
     return {
         "if": {
-            "properties": {"service": {"enum": services}, "operation": {"const": operation}},
+            "properties": {
+                "service": {"enum": _names(service)},
+                "operation": {"const": operation},
+            },
             "required": ["service", "operation"],
         },
         "then": {"properties": {"config": config}},

@@ -104,6 +104,15 @@ def test_ensembles(config, label, probability):
     assert table["probability"].to_pylist()[0] == pytest.approx(probability, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_texts_may_be_kept_in_any_way(kind):
+    work = work_of(m=HashClassifier(["refund", "late"], "texts"))
+    rows = ROWS.set_column(1, "text", ROWS["text"].cast(kind))
+    assert result(Infer, {"model": "m"}, work, docs=rows)["label"].to_pylist() == [
+        "refund", "late", None, None,
+    ]  # fmt: skip
+
+
 def test_every_label_s_probability():
     table = result(
         Infer, {"model": "m", "probabilities": "all"}, work_of(m=Sure([0.75, 0.25])), docs=ROWS

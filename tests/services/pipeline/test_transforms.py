@@ -260,6 +260,30 @@ def test_what_is_wrong_is_said_when_it_is_planned(kind, config, said):
         made(kind, config, rows=ROWS)
 
 
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (Map, {"columns": {"x": "A", "y": "a"}}),
+        (Filter, {"where": 'A > 0 and "a" > 0'}),
+        (Aggregate, {"by": ["a"], "columns": {"x": 'sum("A")'}}),
+        (Dedupe, {}),
+        (Dedupe, {"by": ["a"], "order_by": "A"}),
+        (Sample, {"fraction": 0.5, "by": ["a", "A"]}),
+        (Validate, {"unique": ["a", "A"]}),
+        (Validate, {"rules": [{"column": "a", "min": 1}, {"column": "A", "min": 1}]}),
+    ],
+)
+def test_two_columns_that_are_one_to_sql_are_not_mistaken_for_each_other(kind, config):
+    with pytest.raises(Refuse, match="'[aA]' and '[aA]' differ only by case"):
+        made(kind, config, rows=pa.table({"A": [1], "a": [2]}))
+
+
+def test_one_of_them_alone_is_the_one_that_is_named():
+    rows = pa.table({"A": [1, 1], "a": [2, 3]})
+    assert result(Dedupe, {"by": ["A"]}, rows=rows).to_pylist() == [{"A": 1, "a": 2}]
+    assert result(Map, {"columns": {"x": "a"}}, rows=rows)["x"].to_pylist() == [2, 3]
+
+
 def test_keys_of_other_types_are_refused():
     theirs = pa.table({"n": ["1"]})
     with pytest.raises(Refuse, match="'n' of 'ours' is int32, 'n' of 'theirs' is string"):
@@ -275,6 +299,28 @@ def test_what_was_done_is_counted():
     assert again == {**told, "rows_in": 0, "rows_out": 0, "rejected": 0, "dropped": 0, "seconds": 0}
     counts = {name: told[name] for name in ("name", "rows_in", "rows_out", "rejected", "dropped")}
     assert counts == {"name": "filter", "rows_in": 5, "rows_out": 2, "rejected": 1, "dropped": 2}
+
+
+def test_ctrl_c_within_a_query_is_ctrl_c(monkeypatch):
+    operation, _ = made(Filter, {"where": "n > 1"}, rows=ROWS)
+
+    class Interrupted:
+        """A connection whose query DuckDB ends at Ctrl-C."""
+
+        def cursor(self):
+            return self
+
+        def register(self, *_):
+            raise RuntimeError("Query interrupted")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(operation.database, "_connection", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        operation.run({"rows": ROWS})
+    monkeypatch.undo()
+    operation.close()
 
 
 def test_rows_that_do_not_fit_into_memory_are_spilled_or_refused():

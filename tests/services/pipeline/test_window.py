@@ -235,6 +235,9 @@ def test_a_state_that_is_none():
         ({"by": ["whom"]}, "config.by"),
         ({"columns": {"x": "sum(cost)"}}, "config.columns.x: 'rows' has no 'cost'"),
         ({"start": "who"}, "two columns 'who'"),
+        ({"columns": {"x": "price"}}, "config.columns.x: 'price' is not over the rows of a window"),
+        ({"columns": {"x": "sum(price)", "X": "count(*)"}}, "differ only by case"),
+        ({"columns": {" start": "sum(price)"}}, "a space at its beginning"),
     ],
 )
 def test_what_is_wrong_is_said_when_it_is_planned(change, said):

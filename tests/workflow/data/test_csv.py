@@ -2,6 +2,7 @@
 
 import gzip
 from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -186,3 +187,11 @@ def test_what_is_written_is_read_again(tmp_path_factory, rows):
     open_output(Output(source="x", format="csv"), folder, name="rows").write(table.to_reader())
     declared = Input(path="rows.csv", options={"columns": {"text": "string", "n": "int"}})
     assert open_input(declared, folder, name="rows").read().read_all().to_pylist() == rows
+
+
+def test_decimals_stay_exact_and_bytes_are_written_as_base64(tmp_path):
+    price = pa.array([Decimal("12345678901234567.89"), None], pa.decimal128(25, 2))
+    rows = pa.table({"price": price, "raw": [b"\xff\x00", None]})
+    open_output(Output(source="x", format="csv"), tmp_path, name="rows").write(rows.to_reader())
+    written = (tmp_path / "rows.csv").read_text()
+    assert written == '"price","raw"\n12345678901234567.89,"/wA="\n,\n'

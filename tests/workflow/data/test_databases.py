@@ -146,3 +146,26 @@ def test_a_sqlite_query_keeps_its_order(tmp_path):
     sqlite_file(tmp_path / "a.db", ["create table t (n integer)"], insert)
     source = opened(tmp_path, "a.db", query="select n, n % 7 as k from t order by n desc")
     assert source.read().read_all()["n"].to_pylist() == list(range(299, -1, -1))
+
+
+def test_a_sqlite_file_that_another_process_holds_is_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("streamapp.workflow.data.sqlite._WAIT_S", 0.01)
+    sqlite_file(tmp_path / "a.db", ["create table t (n integer)"])
+    with closing(sqlite3.connect(tmp_path / "a.db")) as holder:
+        holder.execute("begin exclusive")
+        with pytest.raises(Retry, match="a.db is locked by another process"):
+            opened(tmp_path, "a.db", table="t").read()
+
+
+def test_a_sqlite_query_may_end_in_a_comment(tmp_path):
+    sqlite_file(tmp_path / "a.db", ["create table t (n integer)", "insert into t values (1)"])
+    rows = opened(tmp_path, "a.db", query="select n from t -- all").read().read_all()
+    assert rows.to_pylist() == [{"n": 1}]
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb", "csv"])
+def test_an_output_whose_folder_is_a_file_is_refused(tmp_path, form):
+    (tmp_path / "taken").write_bytes(b"")
+    writer = open_output(Output(source="x", path=f"taken/rows.{form}"), tmp_path, name="rows")
+    with pytest.raises(Refuse, match="taken/rows.*: File exists"):
+        writer.write(pa.table({"n": [1]}).to_reader())

@@ -92,6 +92,7 @@ def test_an_object_alone_is_a_row_and_a_bad_element_is_told_by_its_number(tmp_pa
     ('[{"a": 1}', {}, r"rows.json: Input data was truncated"),
     ('{"a": [1]}', {"records": "b"}, "there is no 'b' on the way to 'b'"),
     ("[1]" * 10, {"bytes_max": 20}, "more than bytes_max = 20 bytes"),
+    ("[" * 100_000, {}, "rows.json: maximum recursion depth"),
     ('["\udcff"]', {}, "rows.json:1: byte 2 is not utf-8"),
 ])  # fmt: skip
 def test_a_file_that_cannot_be_taken_is_refused(tmp_path, text, options, why):
@@ -105,3 +106,16 @@ def test_files_with_columns_that_no_type_holds_are_refused(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"n": "one"}\n')
     with pytest.raises(Refuse, match=r"column 'n' is int64 in .*a.jsonl, and string in .*b.jsonl"):
         open_input(Input(pattern="*.jsonl"), tmp_path, name="rows").schema()
+
+
+def test_a_packed_file_counts_as_it_is_unpacked(tmp_path):
+    (tmp_path / "rows.json.gz").write_bytes(gzip.compress(b"[" + b" " * 10_000 + b"]"))
+    declared = Input(path="rows.json.gz", options={"bytes_max": 1_000})
+    with pytest.raises(Refuse, match="more than bytes_max = 1000 bytes"):
+        open_input(declared, tmp_path, name="rows").read()
+
+
+def test_lines_that_are_nested_too_deep_are_refused(tmp_path):
+    text = '{"a": ' * 5_000 + "1" + "}" * 5_000
+    with pytest.raises(Refuse, match="rows.jsonl: its values are nested too deep"):
+        opened(tmp_path, text, name="rows.jsonl").read()

@@ -38,6 +38,10 @@ def folder(tmp_path):
     (Input(source="secret"), "the environment has no ROWS_URL"),
     (Input(type="http", url="https://ann:pass@host/"), "has a password written out"),
     (Input(type="http", url="ftp://host/"), "is no web address"),
+    (Input(type="http", url="http://host:no/"), "is no web address"),
+    (Input(type="http", url="http://[host/"), "its URL is none"),
+    (Input(path="~nobody-of-this-name/rows.csv"), "home directory"),
+    (Input(path="a" * 300 + ".csv"), "File name too long"),
     (Input(path="rows.csv", options={"header": "perhaps"}), "option 'header'"),
 ])  # fmt: skip
 def test_an_input_that_cannot_be_is_refused(folder, declared, why):
@@ -53,6 +57,7 @@ def test_an_input_that_cannot_be_is_refused(folder, declared, why):
     (Output(source="x", path="../out.csv"), "is outside of"),
     (Output(source="x", path="/tmp/out.csv"), "is outside of"),
     (Output(source="x", format="csv", table="t"), "has 'table'"),
+    (Output(source="x", path="a\0.csv"), "is no path"),
     (Output(source="x", format="postgres"), "says not where its rows are"),
     (Output(source="x", format="csv", options={"nope": 1}), "no option 'nope'"),
 ])  # fmt: skip
@@ -110,3 +115,9 @@ def test_the_identity_of_an_input_is_what_was_declared_and_no_secret(folder, mon
     two = declared_sources(folder).source("secret")
     assert one.identity == two.identity
     assert one.files == ()
+
+
+def test_a_file_that_two_patterns_find_is_read_once(folder):
+    (folder / "one.jsonl").write_text("{}\n")
+    found = open_input(Input(pattern=("*.jsonl", "one.jsonl")), folder, name="x")
+    assert [path.name for path in found.files] == ["one.jsonl"]

@@ -156,14 +156,39 @@ def test_a_source_that_dies_while_it_is_read_is_a_retry(server, tmp_path, answer
     ((200, {}, {"items": []}), {"records": "rows"}, "no 'rows' on the way"),
     ((200, {}, b"x" * 200), {"page_bytes_max": 100}, "more than 100 bytes"),
     ((200, {}, ROWS), {"paging": "next"}, "is no object, so that it cannot name the next"),
+    ((200, {}, {"items": ROWS, "next": {"a": 1}}),
+     {"paging": "next", "records": "items"}, "says is no URL and no cursor"),
+    ((200, {}, {"items": ROWS, "next": "http://[x/"}),
+     {"paging": "next", "records": "items"}, "127.0.0.1 sends on to is no web address"),
+    ((200, {}, {"items": ROWS, "next": "file:///etc/passwd"}),
+     {"paging": "next", "records": "items"}, "127.0.0.1 sends on to is no web address"),
+    ((302, {"Location": "file:///etc/passwd"}, b""), {}, "status 302"),
+    ((200, {}, b"[" * 100_000), {}, "maximum recursion depth"),
+    ((200, {}, ROWS), {"paging": "cursor", "body": "jsonl"}, "JSON lines have no place"),
+    ((200, {}, ROWS), {"headers": {"x-a": "s3cret\r\nx-b: 1"}}, "header 'x-a' has characters"),
+    ((200, {}, ROWS), {"headers": {"x a": "s3cret"}}, "header 'x a' has characters"),
     ((200, {"Link": '</rows>; rel="next"'}, ROWS), {"paging": "link"}, "names one that came before"),
     ((200, {}, {"items": ROWS, "next": "c"}),
      {"paging": "cursor", "records": "items", "pages_max": 1}, "more than pages_max = 1"),
 ])  # fmt: skip
 def test_an_answer_that_cannot_be_taken_is_refused(server, tmp_path, answer, options, why):
     server.routes = {"/rows": lambda _: answer}
-    with pytest.raises(Refuse, match=why):
+    with pytest.raises(Refuse, match=why) as refused:
         opened(server, "/rows", tmp_path, **options).read().read_all()
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_path_that_is_not_ascii_is_sent_in_percent(server, tmp_path):
+    server.routes = {"/r%C3%B6ws%20all": lambda _: ROWS}
+    assert opened(server, "/röws all", tmp_path).read().read_all().num_rows == len(ROWS)
+
+
+def test_a_secret_of_a_file_may_end_in_a_line_end(server, tmp_path):
+    (tmp_path / "token").write_text("Bearer s3cret\n")
+    server.routes = {"/rows": lambda _: ROWS}
+    opened(server, "/rows", tmp_path, headers={"authorization": "file:token"}).read()
+    sent = {name.lower(): value for name, value in server.asked[0][1].items()}
+    assert sent["authorization"] == "Bearer s3cret"
 
 
 def test_an_object_that_does_not_fit_is_a_bad_row_by_its_number(server, tmp_path):

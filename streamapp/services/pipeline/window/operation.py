@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import duckdb
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,15 @@ import pyarrow.compute as pc
 from streamapp.plugin import Config, Halt, Refuse, Sources, column
 from streamapp.plugin.operation import Parallel
 from streamapp.services.pipeline.base import Transform
-from streamapp.services.pipeline.database import ROW, BadRows, given, planner, selected, typed
+from streamapp.services.pipeline.database import (
+    ROW,
+    BadRows,
+    check_apart,
+    given,
+    planner,
+    selected,
+    typed,
+)
 from streamapp.services.pipeline.expression import parse, quoted, resolved
 from streamapp.services.pipeline.window import sql
 from streamapp.services.pipeline.window.spec import Spans, WindowConfig
@@ -87,8 +96,34 @@ class Window(Transform):
             raise Refuse("operation.column", what, "give one of them another name")
         reads = [resolved(each, schema, origin) for each in self._parsed.values()]
         self._reads = [*self.config.by, *(name for names in reads for name in names)]
+        self._check_names()
+        self._check_groups(schema)
         self._schema = pa.schema(fields)
         return self._schema
+
+    def _check_names(self) -> None:
+        """Refuse names that are ours in a query, or of which two are one to SQL."""
+        for name in (*self.sql, *self._reads):
+            if name.startswith(" "):
+                what = f"config: a column is called {name!r}, with a space at its beginning"
+                raise Refuse("operation.column", what, "rename it before, by pipeline.map")
+        check_apart(self.sql)
+        check_apart(self._reads)
+
+    def _check_groups(self, schema: pa.Schema) -> None:
+        """Refuse what is neither of the key nor over the rows of a window."""
+        rows = given(schema.empty_table(), self._reads)
+        by = ", ".join(map(quoted, self.config.by)) or "()"
+        for name, text in self.sql.items():
+            try:
+                planner().types(f"SELECT {text} AS x FROM rows GROUP BY {by}", rows=rows)  # noqa: S608
+            except duckdb.Error:
+                raise Refuse(
+                    "operation.expression",
+                    f"config.columns.{name}: {self.config.columns[name]!r} is not over the rows of "
+                    "a window",
+                    "write an aggregate, like sum(price), or name the column in by",
+                ) from None
 
     def apply(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
         [table] = inputs.values()

@@ -1,0 +1,81 @@
+"""CSV that is wrong in ways in which rows could be lost without a word."""
+
+import pytest
+
+from streamapp.core.errors import Refuse
+from streamapp.workflow.data import open_input
+from streamapp.workflow.data.blocks import Block
+from streamapp.workflow.data.csv_rows import COLUMNS_MAX, Dialect
+from streamapp.workflow.graph.spec import Input
+
+
+def read(tmp_path, data, **options):
+    """The rows, and the bad ones by their lines."""
+    (tmp_path / "rows.csv").write_bytes(data)
+    bad = []
+    declared = Input(path="rows.csv", options=options)
+    opened = open_input(declared, tmp_path, name="rows", on_bad=bad.append)
+    rows = opened.read().read_all().to_pylist()
+    return [tuple(row.values()) for row in rows], [row.line for row in bad]
+
+
+@pytest.mark.parametrize(
+    ("lines", "rows", "bad"),
+    [
+        (b'1,"x\n2,y\n3,z\n', [(2, "y"), (3, "z")], [2]),
+        (b'1,x\n2,"y', [(1, "x")], [3]),
+        (b'1,"x\n2,y\n3,"z\n4,w\n', [(2, "y"), (4, "w")], [2, 4]),
+        (b'1,"x"y\n2,z\n', [(2, "z")], [2]),
+        (b'1,5" pipe\n2,x\n3,"y\nz"\n', [(1, '5" pipe'), (2, "x"), (3, "y\nz")], []),
+        (b'1,"x""y"\n2,""\n3,""""\n', [(1, 'x"y'), (2, ""), (3, '"')], []),
+    ],
+)
+def test_a_quote_takes_no_other_rows_along(tmp_path, lines, rows, bad):
+    assert read(tmp_path, b"a,b\n" + lines) == (rows, bad)
+
+
+def test_a_quote_that_is_never_closed_costs_its_row_whatever_the_size_of_the_file(tmp_path):
+    lines = b"".join(b"%d,x\n" % number for number in range(3_000))
+    rows, bad = read(tmp_path, b'a,b\n-1,"x\n' + lines)
+    assert (len(rows), rows[0], bad) == (3_000, (0, "x"), [2])
+
+
+def test_records_of_an_open_quote_are_put_together_in_one_pass():
+    [record] = Dialect(",", '"', ()).records(Block(1, b'"' + b"\n" * 20_000))
+    assert (record.line, len(record.data)) == (1, 20_001)
+
+
+def test_a_cut_looks_for_quotes_not_for_lines():
+    cut = Dialect(",", '"', ()).whole
+    assert cut(b'a,"' + b"\n" * 1_000_000) == 0
+    assert cut(b'a\nb,"\n"\nc') == 8
+    assert cut(b'a\nb,"\n"') == 2
+    assert cut(b"a") == 0
+
+
+def test_lines_that_end_in_cr_alone_are_lines_also_where_a_block_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr("streamapp.workflow.data.blocks.BLOCK_BYTES", 24)
+    rows, bad = read(tmp_path, b"a,b\r" + b"".join(b"%d,word\r" % n for n in range(50)))
+    assert (rows, bad) == ([(number, "word") for number in range(50)], [])
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (",".join(f"c{n}" for n in range(COLUMNS_MAX + 1)).encode(), "columns, more than 16,384"),
+        (b"a," * (1 << 19), "its first row has more than 1,048,576 bytes"),
+        (b"a\n1\n" + b"x" * 300 + b"\n", r"rows.csv:3: a line of more than 100 bytes"),
+    ],
+)
+def test_rows_beyond_all_measure_are_refused(tmp_path, data, why, monkeypatch):
+    if len(data) < 1000:
+        monkeypatch.setattr("streamapp.workflow.data.blocks.BLOCK_BYTES", 50)
+        monkeypatch.setattr("streamapp.workflow.data.blocks.RECORD_BYTES_MAX", 100)
+    with pytest.raises(Refuse, match=why):
+        read(tmp_path, data)
+
+
+@pytest.mark.parametrize("encoding", ["hex", "rot13", "zip", "undefined", "base64"])
+def test_what_is_no_encoding_of_text_is_refused(tmp_path, encoding):
+    with pytest.raises(Refuse, match=f"no encoding is called '{encoding}'"):
+        read(tmp_path, b"a\n1\n", encoding=encoding)
