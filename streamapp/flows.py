@@ -6,12 +6,12 @@
 import asyncio
 import fcntl
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ from streamapp.transport.acks import generation_of
 from streamapp.workflow.data import open_input, open_output
 from streamapp.workflow.graph.load import load_graph
 from streamapp.workflow.run.binding import Binding, bind
-from streamapp.workflow.run.cache import write_lines
+from streamapp.workflow.run.outputs import write_lines
 from streamapp.workflow.run.report import Written
 
 #: Of every topic of a workflow.
@@ -220,7 +220,10 @@ class Flow:
             done, begin = self._done()
             run = await feed.begin(done)
             collect = Collect(reader, self._partitions, run, begin, metrics, progress.collected)
-            spool = Path(stack.enter_context(TemporaryDirectory(dir=self._home)))
+            spool = self._home / "spool"
+            shutil.rmtree(spool, ignore_errors=True)  # of one that was killed
+            spool.mkdir()
+            stack.callback(shutil.rmtree, spool)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(feed.run(run))
                 gathering = tasks.create_task(self._gather(collect, spool))

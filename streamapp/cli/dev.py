@@ -17,7 +17,7 @@ from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import harmless, print_error, print_table
 from streamapp.core.clock import monotonic_s
 from streamapp.core.config import PROJECT_FILE, Settings, find_project
-from streamapp.core.errors import StreamappError
+from streamapp.core.errors import Refuse, StreamappError
 
 if TYPE_CHECKING:
     from streamapp.plugin import Models
@@ -109,6 +109,10 @@ class Preview:
                 made[name], aside = self._run(binding, name, given)
             except StreamappError as error:
                 raise failure(error, f"{self.path}: stage {name!r}") from None
+            except Exception as error:  # an operation may raise anything, and be edited next
+                what = f"{self.path}: stage {name!r}: {type(error).__name__}: {error}"
+                fix = "this is a mistake in the operation; --debug has the traceback"
+                raise Refuse("operation.error", what, fix) from error
         before = {column for table in given.values() for column in table.column_names}
         return Shown(
             stage,

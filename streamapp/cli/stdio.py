@@ -4,8 +4,10 @@ A line in is ``{"id", "service", "operation", "config", "rows"}``, a line out ``
 ``{"id", "error": {"code", "message", "fix"}}``, in the order of what came in.
 """
 
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -73,7 +75,23 @@ def stdio(settings: Settings) -> None:
     A program of any language starts this once, writes a line of JSON for each call of an operation
     and reads a line of JSON for each.  Models stay loaded between calls.
     """
-    serve(sys.stdin.buffer, sys.stdout.buffer, settings)
+    with _answers_alone() as answers:
+        serve(sys.stdin.buffer, answers, settings)
+
+
+@contextmanager
+def _answers_alone() -> Iterator[BinaryIO]:
+    """Standard output, for answers only: what operations and libraries print goes to our errors."""
+    sys.stdout.flush()
+    ours = sys.stdout
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        try:
+            yield answers
+        finally:
+            sys.stdout = ours
+            os.dup2(answers.fileno(), 1)
 
 
 def serve(lines: BinaryIO, answers: BinaryIO, settings: Settings) -> None:

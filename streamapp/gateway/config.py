@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-from streamapp.core.config import Settings, find_project
+from streamapp.core.config import Settings, find_project, to_environment
 from streamapp.core.exports import Export
 from streamapp.gateway.cors import origins_of
 from streamapp.gateway.sources import Source
@@ -80,6 +80,8 @@ class GatewayConfig:
     #: Rows of one call of an operation, and how long it may take.
     service_rows_max: int = 100_000
     service_s_max: float = 60.0
+    #: The settings, for processes that work for the gateway.
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: Who may deliver webhooks, by name.
     webhooks: Mapping[str, Source] = field(default_factory=dict)
 
@@ -138,4 +140,5 @@ class GatewayConfig:
             llm_answers_max=settings.llm_answers_max,
             project=project.parent if project else Path.cwd(),
             runs_folder=settings.home / "runs",
+            environ=to_environment(settings),
         )

@@ -156,7 +156,7 @@ def table_of(value: Any, name: str) -> pa.Table:
             return _without_views(pa.table(value))
         if isinstance(value, Sequence) and not isinstance(value, str | bytes):
             return pa.Table.from_pylist(list(value))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, AttributeError) as error:
+    except (pa.ArrowException, TypeError, AttributeError, OverflowError) as error:
         raise Refuse(
             "operation.table", f"{name} is no table: {error}", "give columns of one type each"
         ) from None

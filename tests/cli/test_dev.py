@@ -22,6 +22,9 @@ outputs:
 """
 
 
+BUG = "operation: fails, config: {how: bug}"
+
+
 @pytest.fixture
 def file(clean):
     rows = [{"n": n, "text": "a b"} for n in range(100)]
@@ -51,7 +54,12 @@ def test_what_is_wrong_has_its_place_and_the_next_save_is_shown(file):
     file.write_text(FILE.format(least="oops", size=2))
     with pytest.raises(Refuse, match=r"flow.yaml:5:\d+: .*least"):
         preview.look(None)
-    file.write_text(FILE.format(least=0, size=2))
+    good = FILE.format(least=0, size=2)
+    lines = good.replace("operation: words, config: {least: 0}", BUG).splitlines()
+    file.write_text("\n".join([*lines[:5], ""]))
+    with pytest.raises(Refuse, match="stage 'counted': ZeroDivisionError: secret insides"):
+        preview.look(None)
+    file.write_text(good)
     assert preview.look(None).stage == "sums"
 
 

@@ -45,6 +45,9 @@ def wrong(table):
 def raises(table):
     raise ValueError("no such luck")
 
+def talks(table):
+    raise ValueError("so much " * 500_000)
+
 def other(row: dict) -> dict:
     return {"unknown": 1}
 
@@ -79,6 +82,8 @@ def test_tables_and_rows_go_there_and_back(project):
     [
         ("mine:raises", {}, "interop.raised", "ValueError: no such luck"),
         ("mine:wrong", {}, "interop.raised", "returned int"),
+        ("mine:talks", {}, "interop.raised", "ValueError: so much"),
+        ("mine:shout", {"arguments": {"mark": {1}}}, "interop.arguments", "set is not JSON"),
         ("mine:other", WORDS, "interop.raised", "unknown"),
         ("mine:number", {}, "interop.import", "no function"),
         ("mine:nothing", {}, "interop.import", "nothing"),

@@ -2,14 +2,16 @@
 
 import io
 import json
+import os
 
 import pytest
-from demo_operations import demo  # noqa: F401  # a fixture
+from demo_operations import Words, demo  # noqa: F401  # a fixture
 
 from streamapp.cli import stdio
 from streamapp.core.config import load
 
 pytestmark = pytest.mark.usefixtures("demo")
+LINE = b'{"id": 1, "service": "demo", "operation": "words", "rows": [{"text": "a"}]}\n'
 
 
 @pytest.fixture
@@ -48,6 +50,7 @@ def test_errors_are_lines_and_the_next_line_is_taken(answers, monkeypatch):
         {"id": 5, "service": "demo", "operation": "fails", "rows": [], "config": {"how": "bug"}},
         b'{"id": 6, "x": "' + b"y" * 3_000 + b'"}',
         {"id": 7, "service": "demo", "operation": "lookup", "rows": []},
+        {"id": 9, "service": "demo", "operation": "words", "rows": [{"text": "a", "n": 2**70}]},
         words(8, "a"),
     )
     codes = [(answer["id"], answer.get("error", {}).get("code")) for answer in found]
@@ -59,6 +62,7 @@ def test_errors_are_lines_and_the_next_line_is_taken(answers, monkeypatch):
         (5, "operation.bug"),
         (None, "stdio.line"),
         (7, "data.source"),
+        (9, "operation.table"),
         (8, None),
     ]
 
@@ -72,8 +76,19 @@ def test_sources_and_several_inputs_come_with_the_line(answers):
 
 
 def test_the_verb_reads_standard_input(run, monkeypatch):
-    import sys
-
-    line = b'{"id": 1, "service": "demo", "operation": "words", "rows": [{"text": "a"}]}\n'
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(LINE)))
     assert run("stdio").json["rows"] == [{"text": "a", "words": 1}]
+
+
+def test_what_operations_print_is_no_answer(run, monkeypatch):
+    def noisy(operation, inputs):
+        print("printed")  # noqa: T201  # as an operation may
+        os.write(1, b"written\n")
+        return quiet(operation, inputs)
+
+    quiet = Words.run
+    monkeypatch.setattr(Words, "run", noisy)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(LINE)))
+    told = run("stdio")
+    assert told.json["rows"] == [{"text": "a", "words": 1}]
+    assert sorted(told.err.split()) == ["printed", "written"]

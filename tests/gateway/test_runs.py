@@ -6,8 +6,11 @@ import json
 import pytest
 from yarl import URL
 
+from streamapp.cli.flow_run import parsed_params
 from streamapp.core.tokens import create_token
 from streamapp.gateway.services import runs as running
+from streamapp.gateway.services.wire import Run
+from streamapp.testing.clock import FakeClock
 
 FILE = """name: words
 version: "3"
@@ -82,7 +85,7 @@ async def test_a_run_is_started_shown_and_its_output_taken(gate):
 
 
 async def test_a_run_that_fails_says_why_and_one_under_way_is_cancelled(gate, project):
-    _, run = await gate.post(RUNS, {"params": {"leest": 2}})
+    _, run = await gate.post(RUNS, {"params": {"leest": "\0"}})
     failed = await ended(gate, url_of(run))
     assert (failed["status"], failed["error"]["code"]) == ("failed", "workflow.param")
     _, run = await gate.post(RUNS, {"params": {"wait": True}})
@@ -127,13 +130,25 @@ async def test_runs_of_a_gateway_that_is_gone_are_marked_and_kept_ones_are_few(
     left = tmp_path / "runs" / "words" / "1-x" / "run.json"
     left.parent.mkdir(parents=True)
     left.write_text('{"id": "1-x", "workflow": "words", "status": "running", "queued_ms": 1}')
+    cut = tmp_path / "runs" / "words" / "2-y" / "run.json"  # the machine stopped meanwhile
+    cut.parent.mkdir()
+    cut.write_text("")
     gate = await start(**config)
     _, (run,) = await gate.get(RUNS)
+    assert (await gate.get(f"{RUNS}/2-y"))[0] == 404
     assert run["status"] == "interrupted"
     monkeypatch.setattr(running, "KEPT_MAX", 1)
     _, run = await gate.post(RUNS, {"params": {"wait": True}})
     _, found = await gate.get(RUNS)
     assert [each["id"] for each in found] == [run["id"]]
+
+
+def test_params_reach_the_run_as_they_were_sent(tmp_path):
+    params = {"text": "2", "flag": True, "number": 2.5, "odd": "\0 --out=x\n"}
+    run = Run("1-x", "words", "queued", 1, params=params)
+    command = running.Runs(tmp_path, FakeClock(), {})._command(run, tmp_path / "words.yaml")
+    pairs = [each.removeprefix("--set=") for each in command if each.startswith("--set=")]
+    assert parsed_params(None, None, pairs) == params
 
 
 async def test_reading_takes_read_and_running_takes_admin(start, project, tmp_path):

@@ -1,18 +1,58 @@
-"""Operations and runs of workflows over HTTP: results, limits, scopes, and what is not told."""
+"""Operations over HTTP: results, limits, scopes, and what is not told."""
 
 import asyncio
 import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pytest
-from demo_operations import demo  # noqa: F401  # a fixture
+from demo_operations import demo_everywhere  # noqa: F401  # a fixture
+from gateway_thread import GatewayThread
 
 from streamapp.gateway.arrow import MEDIA
+from streamapp.gateway.services import calls, processes
 
-pytestmark = pytest.mark.usefixtures("demo")
-WORDS = "/v1/services/demo/words"
+pytestmark = pytest.mark.usefixtures("demo_everywhere")
+WORDS, FAILS = "/v1/services/demo/words", "/v1/services/demo/fails"
 TEXTS = [{"id": 1, "text": "one two"}, {"id": 2, "text": None}, {"id": 3, "text": "three"}]
 PARTIAL = [{"id": 1, "text": "one two", "words": 2}, {"id": 3, "text": "three", "words": 1}]
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def arrow(self):
+        assert self.headers["Content-Type"] == MEDIA
+        return pa.ipc.open_stream(self.body).read_all().to_pylist()
+
+
+@pytest.fixture(scope="module")
+def post(demo_everywhere):  # noqa: F811
+    """``post(path, body)``: what a gateway answers that lives as long as these tests."""
+
+    def send(path, body, **headers):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers = {"Content-Type": "application/json", **named}
+        request = urllib.request.Request(gateway.url + path, data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return Answer(answer.status, dict(answer.headers), answer.read())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, dict(error.headers), error.read())
+
+    with GatewayThread() as gateway:
+        yield send
 
 
 def stream(table):
@@ -22,33 +62,22 @@ def stream(table):
     return sink.getvalue().to_pybytes()
 
 
-async def test_an_operation_runs_on_the_rows_of_a_request(gate):
-    status, answer = await gate.post(WORDS, {"rows": TEXTS})
-    assert (status, answer["rows"]) == (200, PARTIAL)
-    assert answer["aside"] == [{"reason": "no text", "rows": [{"id": 2, "text": None}]}]
-    _, answer = await gate.post(WORDS, {"rows": TEXTS[:1], "config": {"least": 3}})
-    assert answer["rows"] == []
+def test_an_operation_runs_on_the_rows_of_a_request(post):
+    answer = post(WORDS, {"rows": TEXTS})
+    assert (answer.status, answer.json["rows"]) == (200, PARTIAL)
+    assert answer.json["aside"] == [{"reason": "no text", "rows": [{"id": 2, "text": None}]}]
+    assert post(WORDS, {"rows": TEXTS[:1], "config": {"least": 3}}).json["rows"] == []
 
 
-async def test_arrow_in_gives_arrow_out_and_either_can_be_asked_for(gate):
+def test_arrow_in_gives_arrow_out_and_either_can_be_asked_for(post):
     body = stream(pa.Table.from_pylist(TEXTS))
-    url = f"{gate.url}{WORDS}"
-    arrow = {"Content-Type": MEDIA}
-    async with gate.http.post(
-        url, params={"config": '{"least": 2}'}, data=body, headers=arrow
-    ) as got:
-        assert got.headers["Content-Type"] == MEDIA
-        assert got.headers["Streamapp-Aside"] == "1"
-        assert pa.ipc.open_stream(await got.read()).read_all().to_pylist() == PARTIAL[:1]
-    async with gate.http.post(
-        url, data=body, headers={**arrow, "Accept": "application/json"}
-    ) as got:
-        assert (await got.json())["rows"] == PARTIAL
-    async with gate.http.post(url, json={"rows": TEXTS}, headers={"Accept": MEDIA}) as got:
-        assert pa.ipc.open_stream(await got.read()).read_all().num_rows == 2
+    got = post(f"{WORDS}?config=%7B%22least%22:2%7D", body, Content_Type=MEDIA)
+    assert (got.arrow, got.headers["Streamapp-Aside"]) == (PARTIAL[:1], "1")
+    got = post(WORDS, body, Content_Type=MEDIA, Accept="application/json")
+    assert got.json["rows"] == PARTIAL
+    assert len(post(WORDS, {"rows": TEXTS}, Accept=MEDIA).arrow) == 2
     empty = stream(pa.schema([("text", pa.string())]).empty_table())
-    async with gate.http.post(url, data=empty, headers=arrow) as got:
-        assert pa.ipc.open_stream(await got.read()).read_all().num_rows == 0
+    assert post(WORDS, empty, Content_Type=MEDIA).arrow == []
 
 
 @pytest.mark.parametrize(
@@ -60,6 +89,7 @@ async def test_arrow_in_gives_arrow_out_and_either_can_be_asked_for(gate):
         ("demo/words", {"rows": TEXTS, "config": {"least": "x"}}, 400, "operation.config", "least"),
         ("demo/words", {"rows": [{"n": 1}]}, 400, "operation.column", "config.text"),
         ("demo/words", {"rows": [{"n": 1}, {"n": "x"}]}, 400, "operation.table", "rows"),
+        ("demo/words", {"rows": [{"n": 2**70}]}, 400, "operation.table", "too large"),
         ("demo/words", {"row": []}, 400, "service.json", "row"),
         ("demo/words", {}, 400, "operation.inputs", "1 inputs, not 0"),
         ("demo/words", {"rows": [], "inputs": {"b": []}}, 400, "operation.inputs", "not 2"),
@@ -68,17 +98,30 @@ async def test_arrow_in_gives_arrow_out_and_either_can_be_asked_for(gate):
         ("python/os:system", {"rows": []}, 403, "service.python", "over HTTP"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_said(gate, path, body, status, code, said):
-    got, problem = await gate.post(f"/v1/services/{path}", body)
-    assert (got, problem["code"]) == (status, code)
+def test_what_is_wrong_is_said(post, path, body, status, code, said):
+    answer = post(f"/v1/services/{path}", body)
+    problem = answer.json
+    assert (answer.status, problem["code"]) == (status, code)
     assert said in problem["detail"] + problem["fix"]
 
 
 @pytest.mark.parametrize(("how", "status"), [("outside", 503), ("retry", 503), ("bug", 500)])
-async def test_our_insides_are_not_told(gate, how, status):
-    got, problem = await gate.post("/v1/services/demo/fails", {"rows": [], "config": {"how": how}})
-    assert got == status
-    assert "secret" not in json.dumps(problem)
+def test_our_insides_are_not_told(post, how, status):
+    answer = post(FAILS, {"rows": [], "config": {"how": how}})
+    assert answer.status == status
+    assert b"secret" not in answer.body
+
+
+def test_a_call_that_takes_all_memory_or_its_process_with_it_is_named(post, monkeypatch):
+    found = [
+        (answer.status, answer.json["code"])
+        for how in ("hoard", "die")
+        for answer in [post(FAILS, {"rows": [], "config": {"how": how}})]
+    ]
+    assert found == [(413, "service.memory"), (503, "service.crashed")]
+    assert post(WORDS, {"rows": TEXTS}).json["rows"] == PARTIAL
+    monkeypatch.setattr(processes, "PROCESS_BYTES_MAX", 1)
+    assert post(WORDS, {"rows": TEXTS}).json["code"] == "service.memory"
 
 
 async def test_sources_come_with_the_request_or_from_the_project_for_admins(start, tmp_path):
@@ -96,25 +139,37 @@ async def test_sources_come_with_the_request_or_from_the_project_for_admins(star
     assert answer["rows"] == [{"rows": 2}]
 
 
-async def test_rows_time_and_calls_are_limited(start):
-    gate = await start(service_rows_max=2, service_s_max=0.05)
+def callees():
+    """The processes that work for gateways of this process."""
+    lists = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    pids = {pid for pids in lists for pid in pids}
+    return {pid for pid in pids if b"streamapp.workflow.callee" in command(pid)}
+
+
+def command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+async def test_rows_time_and_calls_are_limited(start, monkeypatch):
+    monkeypatch.setattr(calls, "CALLS_MAX", 3)
+    gate = await start(service_rows_max=2, service_s_max=1.0)
     status, problem = await gate.post(WORDS, {"rows": TEXTS})
     assert (status, problem["code"]) == (413, "request.too_large")
     body = stream(pa.Table.from_pylist(TEXTS))
     assert (await gate.post(WORDS, body, headers={"Content-Type": MEDIA}))[0] == 413
-    calls = [gate.post("/v1/services/demo/endless", {"rows": []}) for _ in range(20)]
-    codes = [problem["code"] for _, problem in await asyncio.gather(*calls)]
-    assert codes.count("service.busy") == 4
-    assert codes.count("service.timeout") == 16
-    for _ in range(1000):  # those that nobody waits for stop by themselves
-        status, _ = await gate.post(WORDS, {"rows": TEXTS[:1]})
-        if status == 200:
-            break
-    assert status == 200
+    before = callees()
+    asked = [gate.post("/v1/services/demo/endless", {"rows": []}) for _ in range(5)]
+    codes = [problem["code"] for _, problem in await asyncio.gather(*asked)]
+    assert codes.count("service.busy") == 2
+    assert codes.count("service.timeout") == 3
+    assert callees() == before  # nobody works on what nobody waits for
 
 
-async def test_operations_are_listed(gate, demo):  # noqa: F811
+async def test_operations_are_listed(gate, demo_everywhere):  # noqa: F811
     _, listed = await gate.get("/v1/services")
-    assert {f"{each['service']}.{each['operation']}" for each in listed} >= set(demo)
+    assert {f"{each['service']}.{each['operation']}" for each in listed} >= set(demo_everywhere)
     _, document = await gate.get("/openapi.json")
     assert "/v1/services/{service}/{operation}" in document["paths"]

@@ -21,6 +21,7 @@ from streamapp.agents.recovery import last_record
 from streamapp.agents.typed import SliceEvent, slice_events
 from streamapp.core.errors import Halt, Refuse
 from streamapp.core.metrics import Metrics
+from streamapp.plugin import Cancelled
 from streamapp.transport.clients import Outgoing, Producer, Reader
 
 
@@ -70,7 +71,7 @@ class FlowAgent:
         self._partitions: dict[int, _Standing] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamapp-flow")
         self._starting = asyncio.Lock()
-        self._is_open = False
+        self._is_open = self._is_ending = False
         self.ready = False
 
     async def run(self, stream: Any) -> None:
@@ -87,7 +88,8 @@ class FlowAgent:
         return {(self._group.topic, part): at.next for part, at in self._partitions.items()}
 
     async def stop(self) -> None:
-        """Finish the unit in work, and free the operations."""
+        """Finish the try in work, and free the operations."""
+        self._is_ending = True
         self._partitions.clear()
         await self._in_thread(self._chain.close)
         self._thread.shutdown(wait=False)
@@ -154,15 +156,22 @@ class FlowAgent:
             unit = todo.pop(0)
             if not self._is_current(held):
                 return
-            if unit.next > held.next and not await self._publish(unit, held, range_.partition):
-                todo[:0] = unit.halves()
+            try:
+                if unit.next > held.next and not await self._publish(unit, held, range_.partition):
+                    todo[:0] = unit.halves()
+            except Cancelled:
+                return
         event.ack()
 
     def _is_current(self, held: _Standing) -> bool:
         return held.generation == self._generation()
 
     async def _publish(self, unit: Unit, held: _Standing, partition: int) -> bool:
-        """Publish what comes of a unit; False when it must be halved for that."""
+        """Publish what comes of a unit; False when it must be halved for that.
+
+        Raises:
+            Cancelled: the partition is another's by now, or the process ends.
+        """
         made = await persist(
             "operation",
             lambda: self._in_thread(self._made, unit, held, partition),
@@ -194,7 +203,11 @@ class FlowAgent:
         repeats = place.copy()
         try:
             rows, bad = rows_of(unit.records, self._schema, repeats)
-            tables, asides = self._chain.run(rows, is_end=unit.end)
+            tables, asides = self._chain.run(
+                rows,
+                is_end=unit.end,
+                still_ours=lambda: not self._is_ending and self._is_current(held),
+            )
         except BaseException:
             self._chain.restore(before)
             raise

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from streamapp.core.errors import Refuse
 from streamapp.workflow.graph.check import place
+from streamapp.workflow.graph.expressions import names_in, parse
 from streamapp.workflow.graph.spec import Graph, Step
 from streamapp.workflow.run.binding import Binding
 
@@ -120,9 +121,9 @@ def _check(binding: Binding, step: Step) -> None:
     if len(graph.takes(step)) != 1:
         why = f"takes {len(graph.takes(step))} inputs at once"
         fix = "name one in depends_on or inputs; what is looked up goes into a declared source"
-    elif step.foreach is not None or step.when is not None:
-        why = f"has {'foreach' if step.foreach is not None else 'when'}, which a topic has not"
-        fix = "write a stage for each value, or filter rows"
+    elif step.when is not None and any(path[0] == "rows" for path in names_in(parse(step.when))):
+        why = "has a when that counts rows, which on a topic have no end"
+        fix = "compare parameters, or run the workflow without --stream"
     elif calls[0].scope == "table":
         why = f"is {calls[0].operation}, which looks at all rows at once"
         fix = "use one that looks at a row or a window, or run the workflow without --stream"

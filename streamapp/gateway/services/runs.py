@@ -4,6 +4,8 @@ A run has a folder: ``run.json`` is what is known of it, ``outputs/`` what it wr
 """
 
 import asyncio
+import logging
+import os
 import shutil
 import signal
 import sys
@@ -29,6 +31,7 @@ _CANCEL_S_MAX = 20.0
 _ENDED = frozenset({"done", "failed", "cancelled", "interrupted"})
 _run = msgspec.json.Decoder(Run)
 _report = msgspec.json.Decoder(dict[str, Any])
+_log = logging.getLogger("streamapp.gateway")
 
 
 class Runs:
@@ -37,10 +40,11 @@ class Runs:
     Args:
         folder: theirs; made when the first run begins.
         clock: for their times.
+        environ: settings of their processes.
     """
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, clock: Clock, environ: Mapping[str, str]) -> None:
+        self._folder, self._environ = folder, environ
         self._clock = clock
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -49,8 +53,8 @@ class Runs:
     def recover(self) -> None:
         """Runs that ended with the gateway before this one are marked so."""
         for path in self._folder.glob("*/*/run.json"):
-            run = _run.decode(path.read_bytes())
-            if run.status not in _ENDED:
+            run = _read(path)
+            if run is not None and run.status not in _ENDED:
                 run.status, run.ended_ms = "interrupted", self._now_ms()
                 self._write(run)
 
@@ -81,14 +85,13 @@ class Runs:
     def all(self, workflow: str) -> list[Run]:
         """The workflow's runs, the newest first."""
         paths = (self._folder / workflow).glob("*/run.json")
-        found = [_run.decode(path.read_bytes()) for path in paths]
+        found = [run for path in paths if (run := _read(path)) is not None]
         return sorted(found, key=lambda run: run.id, reverse=True)
 
     def get(self, workflow: str, run_id: str) -> Run | None:
         """One run; None when there is none."""
         path = self._folder / workflow / run_id / "run.json"
-        known = path.parent.parent == self._folder / workflow and path.is_file()
-        return _run.decode(path.read_bytes()) if known else None
+        return _read(path) if path.parent.parent == self._folder / workflow else None
 
     def outputs(self, run: Run) -> Path:
         """Where a run writes."""
@@ -128,13 +131,16 @@ class Runs:
 
     def _command(self, run: Run, file: Path) -> Sequence[str]:
         program = (sys.executable, "-P", "-m", "streamapp.cli", "run", str(file), "--json")
-        params = [f"--set={name}={value}" for name, value in run.params.items()]
+        # In JSON a text stays a text, though it looks like a number, and has no byte of zero.
+        values = {name: msgspec.json.encode(value).decode() for name, value in run.params.items()}
+        params = [f"--set={name}={value}" for name, value in values.items()]
         return [*program, "--out", str(self.outputs(run)), *params]
 
     async def _in_process(self, run: Run, command: Sequence[str], folder: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=folder,
+            env={**os.environ, **self._environ},  # noqa: TID251  # passed on
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -191,6 +197,16 @@ async def _interrupt(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+def _read(path: Path) -> Run | None:
+    """What is known of a run; None when nothing is, or the machine stopped while it was written."""
+    try:
+        return _run.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        if not isinstance(error, FileNotFoundError):
+            _log.warning("%s cannot be read, and is left out: %s", path, error)
+        return None
 
 
 def _said(printed: bytes) -> dict[str, Any]:

@@ -30,7 +30,9 @@ class Workflows:
         self._gateway = gateway
         config = gateway.config
         self._folder = config.project / FOLDER if config.project else None
-        self._runs = Runs(config.runs_folder, gateway.clock) if config.runs_folder else None
+        self._runs: Runs | None = None
+        if config.runs_folder is not None:
+            self._runs = Runs(config.runs_folder, gateway.clock, config.environ)
 
     async def open(self) -> None:
         """Note which runs ended with the gateway before this one."""

@@ -18,6 +18,9 @@ import typing
 
 import pyarrow as pa
 
+#: Of what a function raised; the other side reads no more than a line of 1 MiB.
+_CHARS_MAX = 2_000
+
 
 def main(fd: int, target: str, paths: list[str]) -> None:
     """Answer requests until the other side hangs up."""
@@ -100,7 +103,8 @@ def _failure(error: BaseException, step: str) -> dict[str, typing.Any]:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if f.filename != __file__ and not f.filename.startswith("<frozen")]
     where = f"{own[-1].filename}:{own[-1].lineno}" if own else ""
-    return {"error": f"{type(error).__name__}: {error}", "where": where, "step": step}
+    said = f"{type(error).__name__}: {error}"[:_CHARS_MAX]
+    return {"error": said, "where": where, "step": step}
 
 
 def _read(shared: int) -> pa.Table:

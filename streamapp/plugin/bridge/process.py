@@ -69,14 +69,21 @@ class FunctionProcess:
             columns: of a function of rows, what it adds and of which types (Arrow's names).
 
         Raises:
-            Refuse: ``interop.raised``: what the function raised, and where.
+            Refuse: ``interop.raised``: what the function raised, and where; ``interop.arguments``:
+                they are no plain data.
             Retry: ``interop.crashed`` the process died, ``interop.timeout`` it was stopped; the
                 next call starts it anew.
         """
         asked = {"takes": self.takes, "arguments": dict(arguments), "columns": dict(columns)}
+        try:
+            line = json.dumps(asked).encode() + b"\n"
+        except TypeError as error:
+            what = f"arguments of {self.target}: {error}"
+            fix = "give texts, numbers, lists and dicts; a date as text"
+            raise Refuse("interop.arguments", what, fix) from None
         shared = _share(table)
         try:
-            self._send(json.dumps(asked).encode() + b"\n", shared)
+            self._send(line, shared)
         finally:
             os.close(shared)
         answer, found = self._receive(self._call_s_max)

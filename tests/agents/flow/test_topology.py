@@ -48,8 +48,7 @@ def test_stages_share_a_group_until_one_has_its_own(tmp_path):
     ("more", "said"),
     [
         ({"operation": "lookup"}, "looks at all rows at once"),
-        ({"when": "params.x > 1"}, "has when"),
-        ({"foreach": {"x": [1]}}, "has foreach"),
+        ({"when": "params.x > 1 and rows.rows > 3"}, "has a when that counts rows"),
     ],
 )
 def test_a_stage_that_cannot_run_on_a_topic_is_refused_with_its_place(tmp_path, more, said):
