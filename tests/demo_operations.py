@@ -1,6 +1,8 @@
 """Small operations of each scope for tests of what runs operations, and the fixture they come by."""
 
+import os
 import struct
+import sys
 from importlib.metadata import EntryPoint
 
 import pyarrow as pa
@@ -88,6 +90,10 @@ class Fails(BaseOperation):
     def run(self, inputs):
         if self.config.how == "bug":
             raise ZeroDivisionError("secret insides")
+        if self.config.how == "die":
+            os._exit(3)
+        if self.config.how == "hoard":
+            return bytearray(64 << 30)
         kind = Retry if self.config.how == "retry" else Refuse
         code = "operation.rows" if self.config.how == "refuse" else "data.read"
         raise kind(code, "/home/x/secret.csv cannot be read", "mend it")
@@ -162,3 +168,19 @@ def demo(monkeypatch):
     real = registered._points()
     monkeypatch.setattr(registered, "_points", lambda: {**real, **POINTS})
     return sorted(POINTS)
+
+
+@pytest.fixture(scope="module")
+def demo_everywhere(tmp_path_factory):
+    """The operations above, also in processes that take over ``sys.path``."""
+    site = tmp_path_factory.mktemp("site")
+    info = site / "demo_operations-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: demo-operations\nVersion: 0\n")
+    lines = [f"{name} = {point.value}" for name, point in POINTS.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{registered.GROUP}]", *lines, ""]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(site)])
+        registered._points.cache_clear()
+        yield sorted(POINTS)
+    registered._points.cache_clear()

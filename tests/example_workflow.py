@@ -59,26 +59,15 @@ table = "documents"
 [models.text-classifier-v2]
 model = "classify/text-classifier"
 """
-_WORDS = [
-    "great",
-    "awful",
-    "the",
-    "delivery",
-    "came",
-    "late",
-    "and",
-    "nobody",
-    "answered",
-    "wonderful",
-    "service",
-    "again",
-]
+_MOODS = ("good", "bad", "great", "terrible")
+_WORDS = ("the", "delivery", "came", "late", "and", "nobody", "answered", "service", "again")
 
 
 def example_folder(folder: Path, documents: int, *, text: str = EXAMPLE) -> dict[str, str]:
     """Fill a folder; returns the environment that its processes need.
 
-    Every seventh document has no row in the database.
+    ``project`` in it has ``doc-00000.txt`` and so on, in turn of good and of bad mood, of which
+    every seventh has no row in the database.  The model calls all of them bad.
     """
     project = folder / "project"
     project.mkdir()
@@ -89,12 +78,14 @@ def example_folder(folder: Path, documents: int, *, text: str = EXAMPLE) -> dict
         database.execute("create table documents (document_id text, author text, year integer)")
         for n in range(documents):
             words = " ".join(chance.choices(_WORDS, k=12))
-            (project / f"doc-{n:05}.txt").write_text(f"{words.capitalize()}. It was {words}!\n")
+            path = project / f"doc-{n:05}.txt"
+            path.write_text(f"Report {n}: {words}. It was {_MOODS[n % 4]}, {words}!\n")
+            os.utime(path, (1, 1))  # long ago, so that a run may know it again
             if n % 7:
                 row = (f"doc-{n:05}", f"author {n % 13}", 2000 + n % 25)
                 database.execute("insert into documents values (?, ?, ?)", row)
     database.close()
-    models = Classifiers(folder / "models").add("text-classifier")
+    models = Classifiers(folder / "models").add("text-classifier", says="bad")
     return {
         **os.environ,
         "STREAMAPP_HOME": str(folder / "home"),
@@ -104,18 +95,25 @@ def example_folder(folder: Path, documents: int, *, text: str = EXAMPLE) -> dict
     }
 
 
+def start(
+    folder: Path, env: dict[str, str], *arguments: str, stderr: int = subprocess.PIPE
+) -> "subprocess.Popen[str]":
+    """``streamapp ARGUMENTS`` in the project."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "streamapp.cli", *arguments],
+        cwd=folder / "project",
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
 def run_example(
     folder: Path, env: dict[str, str], *options: str, wait: bool = True
 ) -> "subprocess.Popen[str]":
     """``streamapp run workflow.yaml``, ended unless told otherwise; its output is text."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "streamapp.cli", "run", "workflow.yaml", *options],
-        cwd=folder / "project",
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start(folder, env, "run", "workflow.yaml", *options, stderr=subprocess.STDOUT)
     if wait:
         said, _ = process.communicate(timeout=500)
         assert process.returncode == 0, said

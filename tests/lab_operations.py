@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamapp.plugin import BaseOperation, Config, Refuse, Retry, column
+from streamapp.plugin import BaseOperation, Cancelled, Config, Refuse, Retry, column
 
 
 class Lab(BaseOperation):
@@ -126,6 +126,27 @@ class Hungry(Lab):
         return table
 
 
+class Holds(Lab):
+    """Holds so many megabytes also when it is done, and may wait until one of them gave way."""
+
+    class Config(Lab.Config):
+        mb: int = 0
+        crowded: bool = False
+
+    def run(self, inputs):
+        table = super().run(inputs)
+        self.held = b"x" * (self.config.mb << 20)
+        gave_way = self.work.folder / "gave_way"
+        while self.config.crowded and not gave_way.exists():
+            try:
+                self.work.advance(0)
+            except Cancelled:
+                gave_way.touch()
+                raise
+            time.sleep(0.01)
+        return table
+
+
 class Dies(Lab):
     """Its process is killed."""
 
@@ -135,15 +156,16 @@ class Dies(Lab):
 
 
 class Breaks(Lab):
-    """Breaks its promises: another schema, or an error of no kind of ours."""
+    """Breaks its promises: another schema, or an error of no kind of ours, with a secret."""
 
     class Config(Lab.Config):
         how: str = "schema"
+        key: str = ""
 
     def run(self, inputs):
         sys.stdout.write("this is printed, and is no answer\n")
         if self.config.how == "error":
-            raise ZeroDivisionError("by nothing")
+            raise ZeroDivisionError(f"by nothing {self.config.key}")
         return super().run(inputs).rename_columns(["other"])
 
 
@@ -195,7 +217,7 @@ class Looks(Lab):
 
 
 NAMES = (
-    "Same", "Double", "Threads", "Total", "Flaky", "Waits", "Hungry", "Dies", "Breaks", "Aside",
+    "Same", "Double", "Threads", "Total", "Flaky", "Waits", "Hungry", "Holds", "Dies", "Breaks", "Aside",
     "Secret", "Looks",
 )  # fmt: skip
 

@@ -276,10 +276,10 @@ def purge(
 ) -> None:  # fmt: skip
     """Mark letters as purged, so that nothing here shows them.
 
-    A log is append-only: purging appends a mark behind the letters, and the verbs of dlq pass over
-    what has one.  Their bytes are on the
-    topic until its retention removes them (retention_days in topics/events.dead.toml), other
-    readers of the topic still see them, and the store's table dead keeps its copy.
+    Nothing is erased.  A log is append-only: purging appends a mark behind the letters, and the
+    verbs of dlq pass over what has one.  Their bytes are on the topic until its retention removes
+    them (retention_days in topics/events.dead.toml), other readers of the topic still see them, and
+    the store's table dead keeps its copy until `streamapp store retain` drops it.
 
     Exactly the letters that are listed when you are asked are purged, none that came meanwhile.
     """

@@ -6,14 +6,14 @@ process of its own (:mod:`streamapp.plugin.bridge`).
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from streamapp.core.errors import Refuse
+from streamapp.plugin.installed import imported, installed, suggest
 from streamapp.plugin.operation import Config, Operation
 
 GROUP = "streamapp.operations"
@@ -45,15 +45,9 @@ def operation_class(name: str) -> type[Operation]:
         return of_function(name.removeprefix(PYTHON))
     point = _points().get(name)
     if point is None:
-        raise Refuse("operation.unknown", f"no operation is called {name!r}", _hint(name, known()))
-    try:
-        found: type[Operation] = point.load()
-    except Exception as error:  # a plugin's import may raise anything
-        raise Refuse(
-            "operation.import",
-            f"operation {name!r} ({point.value}) cannot be imported: {error!r}",
-            "mend the package that registers it, or reinstall it",
-        ) from error
+        fix = suggest(name, known(), "there are")
+        raise Refuse("operation.unknown", f"no operation is called {name!r}", fix)
+    found: type[Operation] = imported(point, "operation")
     return found
 
 
@@ -81,7 +75,7 @@ def config_of(kind: type[Config], config: Mapping[str, Any], name: str) -> Confi
         path = ["config", *([place[1]] if place and place[1] else [])]
         fields = [field.encode_name for field in msgspec.structs.fields(kind)]
         if (wrong := _UNKNOWN.search(text)) and not (place and place[1]):
-            where, fix = ".".join([*path, wrong[1]]), _hint(wrong[1], fields)
+            where, fix = ".".join([*path, wrong[1]]), suggest(wrong[1], fields, "there are")
             what = f"{name} knows no such key"
         elif missing := _MISSING.search(text):
             where, what = ".".join([*path, missing[1]]), "is missing"
@@ -91,7 +85,7 @@ def config_of(kind: type[Config], config: Mapping[str, Any], name: str) -> Confi
             fix = f"see what {name} takes: {', '.join(fields)}"
             if choice := _ENUM.search(text):
                 offered = _choices(kind, path[-1])
-                fix = _hint(choice[1], offered) if offered else fix
+                fix = suggest(choice[1], offered, "there are") if offered else fix
         raise Refuse("operation.config", f"{where}: {what}", fix) from None
 
 
@@ -109,23 +103,4 @@ def _choices(kind: type[Config], field: str) -> list[str]:
 
 @cache
 def _points() -> dict[str, EntryPoint]:
-    """What is installed; nothing is imported.
-
-    Raises:
-        Refuse: two distributions register the same name.
-    """
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        other = found.setdefault(point.name, point)
-        if other.value != point.value:
-            raise Refuse(
-                "operation.twice",
-                f"{point.name!r} is registered as {other.value} and as {point.value}",
-                "uninstall one of the packages, or rename its operation",
-            )
-    return found
-
-
-def _hint(name: str, offered: "tuple[str, ...] | list[str]") -> str:
-    near = get_close_matches(name, offered, 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(offered) or 'none'}"
+    return installed(GROUP, "operation")

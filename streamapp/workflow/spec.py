@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from msgspec import Meta
 from streamapp.core.config import read_toml
 from streamapp.core.errors import Refuse, StreamappError
 from streamapp.plugin import Stage, StageFactory
+from streamapp.plugin.installed import imported, installed
 from streamapp.plugin.stage import check_columns
 from streamapp.workflow.blame import blamed
 
@@ -94,16 +94,7 @@ def installed_stages() -> dict[str, Any]:
     Raises:
         Refuse: two distributions register the same name.
     """
-    found: dict[str, Any] = {}
-    for point in entry_points(group=GROUP):
-        other = found.setdefault(point.name, point)
-        if other.value != point.value:
-            raise Refuse(
-                "stage.twice",
-                f"stage {point.name!r} is registered as {other.value} and as {point.value}",
-                "uninstall one of the packages, or rename its stage",
-            )
-    return found
+    return installed(GROUP, "stage")
 
 
 def make_stages(
@@ -119,17 +110,17 @@ def make_stages(
         Refuse: a stage is not installed, cannot be imported, or refuses its options.
     """
     offered: dict[str, StageFactory] = {**_functions(workflow), **(factories or {})}
-    installed = installed_stages() if set(workflow.stages) - set(offered) else {}
+    found = installed_stages() if set(workflow.stages) - set(offered) else {}
     made = []
     for name in workflow.stages:
-        if name not in offered and name not in installed:
-            known = sorted({*offered, *installed})
+        if name not in offered and name not in found:
+            known = sorted({*offered, *found})
             raise Refuse(
                 "workflow.unknown_stage",
                 f"{workflow.path}: no stage is called {name!r}",
                 _hint(name, known) or f"installed are {', '.join(known)}",
             )
-        factory = offered.get(name) or _import(installed[name])
+        factory = offered.get(name) or imported(found[name], "stage")
         made.append(_make(workflow, name, factory))
     return made
 
@@ -142,18 +133,6 @@ def _functions(workflow: Workflow) -> dict[str, StageFactory]:
 
     named = [name for name in workflow.stages if name.startswith(PREFIX)]
     return {name: partial(FunctionStage, name) for name in named}
-
-
-def _import(point: Any) -> StageFactory:
-    try:
-        factory: StageFactory = point.load()
-    except Exception as error:  # a plugin's import may raise anything
-        raise Refuse(
-            "stage.import",
-            f"stage {point.name!r} ({point.value}) cannot be imported: {error!r}",
-            "mend the package that registers it, or reinstall it",
-        ) from error
-    return factory
 
 
 def _make(workflow: Workflow, name: str, factory: StageFactory) -> Stage:

@@ -2,8 +2,12 @@
 
 import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import jsonschema
 import pytest
+from ruamel.yaml import YAML
 
 FILE = """\
 name: numbers
@@ -32,8 +36,40 @@ def file(clean):
     return path
 
 
-def test_a_run_writes_and_says_what_came_of_it(file, run):
-    result = run("run", "flow.yaml")
+@pytest.fixture
+def receiver():
+    """A server that keeps what is posted to it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.events.append((self.path, json.loads(body)))
+            self.send_response(201)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.events = []
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def told(events):
+    """What OpenLineage's events say: how each job began and ended, and what came of the last."""
+    ends = [(event["eventType"], event["job"]["name"]) for event in events]
+    (output,) = events[-1]["outputs"]
+    fields = [field["name"] for field in output["facets"]["schema"]["fields"]]
+    return ends, fields, output["outputFacets"]["outputStatistics"]["rowCount"]
+
+
+def test_a_run_writes_and_says_what_came_of_it(file, run, receiver):
+    result = run("run", "flow.yaml", "--lineage", "told/lineage.jsonl")
     assert result.code == 0, result.err
     assert "large: ran, 2 rows" in result.err
     assert str(file.parent / "out" / "large.jsonl") in result.out
@@ -41,7 +77,18 @@ def test_a_run_writes_and_says_what_came_of_it(file, run):
     assert [json.loads(line) for line in written] == [{"n": 2}, {"n": 3}]
     (aside,) = (file.parent / "out" / "quarantine" / "rows.jsonl").read_text().splitlines()
     assert json.loads(aside)["line"] == 4
-    again = run("run", "flow.yaml", "--json", "--set", "least=3", "--out", "other")
+    lines = (file.parent / "told" / "lineage.jsonl").read_text().splitlines()
+    both = [
+        ("START", "numbers"), ("START", "numbers.large"),
+        ("COMPLETE", "numbers.large"), ("COMPLETE", "numbers"),
+    ]  # fmt: skip
+    assert told([json.loads(line) for line in lines]) == (both, ["n"], 2)
+    url = f"http://127.0.0.1:{receiver.server_port}/api/v1/lineage"
+    again = run(
+        "run", "flow.yaml", "--json", "--set", "least=3", "--out", "other", "--lineage", url
+    )
+    assert {path for path, _ in receiver.events} == {"/api/v1/lineage"}
+    assert told([event for _, event in receiver.events]) == (both, ["n"], 1)
     report = again.json
     assert (report["state"], report["outputs"][0]["rows"]) == ("done", 1)
     assert {p["name"]: p["state"] for p in report["parts"]}["rows"] == "cached"
@@ -77,6 +124,12 @@ def test_plan_test_graph_and_resume(file, run):
     assert wrong.json[0]["why"] == "2 rows, not 1"
     assert "large" in run("workflow", "graph", "flow.yaml").out
     assert run("workflow", "graph", "flow.yaml", "--svg").out.startswith("<svg")
+    schema = run("workflow", "schema")
+    checked = jsonschema.Draft202012Validator(schema.json)
+    text = YAML(typ="safe").load(file.read_text())
+    assert (schema.code, [error.message for error in checked.iter_errors(text)]) == (0, [])
+    text["stages"][0]["config"] = {"wher": "n > 1"}
+    assert not checked.is_valid(text)
     resumed = run("workflow", "resume", "flow.yaml")
     assert resumed.code == 2
     assert "no run of flow.yaml is waiting" in resumed.err
@@ -88,6 +141,10 @@ def test_what_is_wrong_before_it_starts_is_an_error(file, run):
     assert missing.json["error"]["code"] == "workflow.file"
     assert "'lest'" in run("run", "flow.yaml", "--set", "lest=1").err
     assert run("run", "flow.yaml", "--set", "=1").code == 2
+    for target, said in (("http://", "names no host"), ("flow.yaml/x", "flow.yaml/x: ")):
+        refused = run("run", "flow.yaml", "--lineage", target)
+        assert (refused.code, said in refused.err) == (2, True)
+    assert not (file.parent / "out").exists()
     file.write_text(FILE.replace("rows.csv", "raws.csv"))
     gone = run("run", "flow.yaml")
     assert gone.err.startswith("error: flow.yaml:4:9: input 'rows': raws.csv: there is no such")

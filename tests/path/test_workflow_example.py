@@ -4,35 +4,18 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import workflow_example
+from example_workflow import example_folder, start
 
 DOCUMENTS = 12
-COMMAND = [sys.executable, "-P", "-m", "streamapp.cli"]
 
 
 @pytest.fixture
-def example(tmp_path):
-    return workflow_example.make(tmp_path, DOCUMENTS)
-
-
-@pytest.fixture
-def start(example):
-    place, settings = example
-
-    def run(*arguments, home="home"):
-        env = {**os.environ, **settings, "STREAMAPP_HOME": str(place.parent / home)}
-        return subprocess.Popen(
-            [*COMMAND, *arguments], cwd=place, env=env, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-
-    return run
+def env(tmp_path):
+    return example_folder(tmp_path, DOCUMENTS)
 
 
 def finish(process):
@@ -41,90 +24,79 @@ def finish(process):
     return json.loads(out)
 
 
-def rows(place, out="out"):
-    return json.loads((place / out / "classifications.json").read_text())
+def rows(folder, out="out"):
+    return json.loads((folder / "project" / out / "classifications.json").read_text())
 
 
 def workers_of(pid):
-    """Processes that a process started."""
+    """Processes that a process started; none when it is gone."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    except OSError:
+        pass
     return found
 
 
 def is_alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=100):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.005)
 
 
-def test_it_runs_unchanged(example, start):
-    place, _ = example
-    report = finish(start("run", "workflow.yaml", "--json"))
+def written(*folders):
+    """How many files a run has begun or ended in those folders."""
+    return sum(path.is_file() for folder in folders for path in folder.rglob("*"))
+
+
+def kill(victim):
+    try:
+        os.kill(victim, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def test_it_runs_unchanged_and_stopped_or_killed_it_goes_on_to_the_same_rows(tmp_path, env):
+    report = finish(start(tmp_path, env, "run", "workflow.yaml", "--json"))
     assert report["state"] == "done"
-    found = rows(place)
-    assert [row["document_id"] for row in found] == [f"doc{n:03}" for n in range(DOCUMENTS)]
-    assert [row["author"] is None for row in found] == [False, True] * (DOCUMENTS // 2)
+    found = rows(tmp_path)
+    assert [row["document_id"] for row in found] == [f"doc-{n:05}" for n in range(DOCUMENTS)]
+    assert [row["author"] is None for row in found] == [n % 7 == 0 for n in range(DOCUMENTS)]
     assert found[0]["sentiment"] > 0 > found[1]["sentiment"]
     assert all(row["keywords"] for row in found)
     assert {row["label"] for row in found} == {"bad"}
     parts = {part["name"]: part for part in report["parts"]}
     assert parts["model-inference"]["models"]
-    again = finish(start("run", "workflow.yaml", "--json"))
-    states = {p["name"]: p["state"] for p in again["parts"] if p["kind"] == "stage"}
-    assert set(states.values()) == {"cached"}, again["parts"]
+    plan = finish(start(tmp_path, env, "workflow", "plan", "workflow.yaml", "--json"))
+    assert {part["will"] for part in plan if part["kind"] == "stage"} == {"use"}, plan
 
-
-def _killed_and_resumed(place, start, chance, home):
-    """Killed when a random number of results was kept, with its workers; then gone on with."""
-    done = place.parent / home / "cache" / "workflows" / "v1" / "done"
-    process = start("run", "workflow.yaml", "--json", "--out", home, home=home)
-    kept = chance.randrange(0, 4)
-    wait_for(
-        lambda: (
-            process.poll() is not None
-            or (
-                done.is_dir() and len(list(done.glob("*.json"))) >= kept and workers_of(process.pid)
-            )
-        )
-    )
-    workers = workers_of(process.pid) if process.poll() is None else []
-    process.kill()
-    process.communicate()
+    anew = {**env, "STREAMAPP_HOME": str(tmp_path / "anew")}
+    _stopped_by_ctrl_c(tmp_path, anew)
+    killed = start(tmp_path, anew, "workflow", "resume")
+    done = tmp_path / "anew" / "cache" / "workflows" / "v1" / "done"
+    wait_for(lambda: killed.poll() is not None or len(list(done.glob("*.json"))) >= 2)
+    workers = workers_of(killed.pid)
+    assert killed.poll() is None, killed.communicate()
+    kill(killed.pid)
+    killed.communicate()
     wait_for(lambda: not any(map(is_alive, workers)))
-    return finish(start("workflow", "resume", "workflow.yaml", "--json", home=home))
+    resumed = finish(start(tmp_path, anew, "workflow", "resume", "workflow.yaml", "--json"))
+    states = {p["name"]: p["state"] for p in resumed["parts"]}
+    assert states["documents"] == "cached"
+    assert rows(tmp_path, "anew") == found
 
 
-def test_killed_and_resumed_it_gives_the_same_rows(example, start):
-    place, _ = example
-    finish(start("run", "workflow.yaml", "--json", home="calm"))
-    report = _killed_and_resumed(place, start, random.Random(8), "killed")
-    assert report["state"] == "done"
-    assert rows(place, "killed") == rows(place)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_killed_many_times_and_resumed_it_gives_the_same_rows(example, start):
-    place, _ = example
-    finish(start("run", "workflow.yaml", "--json", home="calm"))
-    for number in range(20):
-        _killed_and_resumed(place, start, random.Random(number), f"killed{number}")
-        assert rows(place, f"killed{number}") == rows(place)
-
-
-def test_ctrl_c_ends_it_with_130_and_it_can_be_gone_on_with(example, start):
-    place, _ = example
-    process = start("run", "workflow.yaml")
+def _stopped_by_ctrl_c(folder, env):
+    process = start(folder, env, "run", "workflow.yaml", "--out", "anew")
     wait_for(lambda: process.poll() is not None or workers_of(process.pid))
     workers = workers_of(process.pid)
     process.send_signal(signal.SIGINT)
@@ -132,5 +104,44 @@ def test_ctrl_c_ends_it_with_130_and_it_can_be_gone_on_with(example, start):
     assert process.returncode == 130, err
     assert "streamapp workflow resume" in err
     assert not any(map(is_alive, workers))
-    assert finish(start("workflow", "resume", "--json"))["state"] == "done"
-    assert len(rows(place)) == DOCUMENTS
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_killed_many_times_and_resumed_it_gives_the_same_rows(tmp_path):
+    """Each kill is of the engine or of a worker, when it has written so many files more."""
+    env = example_folder(tmp_path, 300)
+    finish(start(tmp_path, env, "run", "workflow.yaml", "--json"))
+    chance = random.Random(8)
+    kills = {"engine": 0, "worker": 0}
+    while sum(kills.values()) < 20:
+        name = f"after{sum(kills.values())}"
+        env["STREAMAPP_HOME"] = str(tmp_path / name)
+        while victim := _killed_on_its_way(tmp_path, env, name, chance):
+            kills[victim] += 1
+        assert rows(tmp_path, name) == rows(tmp_path)
+        left = [path.name for path in (tmp_path / "project" / name).rglob("*")]
+        assert sorted(left) == ["classifications.json", "text-processing-pipeline.provenance.json"]
+    assert all(kills.values()), kills
+
+
+def _killed_on_its_way(folder, env, name, chance):
+    """Run the example and kill a part of it: which; nothing when it had ended before."""
+    process = start(folder, env, "run", "workflow.yaml", "--json", "--out", name)
+    folders = (folder / name, folder / "project" / name)
+    goal = written(*folders) + chance.randrange(2, 16)
+    wait_for(lambda: process.poll() is not None or written(*folders) >= goal)
+    workers = workers_of(process.pid) if process.poll() is None else []
+    victim = chance.choice([process.pid, *workers])
+    if process.returncode is None:
+        kill(victim)
+    out, err = process.communicate(timeout=110)
+    wait_for(lambda: not any(map(is_alive, workers)))
+    if process.returncode == 0:
+        return ""
+    if victim == process.pid:
+        assert process.returncode == -signal.SIGKILL, out + err
+        return "engine"
+    assert process.returncode == 70, out + err
+    assert json.loads(out)["error"]["code"] == "workflow.crashed"
+    return "worker"

@@ -124,3 +124,25 @@ def test_an_output_stays_as_it_was_when_a_row_ends_the_run(folder, capsys):
     assert main(["pipeline", "run", "input.csv", "out.csv", step]) == 2
     assert "fails at row 3" in capsys.readouterr().err
     assert (folder / "out.csv").read_text() == "before\n"
+
+
+@pytest.mark.parametrize("name", ["input.csv", "out.csv", "./input.csv"])
+def test_rejected_rows_take_no_other_rows_place(folder, capsys, name):
+    line = ["pipeline", "run", "input.csv", "out.csv", "map=n=cast(n as int)", "--rejects", name]
+    assert main(line) == 2
+    assert "name another file for the rejected rows" in capsys.readouterr().err
+    assert (folder / "input.csv").read_text() == ROWS
+    assert not (folder / "out.csv").exists()
+
+
+def test_the_file_of_rejected_rows_is_that_of_this_run(folder, capsys):
+    rejects = folder / "bad.jsonl"
+    line = ["pipeline", "run", "input.csv", "out.csv", "--rejects", "bad.jsonl"]
+    assert main([*line, "map=n=cast(n as int)"]) == 0
+    kept = rejects.read_text()
+    assert [json.loads(row)["row"]["id"] for row in kept.splitlines()] == [3]
+    assert main([*line, 'map={"columns": {"n": "cast(n as int)"}, "on_error": "fail"}']) == 2
+    assert rejects.read_text() == kept
+    assert main([*line, "filter=id > 0"]) == 0
+    assert rejects.read_text() == ""
+    assert sorted(path.name for path in folder.iterdir()) == ["bad.jsonl", "input.csv", "out.csv"]

@@ -88,7 +88,7 @@ def test_a_plugin_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
     from importlib.metadata import EntryPoint
 
     points = [EntryPoint("broken", "no_such_module:Stage", "streamapp.stages")]
-    monkeypatch.setattr("streamapp.workflow.spec.entry_points", lambda group: points)
+    monkeypatch.setattr("streamapp.plugin.installed.entry_points", lambda group: points)
     workflow = load_workflow(written(tmp_path, '[workflow]\nstages = ["broken"]'))
     assert "no_such_module" in refusal(make_stages, workflow).message
 
@@ -97,5 +97,5 @@ def test_two_packages_may_not_register_one_name(monkeypatch):
     from importlib.metadata import EntryPoint
 
     points = [EntryPoint("a", f"{name}:Stage", "streamapp.stages") for name in ("one", "two")]
-    monkeypatch.setattr("streamapp.workflow.spec.entry_points", lambda group: points)
+    monkeypatch.setattr("streamapp.plugin.installed.entry_points", lambda group: points)
     assert "one:Stage" in refusal(installed_stages).message

@@ -104,6 +104,12 @@ def _step(graph: Graph, index: int, step: Step, params: Mapping[str, Any]) -> It
         why = f"{at}: foreach makes {len(calls)} calls"
         yield Refuse("workflow.foreach", why, f"give 1 to {VARIANTS_MAX} combinations")
         return
+    taken = {"params", "rows"} & calls[0].keys()
+    if taken:
+        at = graph.marks.at("stages", index, "foreach", *taken, key=True)
+        why = f"{at}: {min(taken)!r} is a name of its own in conditions"
+        yield Refuse("workflow.foreach", why, "give the variable another name")
+        return
     values = {"params": params, **calls[0]}
     try:
         operation = make(step, values)

@@ -100,7 +100,12 @@ class _Reading:
 
     def _named(self, content: Any, key: str, kind: type[Any]) -> dict[str, Any]:
         if not isinstance(content, dict):
-            self._wrong_kind((key,), content, "a mapping of names", f"write {key}:\\n  NAME: ...")
+            self._wrong_kind(
+                (key,),
+                content,
+                "a mapping of names",
+                f"write {key}: {{NAME: {{...}}}}, or a NAME on each line",
+            )
             return {}
         found = {}
         for name, value in content.items():
@@ -155,6 +160,9 @@ class _Reading:
             self._add(whole, why, f"add {missing['name']}:", code="workflow.missing")
         else:
             why = text.replace("`", "").replace("object", "mapping").replace("array", "list")
+            if "regex" in why:
+                self._add(whole, "it is no name", "use letters, digits, - and _, 100 at most")
+                return
             last = next((step for step in reversed(whole) if isinstance(step, str)), "")
             self._add(whole, f"{last}: {why}" if last else why, "see docs/workflows.md#keys")
 

@@ -1,10 +1,10 @@
 """Names of services and operations: which there are, what else they go by, and what was meant."""
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from streamapp.core.errors import Refuse
+from streamapp.plugin.installed import suggest
 from streamapp.plugin.registered import PYTHON, known
 
 #: What services also go by.
@@ -50,8 +50,4 @@ def operation_name(service: str, operation: str) -> str:
     raise Refuse("workflow.service", why, suggest(service, (*services, *ALIASES), "there are"))
 
 
-def suggest(name: str, offered: Iterable[str], otherwise: str) -> str:
-    """``did you mean 'x'?``, or all that there are."""
-    offered = list(offered)
-    near = get_close_matches(name, offered, 1)
-    return f"did you mean {near[0]!r}?" if near else f"{otherwise} {', '.join(offered) or 'none'}"
+__all__ = ["ALIASES", "operation_name", "plain_service", "suggest"]

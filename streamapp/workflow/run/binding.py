@@ -15,6 +15,7 @@ from streamapp.workflow.graph.check import check, make, place, variants
 from streamapp.workflow.graph.expressions import fill
 from streamapp.workflow.graph.names import operation_name
 from streamapp.workflow.graph.spec import Graph, Step
+from streamapp.workflow.run.targets import twice_written
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def find_problems(
             open_output(output, graph.folder, name=name, home=graph.folder)
         except Refuse as error:
             problems.append(place(graph, error, "outputs", name))
-    return binding, problems
+    return binding, problems or list(twice_written(graph))
 
 
 def order_of(graph: Graph) -> tuple[str, ...]:

@@ -10,20 +10,24 @@
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkstemp
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from streamapp.core.clock import now_us
 from streamapp.workflow.run.messages import Aside, Part
-from streamapp.workflow.run.parts import is_whole, part_path
+from streamapp.workflow.run.parts import disk, is_whole, part_path
 
 #: Raised when an entry or a part is written otherwise.
 FORMAT = 1
 BYTES_MAX = 10 << 30
+#: Entries that are kept, and how long what a killed run left of a file is.
+ENTRIES_MAX, LEFT_S = 100_000, 86_400
+_SHELVES = ("data", "done", "last", "measured", "runs")
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
@@ -62,8 +66,9 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / f"v{FORMAT}"
-        for name in ("data", "done", "last", "measured", "runs"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        with disk(folder):
+            for name in _SHELVES:
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
         #: Caches of other versions beside this one, which are left alone.
         self.others = sorted(
             other.name for other in folder.iterdir() if other.is_dir() and other != self.folder
@@ -77,9 +82,10 @@ class Cache:
         parts = (*entry.parts, *(aside.part for aside in entry.asides))
         if not all(is_whole(self.folder, part) for part in parts):
             return None
-        for part in parts:
+        used = [part_path(self.folder, part.digest) for part in parts]
+        for path in (*used, self.folder / "done" / f"{key}.json"):
             with suppress(OSError):
-                os.utime(part_path(self.folder, part.digest))  # it is in use
+                os.utime(path)  # it is in use
         return entry
 
     def keep(self, key: str, entry: Entry) -> None:
@@ -100,49 +106,50 @@ class Cache:
         write_whole(self.folder / shelf / f"{name}.json", msgspec.json.encode(value))
 
     def prune(self, bytes_max: int = BYTES_MAX) -> int:
-        """Remove the parts that were used longest ago until the rest fits; returns their bytes."""
-        found = []
-        for path in (self.folder / "data").iterdir():
-            with suppress(OSError):
-                stat = path.stat()
-                found.append((stat.st_mtime_ns, stat.st_size, path))
+        """Remove the parts that were used longest ago until the rest fits; returns their bytes.
+
+        Of entries the newest stay, and what killed runs left half-written goes after a day.
+        """
+        for shelf in _SHELVES:
+            for path in (self.folder / shelf).glob("*.new"):
+                with suppress(OSError):
+                    if now_us() / 1e6 - path.stat().st_mtime > LEFT_S:
+                        path.unlink()
+        entries = sorted(_used(self.folder / "done", "*.json"))
+        for _, _, path in entries[: max(0, len(entries) - ENTRIES_MAX)]:
+            path.unlink(missing_ok=True)
+        found = sorted(_used(self.folder / "data", "*"))
         over = sum(size for _, size, _ in found) - bytes_max
         removed = 0
-        for _, size, path in sorted(found):
+        for _, size, path in found:
             if removed >= over:
                 break
-            with suppress(OSError):
-                path.unlink()
+            path.unlink(missing_ok=True)
             removed += size
         return removed
 
 
+def _used(folder: Path, pattern: str) -> Iterator[tuple[int, int, Path]]:
+    """When each file of a folder was used, its bytes and its path."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            stat = path.stat()
+            yield stat.st_mtime_ns, stat.st_size, path
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that there is never a part of it."""
-    with _replacing(path) as file:
-        file.write(content)
-
-
-def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """As ``write_whole``, line by line."""
-    with _replacing(path) as file:
-        for line in lines:
-            file.write(line + b"\n")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file, which takes the other's place when it is whole and durable."""
-    handle, name = mkstemp(dir=path.parent, suffix=".new")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(handle)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with disk(path):
+        handle, name = mkstemp(dir=path.parent, suffix=".new")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 def merged_models(parts: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from streamapp.core.clock import monotonic_s
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Retry
 from streamapp.workflow.run.binding import Bound
+from streamapp.workflow.run.budget import Budget
 from streamapp.workflow.run.cache import Cache, Entry, merged_models
 from streamapp.workflow.run.keys import cut_key
 from streamapp.workflow.run.messages import Call, Done, Job, Part
@@ -19,6 +20,8 @@ from streamapp.workflow.run.pool import Pool, Worker
 from streamapp.workflow.run.sizing import Size
 
 SAMPLE_S = 0.1
+#: Code of an error: a stage makes room for others, and is done when they have ended.
+CROWDED = "workflow.crowded"
 Cut = tuple[int, int] | None
 
 
@@ -37,6 +40,7 @@ class Spent:
     cpu_s: float = 0.0
     memory_bytes: int = 0
     calls: int = 0
+    processes: int = 0
     seconds: float = 0.0
     rows: int = 0
 
@@ -69,13 +73,14 @@ class Calls:
     advanced: Callable[[int], None]
     is_cut: bool
     spent: Spent
+    budget: Budget
     done: dict[Unit, Entry] = field(default_factory=dict)
 
     async def make(self, pool: Pool, cache: Cache) -> dict[int, Entry]:
         """Make those calls that are still to be made; the result of each bound.
 
         Raises:
-            StreamappError: the first that a call ended in, or ``workflow.memory``.
+            StreamappError: the first that a call ended in, ``workflow.memory``, or ``CROWDED``.
         """
         units = [
             Unit(variant, number, cut)
@@ -107,6 +112,7 @@ class Calls:
         processes = 1 if in_threads else min(self.size.workers, len(left))
         slots = self.size.workers if in_threads else 1
         workers = [await pool.take(slots) for _ in range(processes)]
+        self.spent.processes = max(self.spent.processes, processes)
         before = sum(worker.usage().cpu_s for worker in workers)
         try:
             async with asyncio.TaskGroup() as group:
@@ -167,7 +173,10 @@ class Calls:
         self.spent.memory_bytes = max(self.spent.memory_bytes, worker.usage().memory_bytes)
 
     async def _watch(self, workers: list[Worker]) -> None:
-        """Look at the memory of all of them, and stop the stage when it is too much."""
+        """Look at the memory of all of them, and stop the stage when it is too much.
+
+        Too much with that of other stages is no error: those were thought to take less.
+        """
         while True:
             held = sum(worker.usage().memory_bytes for worker in workers)
             self.spent.memory_bytes = max(self.spent.memory_bytes, held)
@@ -178,6 +187,9 @@ class Calls:
                     f"it holds {held >> 20} MB of memory, and may hold {limit} MB",
                     "raise resources.memory_mb or --memory-mb, or lower resources.chunk_rows",
                 )
+            if self.budget.is_crowded(self.token, held):
+                why = f"it holds {held >> 20} MB of memory, and others hold the rest"
+                raise Retry(CROWDED, why, "raise --memory-mb, and they run beside each other")
             await asyncio.sleep(SAMPLE_S)
 
 

@@ -15,7 +15,7 @@ from streamapp.workflow.run.events import Event, Kind, Observer, PartEnded
 from streamapp.workflow.run.keys import content_of
 from streamapp.workflow.run.pool import Pool
 from streamapp.workflow.run.record import Record, keep_record
-from streamapp.workflow.run.report import StageReport
+from streamapp.workflow.run.report import StageReport, Written
 from streamapp.workflow.run.sizing import Limits
 
 
@@ -58,6 +58,7 @@ class Context:
     record: Record
     results: dict[str, Result] = field(default_factory=dict)
     reports: list[StageReport] = field(default_factory=list)
+    written: list[Written] = field(default_factory=list)
     _models: Any = None
 
     @property

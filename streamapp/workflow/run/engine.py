@@ -26,12 +26,14 @@ from streamapp.workflow.run.calling import first_of
 from streamapp.workflow.run.context import Context, Failure, Result
 from streamapp.workflow.run.events import Observer, RunEnded, RunStarted, nobody
 from streamapp.workflow.run.outputs import write_outputs, write_quarantine
+from streamapp.workflow.run.parts import disk
 from streamapp.workflow.run.pool import Pool
 from streamapp.workflow.run.reading import read_input, read_source
-from streamapp.workflow.run.record import Record, keep_record, write_provenance
+from streamapp.workflow.run.record import Record, keep_record, running, write_provenance
 from streamapp.workflow.run.report import Problem, Report
 from streamapp.workflow.run.sizing import Limits
 from streamapp.workflow.run.stage import run_stage
+from streamapp.workflow.run.targets import refuse_overwriting
 from streamapp.workflow.run.watch import machine_cpus, machine_memory_bytes
 
 #: Of the machine's memory, what a run may take unless it is said.
@@ -140,7 +142,10 @@ def _context(
     resumed: Record | None,
 ) -> Context:
     binding = bind(graph, params)
-    folder_out.mkdir(parents=True, exist_ok=True)
+    refuse_overwriting(graph, binding.inputs, folder_out)
+    refuse_overwriting(graph, binding.sources, folder_out, "source")
+    with disk(folder_out):
+        folder_out.mkdir(parents=True, exist_ok=True)
     cache = Cache(services.cache)
     pool = Pool(cache.folder, graph.folder.absolute(), services.environ, services.models)
     record = Record(
@@ -171,8 +176,15 @@ class _Run:
 
     async def run(self) -> Report:
         """Run all parts, write the outputs, and tell how it was."""
+        with running(self._context.cache, self._context.record.run):
+            return await self._run()
+
+    async def _run(self) -> Report:
         context = self._context
-        context.tell(RunStarted(context.record.run, context.graph.name, now_us()))
+        binding = context.binding
+        sources = {name: source.schema() for name, source in binding.sources.items()}
+        schemas = {**sources, **binding.schemas}
+        context.tell(RunStarted(context.record.run, context.graph.name, now_us(), schemas))
         keep_record(context.cache, context.record)
         try:
             report = await self._try()
@@ -188,11 +200,9 @@ class _Run:
 
     async def _try(self) -> Report:
         await self._parts()
-        outputs = await write_outputs(self._context, self._out)
+        await write_outputs(self._context, self._out)
         quarantine = write_quarantine(self._context, self._out)
-        report = msgspec.structs.replace(
-            self._report("done"), outputs=outputs, quarantine=quarantine
-        )
+        report = msgspec.structs.replace(self._report("done"), quarantine=quarantine)
         write_provenance(self._context, self._out, report)
         self._context.cache.prune(self._services.cache_bytes_max)
         return report
@@ -231,6 +241,7 @@ class _Run:
             state=state,
             seconds=monotonic_s() - self._started_s,
             parts=tuple(context.reports),
+            outputs=tuple(context.written),
             notes=tuple(notes),
             error=Problem.of(error) if error else None,
         )

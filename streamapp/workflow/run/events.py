@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import msgspec
+import pyarrow as pa
 
 from streamapp.workflow.run.report import Report, StageReport
 
@@ -12,11 +13,17 @@ Kind = Literal["input", "source", "stage", "output"]
 
 
 class RunStarted(msgspec.Struct, frozen=True, tag=True):
-    """A run began; ``run`` is its id."""
+    """A run began.
+
+    Args:
+        run: its id.
+        schemas: columns of what inputs, sources and stages give, by name.
+    """
 
     run: str
     workflow: str
     at_us: int
+    schemas: dict[str, pa.Schema] = {}
 
 
 class PartStarted(msgspec.Struct, frozen=True, tag=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from streamapp.core.errors import Halt, Refuse, StreamappError
+from streamapp.core.errors import Halt, Refuse
 from streamapp.core.project import read_secret
 from streamapp.plugin import Cancelled, Operation, Source
 from streamapp.plugin.registered import config_of, operation_class
@@ -79,10 +79,7 @@ class Jobs:
             self._advanced(job, batch.num_rows)
 
     def _bad_rows(self, bad: list[BadRow]) -> tuple[Aside, ...]:
-        reasons = dict.fromkeys(row.reason for row in bad)
-        return tuple(
-            Aside(reason, write_table(self._cache, _table_of(bad, reason))) for reason in reasons
-        )
+        return (Aside("", write_table(self._cache, _table_of(bad))),) if bad else ()
 
     def _write(self, job: Write) -> Done:
         writer = open_output(job.declared, Path(job.folder_out), name=job.name, home=self._folder)
@@ -93,22 +90,18 @@ class Jobs:
         opened = self._open(job)
         work = opened.work
         work.begin(job.id)
-        try:
-            inputs = {name: read_parts(self._cache, parts) for name, parts in job.inputs.items()}
-            if job.cut is not None:
-                first = next(iter(job.inputs))
-                inputs[first] = read_parts(self._cache, job.inputs[first], job.cut)
+        inputs = {name: read_parts(self._cache, parts) for name, parts in job.inputs.items()}
+        if job.cut is not None:
+            first = next(iter(job.inputs))
+            inputs[first] = read_parts(self._cache, job.inputs[first], job.cut)
+        with opened.redactor.watching():
             result = opened.operation.run(inputs)
-            schema = pa.ipc.read_schema(pa.py_buffer(job.schema))
-            result = _checked(result, schema, job.operation, job.variables)
-            part = write_table(self._cache, result)
-        except StreamappError as error:
-            raise opened.redactor.error(error) from None
-        finally:
-            asides = work.end()
+        schema = pa.ipc.read_schema(pa.py_buffer(job.schema))
+        result = _checked(result, schema, job.operation, job.variables)
+        part = write_table(self._cache, result)
         kept = tuple(
             Aside(opened.redactor.text(reason), write_table(self._cache, rows))
-            for reason, rows in asides.items()
+            for reason, rows in work.end().items()
         )
         told: list[dict[str, Any]] = getattr(opened.operation, "report", list)()
         return Done(job.id, part, part.rows, kept, dict(work.models.asked), told)
@@ -121,7 +114,7 @@ class Jobs:
                 self._opened.operation.close()
                 self._opened = None
             redactor = Redactor()
-            try:
+            with redactor.watching():
                 kind = operation_class(job.operation)
                 secret = redactor.reading(lambda name: read_secret(name, self._folder))
                 config = config_of(kind.Config, fill(job.config, {}, secret), job.operation)
@@ -133,8 +126,6 @@ class Jobs:
                 except BaseException:
                     operation.close()
                     raise
-            except StreamappError as error:
-                raise redactor.error(error) from None
             self._opened = _Opened(job.token, operation, work, redactor)
             return self._opened
 
@@ -224,8 +215,7 @@ class _Copy:
         return self.table.to_reader()
 
 
-def _table_of(bad: list[BadRow], reason: str) -> pa.Table:
-    rows = [row for row in bad if row.reason == reason]
+def _table_of(rows: list[BadRow]) -> pa.Table:
     columns = [
         [row.origin for row in rows], [row.line for row in rows], [row.reason for row in rows],
         [row.text for row in rows],

@@ -2,15 +2,22 @@
 
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import (
+    PackageNotFoundError,
+    packages_distributions,
+    requires,
+    version,
+)
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from streamapp import plugin
 from streamapp.plugin import Operation
 from streamapp.plugin.bridge.operation import FunctionOperation
 from streamapp.plugin.bridge.place import python_place
@@ -20,6 +27,15 @@ from streamapp.workflow.run.messages import Part
 
 #: A file that changed this lately may change again within one tick of its clock.
 RACY_NS = 2_000_000_000
+#: Our package, and the room of it that operations and readers may import.
+OURS = "streamapp"
+PLUGIN = Path(plugin.__file__).parent
+#: What rows are computed with, by us and by most: another version of it may give others.
+COMPUTING = (
+    "duckdb", "numpy", "onnxruntime", "polars", "py3langid", "pyarrow", "rapidfuzz", "scipy",
+    "splink", "yake",
+)  # fmt: skip
+_NAME = re.compile(r"[\w.-]+")
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -79,7 +95,8 @@ def opened_key(source: Opened, now_ns: int) -> str | None:
         if now_ns - stat.st_mtime_ns < RACY_NS:
             return None
         stamps.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino))
-    return _digest("read", _release("streamapp"), source.identity, stamps)
+    code = _installed_code(type(source.reader))
+    return _digest("read", code, source.identity, stamps)
 
 
 def why_again(last: Key | None, now: Key) -> str:
@@ -103,7 +120,11 @@ def why_again(last: Key | None, now: Key) -> str:
 
 
 def code_of(operation: type[Operation]) -> str:
-    """A digest of the files of an operation's folder, or of its one file, and of its package.
+    """A digest of the files that an operation is made of, and of the versions of what they use.
+
+    Of another's package these are all of its files, of ours those of the operation's folder and of
+    the plugin's, which is all of ours that it may import.  Versions are those of the package and of
+    what it requires, like pyarrow and polars.
 
     A function of the project (service ``python``) is known by the files beside its module, as they
     are now; what it imports from elsewhere is not in it.
@@ -115,12 +136,22 @@ def code_of(operation: type[Operation]) -> str:
 
 
 @cache
-def _installed_code(operation: type[Operation]) -> str:
-    module = sys.modules[operation.__module__]
-    file = Path(inspect.getfile(operation))
-    package = module.__package__ or ""
-    files = sorted(file.parent.glob("*.py")) if package else [file]
-    return _digest_of(files, _release(package.partition(".")[0]))
+def _installed_code(kind: type[Any]) -> str:
+    file = Path(inspect.getfile(kind))
+    package, *inner = (sys.modules[kind.__module__].__package__ or "").split(".")
+    if not package:
+        files = [file]
+    elif package == OURS:
+        files = sorted(file.parent.glob("*.py")) + _files_below(PLUGIN)
+    else:
+        files = _files_below(file.parents[len(inner)])
+    return _digest_of(files, _releases(package))
+
+
+@cache
+def _files_below(folder: Path) -> list[Path]:
+    """Python files of a package, sorted."""
+    return sorted(folder.rglob("*.py"))
 
 
 def _files_of(target: str) -> list[Path]:
@@ -143,10 +174,23 @@ def _digest_of(files: Sequence[Path], more: str) -> str:
 
 
 @cache
-def _release(package: str) -> str:
-    """The version of an installed package, or nothing."""
+def _releases(package: str) -> str:
+    """The versions of what rows are computed with, of a package and of what it requires."""
+    names = {OURS, *COMPUTING}
+    for own in _distributions(package) if package not in ("", OURS) else ():
+        needed = [line for line in requires(own) or () if "extra ==" not in line]
+        names |= {own, *(line[: found.end()] for line in needed if (found := _NAME.match(line)))}
+    return " ".join(f"{name}={_release(name)}" for name in sorted(names))
+
+
+def _distributions(package: str) -> Sequence[str]:
+    """What was installed to bring a package."""
+    return (package,) if _release(package) else packages_distributions().get(package, ())
+
+
+def _release(distribution: str) -> str:
     try:
-        return version(package) if package else ""
+        return version(distribution)
     except PackageNotFoundError:
         return ""
 

@@ -35,7 +35,7 @@ class Lineage:
         folder: where the file's path begins.
         token: ``env:NAME`` or ``file:PATH`` of what a server wants as its bearer token.
         namespace: of the jobs.
-        schemas: columns of what inputs and stages give, by name, where they are known.
+        schemas: columns of what inputs and stages give, by name, over those that the run says.
 
     Raises:
         Refuse: the file cannot be written, or the URL is none.
@@ -60,6 +60,7 @@ class Lineage:
         """Take an event of the run; see ``Observer``."""
         if isinstance(event, RunStarted):
             self._run = event.run
+            self._schemas = {**event.schemas, **self._schemas}
             self._tell("START", event.at_us, self._graph.name, self._run_facets())
         elif isinstance(event, PartStarted) and event.kind == "stage":
             self._tell("START", event.at_us, self._job(event.name), self._stage_facets())
@@ -104,7 +105,7 @@ class Lineage:
             return of_input(declared, self._graph.folder, self._schemas.get(name))
         if any(step.name == name for step in self._graph.stages):
             return self._own(name)
-        return of_source(name, self._graph.folder)
+        return of_source(name, self._graph.folder, self._schemas.get(name))
 
     def _own(self, stage: str) -> Dataset:
         """A stage's result, which only the run has."""

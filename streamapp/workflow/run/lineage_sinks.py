@@ -111,7 +111,8 @@ class HttpSink:
         self._thread.join(CLOSE_S_MAX + POST_S_MAX)
         lost = self._lost + self._waiting.qsize()
         if lost:
-            _log.warning("%d events of lineage did not reach %s", lost, urlsplit(self._url).netloc)
+            host = urlsplit(self._url).hostname  # beside it may stand a password
+            _log.warning("%d events of lineage did not reach %s", lost, host)
         return lost
 
     def _deliver(self) -> None:

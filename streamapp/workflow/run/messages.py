@@ -22,7 +22,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Aside(msgspec.Struct, frozen=True):
-    """Rows that were set aside for one reason."""
+    """Rows that were set aside for one reason; without one each says its own as ``reason``."""
 
     reason: str
     part: Part

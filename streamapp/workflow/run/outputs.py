@@ -7,25 +7,24 @@ import msgspec
 
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.errors import StreamappError
+from streamapp.workflow.data.replacing import replaced
 from streamapp.workflow.graph.check import place
 from streamapp.workflow.run.binding import failure
-from streamapp.workflow.run.cache import write_lines
 from streamapp.workflow.run.context import Context
 from streamapp.workflow.run.events import Advance, PartStarted
 from streamapp.workflow.run.messages import Aside, Write
-from streamapp.workflow.run.parts import read_parts
+from streamapp.workflow.run.parts import disk, read_parts
 from streamapp.workflow.run.report import Problem, StageReport, Written
 
 ROWS = 10_000
 
 
-async def write_outputs(context: Context, folder_out: Path) -> tuple[Written, ...]:
-    """Write every output whose rows are there, one after the other.
+async def write_outputs(context: Context, folder_out: Path) -> None:
+    """Write every output whose rows are there, one after the other, and note them.
 
     Raises:
         StreamappError: one could not be written; those before it are.
     """
-    written = []
     for name, output in context.graph.outputs.items():
         result = context.results[output.source]
         if result.entry is None:
@@ -35,8 +34,7 @@ async def write_outputs(context: Context, folder_out: Path) -> tuple[Written, ..
         rows = await _write(context, name, folder_out)
         where = output.path or output.url or f"{name}.{output.format}"
         shown = where if output.url else str(folder_out / where)
-        written.append(Written(name, shown, rows))
-    return tuple(written)
+        context.written.append(Written(name, shown, rows))
 
 
 async def _write(context: Context, name: str, folder_out: Path) -> int:
@@ -83,12 +81,24 @@ def write_quarantine(context: Context, folder_out: Path) -> tuple[Written, ...]:
         asides = result.entry.asides if result.entry else ()
         path = folder / f"{name}.jsonl"
         if not asides:
-            path.unlink(missing_ok=True)
+            if path.exists():
+                with disk(path):
+                    path.unlink(missing_ok=True)
             continue
-        folder.mkdir(exist_ok=True)
         write_lines(path, _lines(context, asides))
         written.append(Written(name, str(path), sum(aside.part.rows for aside in asides)))
     return tuple(written)
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a file, of lines without their ends, that is whole or not there.
+
+    Raises:
+        Refuse: as ``replaced``.
+    """
+    with replaced(path) as part, part.open("wb") as file:
+        for line in lines:
+            file.write(line + b"\n")
 
 
 def _lines(context: Context, asides: Iterable[Aside]) -> Iterator[bytes]:
@@ -96,5 +106,8 @@ def _lines(context: Context, asides: Iterable[Aside]) -> Iterator[bytes]:
         table = read_parts(context.cache.folder, (aside.part,))
         for batch in table.to_batches(max_chunksize=ROWS):
             for row in batch.to_pylist():
-                line = {"reason": aside.reason, **row}
+                own = row.pop("reason", None)
+                line = {"reason": aside.reason or own, **row}
+                if aside.reason and own is not None:
+                    line["row.reason"] = own
                 yield msgspec.json.encode(line, enc_hook=str)

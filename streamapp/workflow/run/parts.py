@@ -1,18 +1,21 @@
 """Tables as files in the cache: written once, named by their content, mapped and not read."""
 
+import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from streamapp.core.errors import Halt
+from streamapp.core.errors import Halt, Refuse
 from streamapp.workflow.run.messages import Part
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def part_path(cache: Path, digest: str) -> Path:
@@ -28,8 +31,9 @@ def write_part(cache: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
         schema: of the batches.
         batches: in order; taken one by one.
     """
-    (cache / "data").mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(dir=cache / "data", suffix=".new")
+    with disk(cache / "data"):
+        (cache / "data").mkdir(parents=True, exist_ok=True)
+        handle, name = mkstemp(dir=cache / "data", suffix=".new")
     try:
         with os.fdopen(handle, "wb") as file:
             hashing = _Hashing(file)
@@ -42,9 +46,11 @@ def write_part(cache: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
             os.fdatasync(handle)
         part = Part(hashing.digest.hexdigest(), rows, hashing.bytes)
         Path(name).replace(part_path(cache, part.digest))
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             Path(name).unlink()
+        if isinstance(error, OSError) and error.errno in _FULL:  # others may be of the batches
+            raise _refuse(cache, error) from None
         raise
     return part
 
@@ -91,6 +97,21 @@ def is_whole(cache: Path, part: Part) -> bool:
         return part_path(cache, part.digest).stat().st_size == part.bytes
     except OSError:
         return False
+
+
+@contextmanager
+def disk(place: Path) -> Iterator[None]:
+    """Of a block that writes below a folder, what the system refuses becomes ``workflow.disk``."""
+    try:
+        yield
+    except OSError as error:
+        raise _refuse(place, error) from None
+
+
+def _refuse(place: Path, error: OSError) -> Refuse:
+    why = f"{place}: {error.strerror or error}"
+    fix = "check its folder, mode and free space; the home folder is STREAMAPP_HOME's"
+    return Refuse("workflow.disk", why, fix)
 
 
 class _Hashing(io.RawIOBase):

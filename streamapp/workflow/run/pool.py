@@ -27,10 +27,11 @@ from streamapp.workflow.run.messages import (
     Setup,
     frame,
 )
+from streamapp.workflow.run.sizing import PROCESS_BYTES
 from streamapp.workflow.run.watch import Usage, usage
 
-#: An idle process that holds more is ended; memory of libraries does not come back otherwise.
-IDLE_BYTES_MAX = 512 << 20
+#: An idle process that holds more is ended: what it holds is nobody's share any more.
+IDLE_BYTES_MAX = PROCESS_BYTES
 #: From a Cancel to the end of patience.
 CANCEL_S = 3.0
 _ERRORS: Mapping[str, type[StreamappError]] = {

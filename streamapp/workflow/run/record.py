@@ -1,5 +1,8 @@
 """What is kept of a run: its record, by which it is resumed, and where its outputs came from."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,7 +11,9 @@ import msgspec
 
 from streamapp.core.clock import now_us
 from streamapp.core.errors import Refuse
-from streamapp.workflow.run.cache import Cache, Entry, write_whole
+from streamapp.workflow.data.replacing import replaced
+from streamapp.workflow.run.cache import Cache, Entry
+from streamapp.workflow.run.parts import disk
 
 if TYPE_CHECKING:
     from streamapp.workflow.run.context import Context
@@ -46,6 +51,28 @@ def keep_record(cache: Cache, record: Record) -> None:
     known = sorted((cache.folder / "runs").glob("*.json"))
     for old in known[:-RECORDS_MAX]:
         old.unlink(missing_ok=True)
+        old.with_suffix(".lock").unlink(missing_ok=True)
+
+
+@contextmanager
+def running(cache: Cache, run: str) -> Iterator[None]:
+    """Mark a run as under way in this process, for as long as the process lives at most.
+
+    Raises:
+        Refuse: ``workflow.busy``: it is under way already.
+    """
+    path = cache.folder / "runs" / f"{run}.lock"
+    with disk(path):
+        file = path.open("ab")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refuse(
+                "workflow.busy", f"run {run!r} is under way", "wait for its end, or stop it"
+            ) from None
+        yield
+        path.unlink(missing_ok=True)
 
 
 def find_record(cache: Cache, path: Path | None = None, run: str | None = None) -> Record:
@@ -98,4 +125,5 @@ def write_provenance(context: "Context", folder_out: Path, report: "Report") -> 
         "quarantine": report.quarantine,
     }
     content = msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2)
-    write_whole(folder_out / f"{graph.name}.provenance.json", content + b"\n")
+    with replaced(folder_out / f"{graph.name}.provenance.json") as part:
+        part.write_bytes(content + b"\n")

@@ -4,30 +4,38 @@ from typing import Any, Literal
 
 import msgspec
 
-from streamapp.core.errors import Halt, Refuse, Retry, StreamappError
+from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
 
 #: ``cached``: its result was there; ``left out``: ``when`` did not hold; ``skipped``: what it takes
 #: failed.
 State = Literal["ran", "cached", "left out", "skipped", "failed", "cancelled"]
 
+_KINDS = {kind.__name__: kind for kind in (Refuse, Retry, Reject, Halt)}
+
 
 class Problem(msgspec.Struct, frozen=True):
-    """An error, as ``--json`` shows it; ``kind`` is the name of its class."""
+    """An error, as ``--json`` shows it.
+
+    Args:
+        kind: name of its class.
+        trace: of a mistake in an operation, where it was made.
+    """
 
     kind: str
     code: str
     message: str
     fix: str
+    trace: str = ""
 
     @classmethod
     def of(cls, error: StreamappError) -> "Problem":
         """As it is shown."""
-        return cls(type(error).__name__, error.code, error.message, error.fix)
+        trace = "\n".join(getattr(error, "__notes__", ()))
+        return cls(type(error).__name__, error.code, error.message, error.fix, trace)
 
     def error(self) -> StreamappError:
         """The error again."""
-        kinds: dict[str, type[StreamappError]] = {"Refuse": Refuse, "Retry": Retry, "Halt": Halt}
-        return kinds.get(self.kind, StreamappError)(self.code, self.message, self.fix)
+        return _KINDS.get(self.kind, StreamappError)(self.code, self.message, self.fix)
 
 
 class StageReport(msgspec.Struct, frozen=True):

@@ -1,8 +1,11 @@
 """Secrets, where they are used: read late, and taken out of all that is said."""
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from streamapp.core.errors import StreamappError
+from streamapp.core.errors import Halt, StreamappError
+from streamapp.plugin import Cancelled
 
 SHOWN = "***"
 
@@ -32,3 +35,23 @@ class Redactor:
     def error(self, error: StreamappError) -> StreamappError:
         """The same error without them."""
         return type(error)(error.code, self.text(error.message), self.text(error.fix))
+
+    def mistake(self, error: BaseException) -> Halt:
+        """An error that is none of ours, without them; its traceback is a note."""
+        what = self.text(f"{type(error).__name__}: {error}".splitlines()[0])
+        fix = "this is a mistake in the operation; --json shows where"
+        made = Halt("operation.error", what, fix)
+        made.add_note(self.text("".join(traceback.format_exception(error))))
+        return made
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Of a block, whatever an operation raises becomes one of our errors, without secrets."""
+        try:
+            yield
+        except StreamappError as error:
+            raise self.error(error) from None
+        except (Cancelled, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever an operation raises is told
+            raise self.mistake(error) from None

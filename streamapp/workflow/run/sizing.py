@@ -31,7 +31,7 @@ class Measured(msgspec.Struct, frozen=True):
     Args:
         seconds_per_row: of one worker.
         cpu: cores that one worker kept busy.
-        worker_bytes: the most that one worker held.
+        worker_bytes: the most that one process of its workers held.
     """
 
     seconds_per_row: float
@@ -122,12 +122,20 @@ def stage_name(workflow: str, stage: str, operation: str) -> str:
 
 
 def remember(
-    cache: Cache, name: str, *, rows: int, seconds: float, cpu_s: float, workers: int, bytes_: int
+    cache: Cache,
+    name: str,
+    *,
+    rows: int,
+    seconds: float,
+    cpu_s: float,
+    workers: int,
+    processes: int,
+    bytes_: int,
 ) -> None:
-    """Keep what a stage took, mixed with what is known."""
-    if rows == 0 or seconds <= 0:
+    """Keep what a stage took, mixed with what is known; its workers may share a process."""
+    if rows == 0 or seconds <= 0 or processes == 0:
         return
-    now = Measured(seconds * workers / rows, cpu_s / (seconds * workers), bytes_ // workers)
+    now = Measured(seconds * workers / rows, cpu_s / (seconds * workers), bytes_ // processes)
     before = cache.load("measured", name, Measured)
     if before:
         now = Measured(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from itertools import count
 
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.errors import Retry, StreamappError
@@ -11,7 +10,7 @@ from streamapp.workflow.graph.expressions import holds
 from streamapp.workflow.graph.spec import Step
 from streamapp.workflow.run.binding import Bound, failure
 from streamapp.workflow.run.cache import Entry
-from streamapp.workflow.run.calling import Calls, Spent, joined
+from streamapp.workflow.run.calling import CROWDED, Calls, Spent, joined
 from streamapp.workflow.run.context import Context, Failure, Result
 from streamapp.workflow.run.events import Advance, PartStarted, Waiting
 from streamapp.workflow.run.keys import Key, key_of, same_models, why_again, why_models
@@ -110,28 +109,38 @@ class _Stage:
             step.name, left, keys, inputs, self._sources(left),
             context.binding.schemas[step.name], given, f"{context.record.run}/{step.name}",
             lambda rows: context.tell(Advance("stage", step.name, rows)),
-            self._calls[0].scope == "row", self._spent,
+            self._calls[0].scope == "row", self._spent, context.budget,
         )  # fmt: skip
-        started = False
-        for attempt in count(1):
-            self._attempt = attempt
+        memory_bytes = given.memory_bytes
+        while True:
             try:
-                async with context.budget.admitted(given.cpu, given.memory_bytes):
-                    if not started:
-                        started = True
+                async with context.budget.admitted(given.cpu, memory_bytes, calls.token):
+                    if not self._attempt:
+                        self._attempt = 1
                         workers = given.workers
                         context.tell(PartStarted("stage", step.name, rows, workers, why, now_us()))
                     entries = await self._try(calls)
             except StreamappError as error:
-                if step.retry is None or not is_tried_again(step.retry, error, attempt):
+                wait_s = self._wait_s(error)
+                if wait_s is None:
                     raise
-                wait_s = delay_s(step.retry, attempt)
-                context.tell(Waiting(step.name, attempt, wait_s, error.message))
+                if error.code == CROWDED:  # it waits until as much is free as it held
+                    memory_bytes = min(self._spent.memory_bytes, given.memory_bytes_max)
+                context.tell(Waiting(step.name, self._attempt, wait_s, error.message))
+                self._attempt += error.code != CROWDED
                 await asyncio.sleep(wait_s)
             else:
                 self._remember(given)
                 return entries
-        raise AssertionError  # count has no end
+
+    def _wait_s(self, error: StreamappError) -> float | None:
+        """Seconds until a stage that failed is tried again; None: it is not."""
+        policy = self._step.retry
+        if error.code == CROWDED:
+            return 0.0
+        if policy is None or not is_tried_again(policy, error, self._attempt):
+            return None
+        return delay_s(policy, self._attempt)
 
     async def _try(self, calls: Calls) -> dict[int, Entry]:
         timeout_s = self._step.timeout_s
@@ -159,15 +168,18 @@ class _Stage:
         if len(left) == 1 or size_.workers > 1:
             return size_
         # The calls of a foreach go beside each other.
-        workers = min(len(left), max(1, int(size_.cpu)))
+        fits = max(1, size_.memory_bytes_max // size_.memory_bytes)
+        workers = min(len(left), max(1, int(size_.cpu)), fits)
         threads = max(1, size_.threads // workers)
-        return size_._replace(workers=workers, threads=threads)
+        memory = min(workers * size_.memory_bytes, size_.memory_bytes_max)
+        return size_._replace(workers=workers, threads=threads, memory_bytes=memory)
 
     def _remember(self, given: Size) -> None:
         spent = self._spent
         remember(
             self._context.cache, self._name(), rows=spent.rows, seconds=spent.seconds,
-            cpu_s=spent.cpu_s, workers=given.workers, bytes_=spent.memory_bytes,
+            cpu_s=spent.cpu_s, workers=given.workers, processes=spent.processes,
+            bytes_=spent.memory_bytes,
         )  # fmt: skip
 
     def _sources(self, left: Mapping[int, Bound]) -> dict[str, tuple[Part, ...]]:

@@ -84,15 +84,13 @@ def _result(
         make_models=lambda: make_models(services.models, folder, services.environ),
         folder=folder,
     )
-    try:
+    with redactor.watching():
         return run_operation(
             operation_name(step.service, step.operation),
             fill(step.config, values, secret),
             _inputs(graph, step, test),
             work,
         )
-    except StreamappError as error:
-        raise redactor.error(error) from None
 
 
 def _sources(test: StepTest, folder: Path) -> Sources:

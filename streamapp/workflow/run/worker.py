@@ -6,7 +6,6 @@ It works for one run, and ends with the engine: its standard input closes.
 import os
 import signal
 import sys
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import BinaryIO
@@ -27,6 +26,7 @@ from streamapp.workflow.run.messages import (
     ToWorker,
     frame,
 )
+from streamapp.workflow.run.secrets import Redactor
 
 
 def main() -> None:
@@ -63,22 +63,23 @@ class _Worker:
         except Cancelled:
             answer = Failed(job.id, "Cancelled", "workflow.cancelled", "the run was stopped", "")
         except StreamappError as error:
-            kind = type(error).__name__
-            answer = Failed(job.id, kind, error.code, error.message, error.fix)
+            answer = _failed(job, error)
         except MemoryError:
             fix = "give it more memory, or smaller chunks: resources: {chunk_rows: ...}"
             answer = Failed(job.id, "Refuse", "workflow.memory", "it ran out of memory", fix)
         except BaseException as error:  # noqa: BLE001  # whatever an operation raises is told
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            fix = "this is a mistake in the operation; see --debug"
-            trace = traceback.format_exc()
-            answer = Failed(job.id, "Halt", "operation.error", what, fix, trace)
+            answer = _failed(job, Redactor().mistake(error))
         self._say(answer)
 
     def _say(self, answer: FromWorker) -> None:
         with self._writing:
             self._answers.write(frame(answer))
             self._answers.flush()
+
+
+def _failed(job: Job, error: StreamappError) -> Failed:
+    trace = "\n".join(getattr(error, "__notes__", ()))
+    return Failed(job.id, type(error).__name__, error.code, error.message, error.fix, trace)
 
 
 def _next(requests: BinaryIO) -> ToWorker | None:

@@ -1,6 +1,7 @@
 """The builder makes the graph that its YAML makes."""
 
 import pytest
+from example_workflow import EXAMPLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,40 +9,6 @@ import streamapp
 from streamapp.core.errors import Refuse
 from streamapp.workflow.graph.builder import Workflow
 from streamapp.workflow.graph.load import graph_of, load_graph
-
-EXAMPLE = """\
-name: text-processing-pipeline
-version: "1.0"
-
-inputs:
-  documents:
-    type: file
-    pattern: "*.txt"
-
-stages:
-  - name: nlp-analysis
-    service: gospel
-    operation: analyze
-    config:
-      extract_keywords: true
-      analyze_sentiment: true
-
-  - name: data-enrichment
-    service: combine
-    operation: integrate
-    depends_on: nlp-analysis
-    config:
-      secondary_sources:
-        - metadata-db
-      mode: left_join
-      key_fields:
-        - document_id
-
-outputs:
-  joined:
-    source: data-enrichment
-    format: json
-"""
 
 
 def example(folder="."):
@@ -63,7 +30,13 @@ def example(folder="."):
                 "key_fields": ["document_id"],
             },
         )
-        .output("joined", source="data-enrichment", format="json")
+        .stage(
+            "model-inference",
+            "model-router.infer",
+            depends_on="data-enrichment",
+            config={"model": "text-classifier-v2", "threshold": 0.75},
+        )
+        .output("classifications", source="model-inference", format="json")
     )
 
 
@@ -116,7 +89,7 @@ CONTENTS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(content=CONTENTS)
 def test_whatever_it_declares_comes_back_from_its_yaml(tmp_path_factory, content):
     graph = graph_of(content, tmp_path_factory.getbasetemp())
@@ -128,7 +101,7 @@ def test_whatever_it_declares_comes_back_from_its_yaml(tmp_path_factory, content
 @pytest.mark.parametrize(("wrong", "why"), [
     (lambda w: w.input("documents", pattern="*.md"), "two inputs 'documents'"),
     (lambda w: w.stage("nlp-analysis", "text.analyze"), "two stages 'nlp-analysis'"),
-    (lambda w: w.output("joined", source="x"), "two outputs 'joined'"),
+    (lambda w: w.output("classifications", source="x"), "two outputs 'classifications'"),
     (lambda w: w.input("more", patern="*"), "has no key 'patern'.*did you mean 'pattern'"),
     (lambda w: w.stage("more", "text.analyze", timeout=3), "has no key 'timeout'.*did you mean 'timeout_s'"),
     (lambda w: w.stage("more", "text.analyze", retry="often"), "retry"),

@@ -82,6 +82,21 @@ def test_odd_names_are_escaped():
     assert "<script>" not in mermaid(graph)
 
 
+def test_a_box_is_as_wide_as_its_letters_are_and_holds_what_xml_can():
+    graph = (
+        Workflow("w")
+        .input("x", pattern="表" * 40)
+        .input("y", pattern="y" * 15)
+        .input("z", pattern="z\x07\ufffe" + "e\u0301" * 12 + ".csv")
+        .graph()
+    )
+    root = ET.fromstring(svg(graph))
+    lines = [text.text for text in root.iter(f"{SVG}text") if text.get("class") == "s"]
+    assert lines == ["表" * 15 + "…", "y" * 15, "z��" + "e\u0301" * 12 + ".csv"]
+    wide, narrow, _ = (float(box.get("width")) for box in root.iter(f"{SVG}rect"))
+    assert wide - narrow == round(31 * 6.2 - 15 * 6.2)
+
+
 def test_an_empty_workflow_is_an_empty_picture():
     graph = Workflow("w").graph()
     assert mermaid(graph) == "flowchart LR\n"

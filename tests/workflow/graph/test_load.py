@@ -1,43 +1,11 @@
 from pathlib import Path
 
 import pytest
+from example_workflow import EXAMPLE
 
 from streamapp.core.errors import Refuse
 from streamapp.workflow.graph.load import graph_of, load_graph, read_graph
 from streamapp.workflow.graph.spec import Graph, Input, Output, RetryPolicy, Step
-
-EXAMPLE = """\
-# workflow.yaml
-name: text-processing-pipeline
-version: "1.0"
-
-inputs:
-  documents:
-    type: file
-    pattern: "*.txt"
-
-stages:
-  - name: nlp-analysis
-    service: gospel
-    operation: analyze
-    config:
-      extract_keywords: true
-      analyze_sentiment: true
-
-  - name: model-inference
-    service: model-router
-    operation: infer
-    depends_on: nlp-analysis
-    config:
-      model: text-classifier-v2
-      threshold: 0.75
-
-outputs:
-  classifications:
-    source: model-inference
-    format: json
-"""
-
 
 #: Each line names the one before nine times.
 BOMB = b"a0: &a0 x\n" + b"".join(
@@ -60,11 +28,12 @@ def test_a_file_is_what_it_says(file):
     assert (graph.name, graph.version) == ("text-processing-pipeline", "1.0")
     assert graph.inputs == {"documents": Input(type="file", pattern="*.txt")}
     assert graph.outputs == {"classifications": Output(source="model-inference", format="json")}
-    first, second = graph.stages
+    first, second, third = graph.stages
     assert first.config == {"extract_keywords": True, "analyze_sentiment": True}
     assert graph.takes(first) == ("documents",)
     assert graph.takes(second) == ("nlp-analysis",)
-    assert second.config == {"model": "text-classifier-v2", "threshold": 0.75}
+    assert second.config["key_fields"] == ["document_id"]
+    assert third.config == {"model": "text-classifier-v2", "threshold": 0.75}
 
 
 def test_what_is_declared_is_equal_wherever_it_is_written(file, tmp_path):
@@ -94,7 +63,7 @@ def test_an_alias_is_the_value_that_it_names(file):
     text = EXAMPLE.replace("service: gospel", "service: &s gospel").replace(
         "service: model-router", "service: *s"
     )
-    assert {step.service for step in load_graph(file(text)).stages} == {"gospel"}
+    assert {step.service for step in load_graph(file(text)).stages} == {"gospel", "combine"}
 
 
 @pytest.mark.parametrize(
@@ -103,9 +72,9 @@ def test_an_alias_is_the_value_that_it_names(file):
         ("service: gospel", "servise: gospel", "12:5", "no key 'servise'", "'service'"),
         ("    operation: analyze\n", "", "11:5", "no 'operation'", "add operation:"),
         ("depends_on: nlp", "needs: nlp", "21:5", "no key 'needs'", "'depends_on'"),
-        ("format: json", "format: [json]", "29:13", "format: Expected `str", ""),
+        ("format: json", "format: [json]", "40:13", "format: Expected `str", ""),
         ("pattern:", "patern:", "8:5", "an input has no key 'patern'", "'pattern'"),
-        ("name: text-processing-pipeline", "name: a b", "2:7", "name: Expected str", ""),
+        ("name: text-processing-pipeline", "name: a b", "2:7", "it is no name", "letters"),
         ("  documents:", "  my documents:", "6:3", "'my documents' is no name", "letters"),
         ("depends_on: nlp-analysis", "retry: {max: x}", "21:18", "max: Expected int", ""),
         ("depends_on: nlp-analysis", "retry: {mx: 1}", "21:13", "retry has no key 'mx'", "'max'"),
@@ -132,7 +101,7 @@ def test_one_mistake_does_not_hide_another(file):
     assert len(one) == 1  # what is no YAML has nothing behind it
     text = EXAMPLE.replace("pattern:", "patern:").replace("operation", "operate")
     _, problems = read_graph(file(text))
-    assert [problem.code for problem in problems] == ["workflow.key"] * 3
+    assert [problem.code for problem in problems] == ["workflow.key"] * 4
 
 
 @pytest.mark.parametrize(

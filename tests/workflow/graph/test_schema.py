@@ -32,6 +32,7 @@ def test_it_is_a_schema_that_knows_all_that_is_installed():
     declared = {
         (service, rule["if"]["properties"]["operation"]["const"])
         for rule in step["allOf"]
+        if "operation" in rule["if"]["properties"]
         for service in rule["if"]["properties"]["service"]["enum"]
     }
     for name in known():
@@ -82,6 +83,8 @@ def test_what_a_file_may_say_is_valid(content):
     ({}, "'name' is a required property"),
     (stage(servce="x"), "'servce' was unexpected"),
     (stage(service="txt"), "'txt' is not one of"),
+    (stage(service="pipeline", operation="filtr"), "'filtr' is not one of"),
+    (stage(service="gospel", operation="analyse"), "'analyse' is not one of"),
     (stage(config={"extract_keyword": True}), "'extract_keyword' was unexpected"),
     (stage(service="gospel", config={"extract_keyword": True}), "'extract_keyword' was unexpected"),
     (stage(on_failure="stop"), "'stop' is not one of"),

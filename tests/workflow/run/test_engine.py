@@ -7,7 +7,9 @@ import re
 import pytest
 
 from streamapp.core.errors import Refuse
+from streamapp.workflow.run.cache import Cache
 from streamapp.workflow.run.events import PartEnded, PartStarted, RunEnded, RunStarted, Waiting
+from streamapp.workflow.run.sizing import Measured, stage_name
 
 N = [{"n": n} for n in range(10)]
 
@@ -29,16 +31,17 @@ def test_stages_follow_each_other_and_what_is_known_is_not_done_again(project):
     started = [e.name for e in project.events if isinstance(e, PartStarted)]
     assert started == ["rows", "s0", "s1", "sum", "rows"]
     assert {p.name: p.why for p in report.parts}["s0"] == "it has not run before"
+    _check_provenance(project, report)
 
-    again = project.run(graph)
-    assert {p.state for p in again.parts if p.kind != "output"} == {"cached"}
+    again = project.run(graph, write=False)
+    assert {p.state for p in again.parts} == {"cached"}
     assert len(project.calls()) == 5
-    assert project.result("sum") == [{"rows": 10, "sum": 45}]
 
     changed = project.graph(
         {"operation": "double", "config": {"log": "calls", "note": "x"}}, {"operation": "total"}
     )
-    states = {p.name: (p.state, p.why) for p in project.run(changed).parts if p.kind == "stage"}
+    parts = project.run(changed, write=False).parts
+    states = {p.name: (p.state, p.why) for p in parts if p.kind == "stage"}
     assert states["s0"] == ("ran", "config changed: note")
     # Its result is the same, so what only the result depends on is not worked out for it.
     assert states["s1"] == ("ran", "config changed: log")
@@ -51,16 +54,15 @@ def test_stages_follow_each_other_and_what_is_known_is_not_done_again(project):
     assert project.result() == [{"rows": 4, "sum": 6}]
 
 
-def test_provenance_says_where_outputs_came_from(project):
-    graph = project.graph({"operation": "double"})
-    report = project.run(graph)
+def _check_provenance(project, report):
+    """Beside the outputs it says where they came from."""
     found = json.loads((project.out / "lab.provenance.json").read_text())
     assert found["run"] == report.run
     assert found["stages"]["s0"][0]["operation"] == "lab.double"
-    part = next(p for p in found["parts"] if p["name"] == "s0")
-    source = next(p for p in found["parts"] if p["name"] == "rows")
-    assert part["inputs"] == {"rows": source["result"]}
-    assert found["outputs"][0]["rows"] == 10
+    parts = {(part["kind"], part["name"]): part for part in found["parts"]}
+    source, stage = parts["input", "rows"], parts["stage", "s0"]
+    assert stage["inputs"] == {"rows": source["result"]}
+    assert [output["rows"] for output in found["outputs"]] == [1, 10]
 
 
 def test_threads_and_several_inputs(project):
@@ -71,8 +73,12 @@ def test_threads_and_several_inputs(project):
         {"name": "all", "operation": "total", "depends_on": ["t", "m"]},
         inputs={"rows": {"path": "rows.jsonl"}, "more": {"path": "more.jsonl"}},
     )
-    report = project.run(graph)
+    report = project.run(graph, cpus=2)
     assert report.state == "done", report.error
+    assert report.part("t").workers == 2
+    name = stage_name("lab", "t", "lab.threads")
+    measured = Cache(project.cache).load("measured", name, Measured)
+    assert measured.worker_bytes == report.part("t").memory_mb * (1 << 20)  # of one process
     assert project.result() == [{"rows": 13, "sum": 45 + 303}]
     assert report.part("all").rows_in == 13
 
@@ -109,19 +115,19 @@ def test_rows_that_are_set_aside_are_kept_beside_the_outputs(project):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines == [{"reason": "n is odd", "n": n} for n in range(1, 10, 2)]
     assert (report.part("s0").rejected, report.quarantine[0].rows) == (5, 5)
-    assert project.run(graph).part("s0").rejected == 5  # from the cache
+    again = project.run(graph, write=False)  # all from the cache
+    assert (again.part("s0").rejected, again.quarantine[0].rows) == (5, 5)
     assert path.exists()
-    assert project.run(project.graph({"operation": "same"})).quarantine == ()
-    assert not path.exists()
-
-
-def test_rows_that_cannot_be_read_are_set_aside_too(project):
-    (project.folder / "rows.jsonl").write_text('{"n": 1}\n{"n": \n{"n": 3}\n')
+    (project.folder / "rows.jsonl").write_text('{"n": 1}\n{"n": \n{"n": 3}\n[5]\n')
     report = project.run(project.graph({"operation": "same"}))
-    assert report.state == "done", report.error
+    assert [(written.name, written.rows) for written in report.quarantine] == [("rows", 2)]
     assert project.result() == [{"n": 1}, {"n": 3}]
-    (line,) = (project.out / "quarantine" / "rows.jsonl").read_text().splitlines()
-    assert json.loads(line)["line"] == 2
+    said = (project.out / "quarantine" / "rows.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in said]
+    assert [line["line"] for line in lines] == [2, 4]
+    assert all(line["reason"] for line in lines)
+    assert report.part("rows").rejected == 2
+    assert not path.exists()  # what a run before set aside
 
 
 def test_a_stage_is_tried_again_as_its_policy_says(project):
@@ -206,6 +212,11 @@ def test_secrets_are_references_until_they_are_used(project):
     )
     assert told.error.message.endswith("the key *** does not fit")
     assert told.error.fix == "not ***"
+    broken = {"how": "error", "key": "${file:token}"}
+    told = project.run(project.graph({"operation": "breaks", "config": broken}))
+    assert told.error.message.endswith("ZeroDivisionError: by nothing ***")
+    assert "lab_operations.py" in told.error.trace
+    assert "hunter2" not in told.error.trace
     (project.folder / "key").unlink()
     for folder in (project.out, project.cache):
         for path in folder.rglob("*"):
@@ -219,7 +230,7 @@ def test_declared_sources_are_part_of_what_a_result_depends_on(project):
     report = project.run(graph)
     assert report.state == "done", report.error
     assert {row["known"] for row in project.result()} == {3}
-    assert project.run(graph).part("s0").state == "cached"
+    assert project.run(graph, write=False).part("s0").state == "cached"
     os.utime(project.write(range(5), "more.jsonl"), (2, 2))
     assert project.run(graph).part("s0").why == "more changed"
     assert {row["known"] for row in project.result()} == {5}
@@ -235,15 +246,11 @@ def test_nothing_starts_when_something_is_wrong(project):
     assert not project.events
 
 
-def test_what_another_version_kept_is_left_alone(project):
+def test_a_cache_of_another_version_is_left_alone_and_a_torn_one_is_worked_out_again(project):
     (project.cache / "v0").mkdir(parents=True)
-    report = project.run(project.graph({"operation": "same"}))
-    assert report.notes == (f"the cache of another version is left alone: {project.cache}/v0",)
-
-
-def test_a_cache_that_is_torn_is_worked_out_again(project):
     graph = project.graph({"operation": "double", "config": {"log": "calls"}})
-    project.run(graph)
+    report = project.run(graph)
+    assert report.notes == (f"the cache of another version is left alone: {project.cache}/v0",)
     for path in (project.cache / "v1" / "data").iterdir():
         path.write_bytes(path.read_bytes()[:-5])
     for path in (project.cache / "v1" / "done").iterdir():
@@ -269,7 +276,7 @@ def shout(row: dict) -> dict:
     graph = project.graph(stage)
     assert project.run(graph).error is None
     assert project.result()[3] == {"n": 3, "loud": "3!"}
-    assert project.run(graph).part("s0").state == "cached"
+    assert project.run(graph, write=False).part("s0").state == "cached"
     (project.folder / "clean.py").write_text(source.replace("!", "?"))
     assert project.run(graph).part("s0").why == "its code changed"
     assert project.result()[3] == {"n": 3, "loud": "3?"}

@@ -3,18 +3,24 @@
 import asyncio
 import os
 import random
+import resource
+import sys
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamapp.core.errors import Halt, Refuse, Retry
+from streamapp.plugin.registered import operation_class
+from streamapp.workflow.data import BadRow
 from streamapp.workflow.graph.spec import Resources, RetryPolicy
+from streamapp.workflow.run import keys
 from streamapp.workflow.run.budget import Budget
 from streamapp.workflow.run.cache import Cache, Entry
+from streamapp.workflow.run.jobs import Jobs
 from streamapp.workflow.run.keys import Key, why_again
-from streamapp.workflow.run.messages import Part
+from streamapp.workflow.run.messages import Part, Setup
 from streamapp.workflow.run.parts import part_path, read_parts, write_table
 from streamapp.workflow.run.record import Record, find_record, keep_record
 from streamapp.workflow.run.retry import delay_s, is_tried_again
@@ -76,13 +82,53 @@ def test_workers_and_cuts_follow_the_input():
 
 def test_what_a_stage_took_is_remembered(tmp_path):
     cache = Cache(tmp_path)
-    remember(cache, "a", rows=100, seconds=2, cpu_s=4, workers=2, bytes_=1000)
+    remember(cache, "a", rows=100, seconds=2, cpu_s=4, workers=2, processes=2, bytes_=1000)
     assert cache.load("measured", "a", Measured) == Measured(0.04, 1.0, 500)
-    remember(cache, "a", rows=100, seconds=1, cpu_s=1, workers=2, bytes_=400)
+    remember(cache, "a", rows=100, seconds=1, cpu_s=1, workers=2, processes=2, bytes_=400)
     mixed = cache.load("measured", "a", Measured)
     assert mixed == Measured(pytest.approx(0.03), 0.75, 350, 2)
-    remember(cache, "a", rows=0, seconds=1, cpu_s=1, workers=1, bytes_=1)
+    remember(cache, "a", rows=0, seconds=1, cpu_s=1, workers=1, processes=1, bytes_=1)
     assert cache.load("measured", "a", Measured) == mixed
+
+
+async def test_who_stops_waiting_while_others_leave_holds_nothing():
+    budget = Budget(Limits(1, 100))
+    gate = asyncio.Event()
+
+    async def work(event):
+        async with budget.admitted(1, 10):
+            await event.wait()
+
+    first, second = asyncio.create_task(work(gate)), asyncio.create_task(work(gate))
+    await asyncio.sleep(0)
+    first.cancel()
+    second.cancel()  # both at once: the first leaves before the second knows of it
+    done, _ = await asyncio.wait([first, second])
+    assert all(task.cancelled() for task in done)
+    async with asyncio.timeout(5), budget.admitted(1, 100):
+        pass
+
+
+async def test_who_holds_most_gives_way_and_waits_for_what_is_held():
+    budget = Budget(Limits(4, 100))
+    async with budget.admitted(1, 10, "small"), budget.admitted(1, 10, "large"):
+        assert not budget.is_crowded("large", 60)
+        assert not budget.is_crowded("small", 50)
+        assert budget.is_crowded("large", 60)
+    async with budget.admitted(1, 10, "small"):
+        assert not budget.is_crowded("small", 101)  # alone it is for another limit
+        budget.is_crowded("small", 50)
+        entered = asyncio.Event()
+
+        async def large():
+            async with budget.admitted(1, 60, "large"):
+                entered.set()
+
+        again = asyncio.create_task(large())
+        await asyncio.sleep(0)
+        assert not entered.is_set()
+    async with asyncio.timeout(5):
+        await again
 
 
 async def test_who_waits_longest_is_let_in_first():
@@ -136,6 +182,7 @@ def test_waits_grow_to_their_limit_and_differ_a_little(attempt, seed):
     assert 0.75 * plain <= wait <= 1.25 * plain
 
 
+@settings(max_examples=25)
 @given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=5), data=st.data())
 def test_a_cut_of_parts_is_that_of_the_whole(tmp_path_factory, counts, data):
     cache = tmp_path_factory.mktemp("cache")
@@ -161,6 +208,25 @@ def test_parts_are_named_by_content_and_whole(tmp_path):
         read_parts(tmp_path, [Part("0" * 40, 1, 1)])
 
 
+def test_rows_that_cannot_be_read_are_one_part_whatever_their_reasons(tmp_path):
+    setup = Setup((), str(tmp_path), str(tmp_path), {}, "", 1)
+    bad = [BadRow("rows.csv", n, f"no number: {n}", "x") for n in range(100)]
+    (aside,) = Jobs(setup, lambda *_: None)._bad_rows(bad)
+    assert read_parts(tmp_path, [aside.part])["reason"].to_pylist() == [row.reason for row in bad]
+
+
+def test_a_full_disk_is_said_with_the_cache(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(Refuse, match=f"^{tmp_path}: File too large") as caught:
+            write_table(tmp_path, pa.table({"n": range(100_000)}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.code == "workflow.disk"
+    assert not list((tmp_path / "data").iterdir())
+
+
 def test_a_cache_keeps_what_was_used_last(tmp_path):
     cache = Cache(tmp_path)
     parts = [write_table(cache.folder, pa.table({"n": [n]})) for n in range(3)]
@@ -170,6 +236,56 @@ def test_a_cache_keeps_what_was_used_last(tmp_path):
     assert cache.find("key0") is not None  # looked at, so it is the newest
     assert cache.prune(2 * parts[0].bytes) == parts[1].bytes
     assert [cache.find(f"key{n}") is None for n in range(3)] == [False, True, False]
+
+
+def test_a_cache_forgets_old_entries_and_what_killed_runs_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("streamapp.workflow.run.cache.ENTRIES_MAX", 2)
+    cache = Cache(tmp_path)
+    for age in range(3):
+        cache.keep(f"key{age}", Entry(()))
+        os.utime(cache.folder / "done" / f"key{age}.json", (age, age))
+    assert cache.find("key0") is not None  # looked at, so it is the newest
+    old, new = cache.folder / "data" / "old.new", cache.folder / "done" / "new.new"
+    old.touch()
+    new.touch()
+    os.utime(old, (1, 1))
+    cache.prune()
+    assert [cache.find(f"key{n}") is None for n in range(3)] == [False, True, False]
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_another_version_of_what_rows_are_computed_with_is_other_code(monkeypatch, tmp_path):
+    kind = operation_class("pipeline.filter")
+
+    def code():
+        keys._installed_code.cache_clear()
+        keys._releases.cache_clear()
+        return keys.code_of(kind)
+
+    now = code()
+    assert code() == now
+    real = keys.version
+    for name in ("polars", "pyarrow", "streamapp"):
+        monkeypatch.setattr(keys, "version", lambda n, name=name: "0" if n == name else real(n))
+        assert code() != now
+    monkeypatch.undo()
+    assert code() == now
+
+
+def test_of_another_package_all_files_are_its_code(monkeypatch, tmp_path):
+    inner = tmp_path / "theirs" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "work.py").write_text("class Work: ...\n")
+    (tmp_path / "theirs" / "util.py").write_text("A = 1\n")
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    from theirs.inner.work import Work
+
+    before = keys.code_of(Work)
+    keys._installed_code.cache_clear()
+    (tmp_path / "theirs" / "util.py").write_text("A = 2\n")
+    assert keys.code_of(Work) != before
 
 
 def test_what_changed_is_said():

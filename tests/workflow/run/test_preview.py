@@ -87,3 +87,12 @@ def test_tests_in_a_file_say_what_differs(project):
     assert why[6] == "no error, not lab.away"
     assert "no rows of 'rows'" in why[7]
     assert "hunter2" not in why[8]
+
+
+def test_a_mistake_of_an_operation_fails_its_test_and_not_the_others(project):
+    rows = {"rows": [{"n": 1}], "expect_rows": 1}
+    broken = {"operation": "breaks", "config": {"how": "error"}, "tests": [rows]}
+    graph = project.graph({"operation": "same", "tests": [rows]}, broken)
+    good, bad = run_tests(graph, Services(cache=project.cache))
+    assert (good.passed, bad.passed) == (True, False)
+    assert bad.why.startswith("operation.error: ZeroDivisionError: by nothing")
