@@ -4,7 +4,7 @@ The app stays its owner's: its id, broker, tables, agents and settings.  What is
 on the source topic, pages below ``/streamapp/`` and two commands.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +24,7 @@ from streamapp.plugin import Stage, StageFactory
 from streamapp.topics import catalogue as topics
 from streamapp.transport import configure, is_configured, join, options_of, record_by_record
 from streamapp.transport.acks import SliceSchema, generation_of
+from streamapp.transport.clients import Reader
 from streamapp.transport.ending import declaring
 from streamapp.workflow import Plan, Workflow
 
@@ -103,10 +104,9 @@ def install(
         json_twin = house.settings.json_twin == "true"
     route = _route(name, enriched, dead, json_twin, topic.partitions or app.conf.topic_partitions)
     _check_topics([*house.routes, route])
-    plan = _plan(house, stages, options or {})
     reader = house.log.reader()
     agent = EnrichAgent(
-        plan,
+        _plan(house, stages, options or {}),
         house.log.producer(),
         reader,
         _config(house, route),
@@ -116,22 +116,25 @@ def install(
     )
     start_positions = _start_positions(app, agent, name)
     join(app, name, start_positions)
-
-    def joined(stream: Any) -> JoinedStream:
-        limits = options_of(app)
-        return JoinedStream(
-            stream,
-            start_positions,
-            reader,
-            lambda: generation_of(app),
-            Limits(limits.batch_events_max, limits.batch_bytes_max),
-            house.metrics,
-        )
-
-    _employ(app, agent, topic, joined)
+    _employ(app, agent, topic, _joining(app, reader, start_positions, house.metrics))
     house.routes.append(route)
     house.agents.append(agent)
     return app.topic(route.enriched, value_serializer="arrow")
+
+
+def _joining(
+    app: Any, reader: Reader, start_positions: Any, metrics: Metrics
+) -> Callable[[Any], JoinedStream]:
+    """How a stream is read whose records may arrive one by one."""
+
+    def joined(stream: Any) -> JoinedStream:
+        options = options_of(app)
+        limits = Limits(options.batch_events_max, options.batch_bytes_max)
+        return JoinedStream(
+            stream, start_positions, reader, lambda: generation_of(app), limits, metrics
+        )
+
+    return joined
 
 
 def _house(app: Any, settings: Settings | None) -> _House:
@@ -312,7 +315,9 @@ def _start_positions(app: Any, agent: EnrichAgent, source: str) -> Any:
     return start_positions
 
 
-def _employ(app: Any, agent: EnrichAgent, topic: Any, joined: Any) -> None:
+def _employ(
+    app: Any, agent: EnrichAgent, topic: Any, joined: Callable[[Any], JoinedStream]
+) -> None:
     """The agent in the app, from its first Slice to the drain."""
     streams: list[JoinedStream] = []
 

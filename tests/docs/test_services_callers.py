@@ -12,8 +12,8 @@ from gateway_thread import GatewayThread
 
 from streamapp.cli.app import main
 from streamapp.gateway import GatewayConfig
-from streamapp.gateway.services import calls, runs
-from streamapp.workflow import load_workflow
+from streamapp.gateway.services import calls, processes, runs
+from streamapp.workflow import callee, load_workflow
 from streamapp.workflow.spec import make_stages
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -102,7 +102,9 @@ def test_limits_are_the_codes():
         said["rows of a request, those of its sources included"] == f"{config.service_rows_max:,}"
     )
     assert said["seconds of a call"] == f"{config.service_s_max:g}, then 504"
-    assert said["calls that run"] == str(calls.THREADS)
+    assert said["calls that run, each in a process of its own"] == str(processes.AT_ONCE)
+    assert said["memory of a call's process"] == f"{callee.PROCESS_BYTES_MAX >> 30} GiB, then 413"
+    assert said["bytes of a result"] == f"{callee.RESULT_BYTES_MAX >> 20} MiB, then 413"
     assert said["calls that run or wait"] == f"{calls.CALLS_MAX}, then 429"
     assert (runs.AT_ONCE, runs.WAITING_MAX, runs.KEPT_MAX) == (2, 20, 100)
 
