@@ -1,5 +1,6 @@
 """The Faust app that our agents run in: settings, health pages, a drain with a deadline."""
 
+import atexit
 import errno
 import logging
 import os
@@ -104,6 +105,7 @@ def make_app(
     finished on stopping and on revocation; an agent for which that takes long decides in its own
     ``stop`` what it finishes.
     """
+    atexit.register(_empty_duckdb)
     app = App(
         name,
         broker=broker,
@@ -198,6 +200,17 @@ def on_shutdown(app: App, stop: Callable[[], Any]) -> None:
 def _is_no_error_of_ours(record: logging.LogRecord) -> bool:
     """False for the traceback of an error that :func:`stop_process` tells in its own words."""
     return not (record.exc_info and isinstance(record.exc_info[1], StreamappError))
+
+
+def _empty_duckdb() -> None:
+    """Last of all: DuckDB's binding lists on stderr which of its types outlive the interpreter.
+
+    Some do wherever an extension module keeps one of this process's functions for ever, whose
+    module names ``duckdb``; nobody could do anything about it.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in {"duckdb", "_duckdb"}:
+            vars(module).clear()
 
 
 def _give_up(name: str, drain_s: float) -> None:

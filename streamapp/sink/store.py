@@ -276,6 +276,8 @@ class Store:
         root, self._root = self._root, None
         self._options.search.close()
         self._writer.close()
+        # Whoever still holds this object holds no part of DuckDB.
+        del self._incoming, self._ledger_rows, self._position_rows, self._writer
         if root is not None:
             duck.close(root)
 

@@ -40,6 +40,7 @@ def running(host):
 @pytest.fixture
 def stopped(running):
     assert running.terminate("store") == {0}
+    assert "leaked" not in running.tail("store"), "DuckDB's binding lists what outlives Python"
     return running
 
 
