@@ -85,6 +85,7 @@ def example_folder(folder: Path, documents: int, *, text: str = EXAMPLE) -> dict
                 row = (f"doc-{n:05}", f"author {n % 13}", 2000 + n % 25)
                 database.execute("insert into documents values (?, ?, ?)", row)
     database.close()
+    os.utime(project / "metadata.db", (1, 1))
     models = Classifiers(folder / "models").add("text-classifier", says="bad")
     return {
         **os.environ,
