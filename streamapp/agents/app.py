@@ -205,8 +205,8 @@ def _is_no_error_of_ours(record: logging.LogRecord) -> bool:
 def _empty_duckdb() -> None:
     """Last of all: DuckDB's binding lists on stderr which of its types outlive the interpreter.
 
-    Some do wherever an extension module keeps one of this process's functions for ever, whose
-    module names ``duckdb``; nobody could do anything about it.
+    In a Faust process that has opened a store all do: something there keeps modules that name
+    ``duckdb`` (what it is was not found), and whoever stops a store can do nothing about it.
     """
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in {"duckdb", "_duckdb"}:
