@@ -20,8 +20,9 @@
  *      abandoned by its writer, or its writer was killed
  *
  * Waiting for rows: FUTEX_WAIT on `wake` works on a read-only mapping. A reader sleeps only after it saw the word
- * unchanged for EVRING_WATCH_NS: the writer makes no system call for a commit when the word changed at least that
- * often since the one before; in a long commit it changes on the way. Limit every wait, whatever the clocks do.
+ * unchanged for `watch_ns`, loaded after the word; EVRING_WATCH_NS is the most, and right without a look. It is 0 while
+ * commits are rare: each wakes with a system call. In a dense stream the word changes sooner than that, in a long
+ * commit on the way, and the writer makes no call. Limit every wait, whatever the clocks do.
  *
  * streamapp/ring/layout.py says the same in NumPy; tests/ring/test_layout.py holds the two together.
  */
@@ -44,7 +45,7 @@
 #define EVRING_PAGE_BYTES 4096u
 #define EVRING_COLUMNS_MAX 8u /* tensor columns, `semantic` included */
 
-#define EVRING_WATCH_NS 10000 /* see: waiting for rows */
+#define EVRING_WATCH_NS 10000 /* watch_ns in a dense stream; see: waiting for rows */
 
 #define EVRING_SOURCE_NONE 0xFFFFu /* source index of a row that came from no log */
 #define EVRING_OFFSET_BITS 48u     /* source_offset = index << 48 | offset */
@@ -89,8 +90,9 @@ struct evring_header {
     uint64_t claim; /* first seq not yet claimed; never decreases */
     unsigned char pad1[120];
     uint64_t head; /* first seq not committed */
-    uint32_t wake; /* futex word, + 1 for every commit of rows; see: waiting for rows */
-    unsigned char pad2[116];
+    uint32_t wake; /* futex word, changed by every commit of rows; see: waiting for rows */
+    uint32_t watch_ns;
+    unsigned char pad2[112];
     uint64_t heartbeat_mono_ns;
     uint64_t frames; /* rows that readers could see, ever */
     uint64_t void_frames; /* rows never finished: abandoned, or their writer was killed */
@@ -159,6 +161,7 @@ EVRING_AT(evring_header, state, 136);
 EVRING_AT(evring_header, claim, 256);
 EVRING_AT(evring_header, head, 384);
 EVRING_AT(evring_header, wake, 392);
+EVRING_AT(evring_header, watch_ns, 396);
 EVRING_AT(evring_header, heartbeat_mono_ns, 512);
 EVRING_AT(evring_record, delta_time, 48);
 EVRING_AT(evring_record, spin, 76);

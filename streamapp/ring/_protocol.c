@@ -61,42 +61,45 @@ static void relax_a_while(void) {
     }
 }
 
-static void wake_sleepers(const struct evring *ring) {
-    syscall(SYS_futex, &header(ring)->wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-}
-
-/* Changes the word that readers watch, and notes when one of them may sleep on it; returns the time after it.
+/* Changes the word that readers watch, and notes when it stood still for EVRING_WATCH_NS; returns the time after it.
  *
- * A reader sleeps only after it saw the word unchanged for EVRING_WATCH_NS. The change before this one came later
- * than touched_ns[0] was read. So a reader that fell asleep between the two began to watch after touched_ns[0], and
- * this one is at least EVRING_WATCH_NS later. When it is not, nobody fell asleep. The margin is for stores on their
- * way and for clocks of two CPUs.
+ * The change before this one came later than touched_ns[0] was read. So a reader that watched for EVRING_WATCH_NS and
+ * fell asleep between the two began after touched_ns[0], and this one is at least that much later. The margin is for
+ * stores on their way and for clocks of two CPUs.
  */
 static int64_t touch(struct evring *ring) {
     const int64_t margin_ns = EVRING_WATCH_NS / 4;
     __atomic_fetch_add(&header(ring)->wake, 1, __ATOMIC_SEQ_CST);
     int64_t now = clock_ns(CLOCK_MONOTONIC), before = ring->touched_ns[0];
     if (!before || now - before >= EVRING_WATCH_NS - margin_ns)
-        ring->may_sleep = 1;
+        ring->stood_still = 1;
     ring->touched_ns[0] = ring->touched_ns[1];
     ring->touched_ns[1] = now;
     return now;
 }
 
-/* Tells readers of a commit; returns the time after it. In a dense stream without a system call. */
+/* Tells readers of a commit; returns the time after it. Without a system call in a dense stream, where readers were
+ * told to watch: nobody fell asleep then. The change after that is told, and the call after it, are for those who
+ * loaded the word before. */
 static int64_t wake(struct evring *ring) {
+    struct evring_header *h = header(ring);
     int64_t now = touch(ring);
-    if (ring->may_sleep) {
-        wake_sleepers(ring);
+    uint32_t told = LOAD(&h->watch_ns, RELAXED), watch_ns = ring->stood_still ? 0 : EVRING_WATCH_NS;
+    if (watch_ns != told) {
+        STORE(&h->watch_ns, watch_ns, RELEASE);
+        __atomic_fetch_add(&h->wake, 1, __ATOMIC_SEQ_CST);
+    }
+    if (!told || !watch_ns) {
+        syscall(SYS_futex, &h->wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
         ring->clock_offset_ns = clock_ns(CLOCK_REALTIME) - now; /* after a step of that clock, too */
     }
-    ring->may_sleep = 0;
+    ring->stood_still = 0;
     return now;
 }
 
 /* Wakes whoever sleeps, whatever was before. */
 static int64_t wake_all(struct evring *ring) {
-    ring->may_sleep = 1;
+    ring->stood_still = 1;
     return wake(ring);
 }
 
@@ -375,15 +378,16 @@ static int sleep_on(const struct evring *ring, uint32_t word, int64_t ns) {
 
 /* Watches the word before every sleep on it, see wake(). The word is loaded before head: a commit between the two
  * changes it, and then the kernel does not let us sleep. */
-static void wait_for(const struct evring *ring, uint64_t want, int64_t watch_ns, int64_t timeout_ns) {
+uint64_t evring_wait(const struct evring *ring, uint64_t want, int64_t spin_ns, int64_t timeout_ns) {
     uint32_t word = LOAD(&header(ring)->wake, ACQUIRE);
     int64_t start = clock_ns(CLOCK_MONOTONIC), since = start, now = start;
     while (!has_news(ring, want) && now - start < timeout_ns) {
         int64_t left = timeout_ns - (now - start);
         uint32_t seen = LOAD(&header(ring)->wake, ACQUIRE);
-        if (seen == word && now - since >= watch_ns) {
+        int64_t watch_ns = (int64_t)least(LOAD(&header(ring)->watch_ns, RELAXED), EVRING_WATCH_NS);
+        if (seen == word && now - since >= spin_ns && now - since >= watch_ns) {
             if (!sleep_on(ring, word, left < EVRING_WAIT_SLICE_NS ? left : EVRING_WAIT_SLICE_NS))
-                return; /* let the caller handle the signal */
+                break; /* let the caller handle the signal */
         } else {
             relax_a_while();
         }
@@ -392,9 +396,5 @@ static void wait_for(const struct evring *ring, uint64_t want, int64_t watch_ns,
             since = now;
         word = seen;
     }
-}
-
-uint64_t evring_wait(const struct evring *ring, uint64_t want, int64_t spin_ns, int64_t timeout_ns) {
-    wait_for(ring, want, spin_ns > EVRING_WATCH_NS ? spin_ns : EVRING_WATCH_NS, timeout_ns);
     return evring_head(ring);
 }

@@ -19,7 +19,7 @@ struct evring {
     uint64_t n_columns;
     struct evring_column columns[EVRING_COLUMNS_MAX]; /* one behind the other */
     int64_t touched_ns[2]; /* writer: CLOCK_MONOTONIC after each of the last two changes of `wake`, 0 for none */
-    int may_sleep;         /* writer: a reader may have fallen asleep on `wake` since the last FUTEX_WAKE */
+    int stood_still;       /* writer: `wake` stood still for EVRING_WATCH_NS since the commit before */
     int64_t clock_offset_ns; /* writer: realtime - monotonic at the last FUTEX_WAKE */
 };
 

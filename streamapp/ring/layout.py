@@ -41,7 +41,7 @@ SOURCE_USED = 1
 
 #: Tensor columns of one file, ``semantic`` included.
 COLUMNS_MAX = 8
-#: A reader watches the wake word for so long before it sleeps on it (include/streamapp_ring.h).
+#: In a dense stream a reader watches the wake word for so long before it sleeps on it (include/streamapp_ring.h).
 WATCH_NS = 10_000
 CAPACITY_MAX = 1 << 24
 DIM_MAX = 0xFFFF
@@ -119,6 +119,7 @@ HEADER_DTYPE = _packed(
     claim=(256, "<u8"),
     head=(384, "<u8"),
     wake=(392, "<u4"),
+    watch_ns=(396, "<u4"),
     heartbeat_mono_ns=(512, "<u8"),
     frames=(520, "<u8"),
     void_frames=(528, "<u8"),

@@ -14,7 +14,7 @@ from streamapp.ring.layout import Column
 CAPACITY = 8
 HALF = CAPACITY // 2
 ENGINES = ("c", "twin")
-#: Header words that hold a time, a process or a random number.
+#: Header words that hold a time, a process or a random number, or depend on when a commit came.
 LOCAL = (
     "ring_uuid",
     "created_unix_ns",
@@ -23,6 +23,8 @@ LOCAL = (
     "writer_start_unix_ns",
     "heartbeat_mono_ns",
     "last_commit_unix_us",
+    "wake",
+    "watch_ns",
 )
 
 #: The engine C maps a column of 128 floats twice in a row; the twin copies at the wrap.

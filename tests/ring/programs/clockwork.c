@@ -3,8 +3,8 @@
  *     clockwork ROUNDS SEED
  *
  * holds the two to what makes a commit without a system call safe: a reader sleeps only on a word that it saw
- * unchanged for EVRING_WATCH_NS; a writer wakes nobody only if the word never stood still that long, though it changes
- * in the middle of a commit, too. Prints "sleeps wakes skipped".
+ * unchanged for the header's watch_ns; a writer wakes nobody only if the word never stood still that long, though it
+ * changes in the middle of a commit, too. Prints "sleeps wakes skipped".
  */
 #define _GNU_SOURCE
 #include "_protocol.h"
@@ -30,7 +30,7 @@ static struct evring ring = {
 };
 static struct evring_header *const header = (struct evring_header *)file;
 static int64_t now_ns = 1000000, changed_ns; /* changed_ns: when the word last changed, or the wait began */
-static uint32_t word_seen;
+static uint32_t word_seen, told_ns; /* watch_ns when the word last changed, or less */
 static int somebody_may_sleep; /* the word stood still long enough since the last FUTEX_WAKE */
 static unsigned dice;
 static long sleeps, wakes, skipped;
@@ -48,13 +48,16 @@ static void must(int holds, const char *what) {
 static void note_change(void) {
     if (word_seen == header->wake)
         return;
-    if (!waiting && now_ns - changed_ns >= EVRING_WATCH_NS)
+    if (!waiting && now_ns - changed_ns >= told_ns)
         somebody_may_sleep = 1;
     word_seen = header->wake;
     changed_ns = now_ns;
+    told_ns = header->watch_ns;
 }
 
+/* By a writer elsewhere, whose stream is dense or not. */
 static void change_word(void) {
+    header->watch_ns = below(2) ? 0 : EVRING_WATCH_NS;
     header->wake++;
     note_change();
 }
@@ -74,7 +77,7 @@ int __wrap_clock_gettime(clockid_t which, struct timespec *time) {
 
 static long sleep_on(uint32_t word) {
     sleeps++;
-    must(now_ns - changed_ns >= EVRING_WATCH_NS, "a reader slept on a word it had not watched");
+    must(now_ns - changed_ns >= header->watch_ns, "a reader slept on a word it had not watched");
     if (word != header->wake) {
         errno = EAGAIN;
         return -1;
@@ -106,6 +109,7 @@ long __wrap_syscall(long number, ...) {
     if (operation == FUTEX_WAIT)
         return sleep_on(value);
     wakes++;
+    note_change();
     somebody_may_sleep = 0;
     return 0;
 }
@@ -132,10 +136,13 @@ static void wait_some(void) {
     changed_ns = now_ns;
     word_seen = header->wake;
     long slept = sleeps;
+    uint32_t told = header->watch_ns;
+    header->watch_ns = below(2) ? 0 : EVRING_WATCH_NS;
     int64_t start_ns = now_ns, timeout_ns = below(500000);
     uint64_t want = header->head + (uint64_t)below(2);
     uint64_t head = evring_wait(&ring, want, 0, timeout_ns);
     waiting = 0;
+    header->watch_ns = told;
     somebody_may_sleep |= sleeps > slept;
     must(head > want || now_ns - start_ns >= timeout_ns, "a wait ended without news before its time");
     header->claim = header->head; /* what sleep_on() committed */
