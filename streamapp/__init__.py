@@ -7,7 +7,9 @@ workflow.  Importing this package loads none of
 it: a name is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamapp._lazy import lazy
 
 if TYPE_CHECKING:
     from streamapp.agents.codecs import CloudEventSchema
@@ -17,18 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CloudEventSchema", "Workflow", "configure", "install", "slice_topic"]
 
-_HOMES = {
-    "CloudEventSchema": "streamapp.agents.codecs",
-    "Workflow": "streamapp.workflow.graph.builder",
-    "configure": "streamapp.transport",
-    "install": "streamapp.guest",
-    "slice_topic": "streamapp.transport",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "CloudEventSchema": "streamapp.agents.codecs",
+        "Workflow": "streamapp.workflow.graph.builder",
+        "configure": "streamapp.transport",
+        "install": "streamapp.guest",
+        "slice_topic": "streamapp.transport",
+    },
+)

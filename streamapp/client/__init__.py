@@ -10,8 +10,9 @@
 take the request at all.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from streamapp._lazy import lazy
 from streamapp.client.outcomes import Outcome, Received, Rejected, Report
 from streamapp.client.steps import Patience
 from streamapp.core.errors import Refuse, Reject, Retry
@@ -33,15 +34,10 @@ __all__ = [
     "Retry",
 ]
 
-_HOMES = {
-    "AsyncClient": "streamapp.client.asynchronous",  # which loads aiohttp
-    "Client": "streamapp.client.blocking",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "AsyncClient": "streamapp.client.asynchronous",  # which loads aiohttp
+        "Client": "streamapp.client.blocking",
+    },
+)

@@ -4,7 +4,9 @@
 none of them: a name is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamapp._lazy import lazy
 
 if TYPE_CHECKING:
     from streamapp.services.calling import call
@@ -28,23 +30,18 @@ __all__ = [
     "create_data_integration_service",
 ]
 
-_HOMES = {
-    "DataIntegrationService": "streamapp.services.integrate.service",
-    "IntegrationConfig": "streamapp.services.integrate.service",
-    "create_data_integration_service": "streamapp.services.integrate.service",
-    "Document": "streamapp.services.text.service",
-    "NlpService": "streamapp.services.text.service",
-    "FilterOperator": "streamapp.workflow.pipelines",
-    "FilterTransform": "streamapp.workflow.pipelines",
-    "Pipeline": "streamapp.workflow.pipelines",
-    "PipelineService": "streamapp.workflow.pipelines",
-    "call": "streamapp.services.calling",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "DataIntegrationService": "streamapp.services.integrate.service",
+        "IntegrationConfig": "streamapp.services.integrate.service",
+        "create_data_integration_service": "streamapp.services.integrate.service",
+        "Document": "streamapp.services.text.service",
+        "NlpService": "streamapp.services.text.service",
+        "FilterOperator": "streamapp.workflow.pipelines",
+        "FilterTransform": "streamapp.workflow.pipelines",
+        "Pipeline": "streamapp.workflow.pipelines",
+        "PipelineService": "streamapp.workflow.pipelines",
+        "call": "streamapp.services.calling",
+    },
+)

@@ -14,8 +14,9 @@ With pytest these come as the fixtures ``streamapp``, ``streamapp_clock`` and ``
 pytest does so in every run on a machine where streamapp is installed.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamapp._lazy import lazy
 
 if TYPE_CHECKING:
     from streamapp.plugin.testing import HashEmbedder, HashModels, batch_of
@@ -37,24 +38,17 @@ __all__ = [
     "check_writer",
 ]
 
-_MODULES = {
-    "FakeClock": "streamapp.testing.clock",
-    "HashEmbedder": "streamapp.plugin.testing",
-    "HashModels": "streamapp.plugin.testing",
-    "MemoryLog": "streamapp.testing.log",
-    "Pipeline": "streamapp.testing.pipeline",
-    "batch_of": "streamapp.plugin.testing",
-    "check_operation": "streamapp.plugin.testing_operation",
-    "check_reader": "streamapp.testing.contracts.data",
-    "check_writer": "streamapp.testing.contracts.data",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "FakeClock": "streamapp.testing.clock",
+        "HashEmbedder": "streamapp.plugin.testing",
+        "HashModels": "streamapp.plugin.testing",
+        "MemoryLog": "streamapp.testing.log",
+        "Pipeline": "streamapp.testing.pipeline",
+        "batch_of": "streamapp.plugin.testing",
+        "check_operation": "streamapp.plugin.testing_operation",
+        "check_reader": "streamapp.testing.contracts.data",
+        "check_writer": "streamapp.testing.contracts.data",
+    },
+)

@@ -8,8 +8,9 @@ Errors are those of :mod:`streamapp.core.errors`: ``Retry`` no answer in time, `
 that is none, ``Refuse`` not the server that was declared.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from streamapp._lazy import lazy
 from streamapp.models.llm.endpoint import Endpoint
 from streamapp.models.llm.question import Answer, Question
 
@@ -20,16 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Cache", "Chat", "Endpoint", "Llm", "Question"]
 
-_HOMES = {
-    "Cache": "streamapp.models.llm.cache",
-    "Chat": "streamapp.models.llm.blocking",
-    "Llm": "streamapp.models.llm.client",  # which loads aiohttp
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Cache": "streamapp.models.llm.cache",
+        "Chat": "streamapp.models.llm.blocking",
+        "Llm": "streamapp.models.llm.client",  # which loads aiohttp
+    },
+)

@@ -4,12 +4,6 @@
 use, so that the clients load without Faust.
 """
 
-from typing import Any
+from streamapp._lazy import lazy
 
-
-def __getattr__(name: str) -> Any:
-    if name == "Transport":
-        from streamapp.transport.kafka.transport import Transport
-
-        return Transport
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, {"Transport": "streamapp.transport.kafka.transport"})
