@@ -57,6 +57,7 @@ class Clustering:
         best = is_best(self._config)
         asked = every.filter(~keyed) if best else every
         found = self._matcher.find(records[asked], pace, asked, best=best)
+        self._matcher.close()
         matches, unsure = (pairs.with_columns(left=asked.gather(pairs["left"])) for pairs in found)
         links = pl.concat([links, _once(matches)])
         firsts = _joined(len(records), links)
@@ -71,8 +72,10 @@ def _joined(count: int, links: pl.DataFrame) -> pl.Series:
 
 
 def _numbered(firsts: pl.Series) -> pl.Series:
-    numbers = np.unique(firsts.to_numpy(), return_inverse=True)[1]
-    return pl.Series(ENTITY, numbers.astype(np.uint32))
+    places = firsts.to_numpy()
+    is_first = places == np.arange(len(places))  # a thing is called by its first record
+    numbers = np.cumsum(is_first, dtype=np.uint32) - np.uint32(1)
+    return pl.Series(ENTITY, numbers[places])
 
 
 def _set_aside(unsure: pl.DataFrame, records: pl.DataFrame, said: Decisions, work: Work) -> None:

@@ -1,7 +1,7 @@
 """How alike two records are, from 0 to 1, by weighted rules."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.distance import JaroWinkler, Levenshtein
 
 from streamapp.plugin import Refuse
+from streamapp.services.integrate.bounds import BOUNDS, Letters, bound, letters_of
 from streamapp.services.integrate.config import Rule
 from streamapp.services.integrate.text import check_textual, normal, soundex, without_empty
 
@@ -22,6 +23,15 @@ _SCORERS: Mapping[str, tuple[Any, float]] = {
     "token_set": (fuzz.token_set_ratio, 100.0),
 }
 _WHERE = "config.matching_strategy.rules"
+#: What bounds and scores may be off.
+_ROUNDING = 1e-3
+
+
+class Prepared(NamedTuple):
+    """Records as they are compared: one column per rule; the letters of the texts, by rule."""
+
+    values: pl.DataFrame
+    letters: Mapping[int, Letters]
 
 
 class Likeness:
@@ -50,16 +60,40 @@ class Likeness:
         """The columns that it looks at."""
         return {name for rule in self._rules for name in rule.fields}
 
-    def prepared(self, records: pl.DataFrame) -> pl.DataFrame:
-        """What is compared of each record, one column per rule."""
+    def prepared(self, records: pl.DataFrame) -> Prepared:
+        """What is compared of each record."""
         made = records.select(
             _prepared(rule, records.schema).alias(str(number))
             for number, rule in enumerate(self._rules)
         )
-        return without_empty(made)
+        values = without_empty(made)
+        letters = {
+            number: letters_of(values[str(number)])
+            for number, rule in enumerate(self._rules)
+            if rule.by in BOUNDS
+        }
+        return Prepared(values, letters)
+
+    def hopeful(
+        self, left: Prepared, right: Prepared, pairs: pl.DataFrame, least: float
+    ) -> pl.DataFrame:
+        """Without pairs that are surely less alike than ``least``; they need no comparison."""
+        if not left.letters:
+            return pairs
+        places = pairs["left"].to_numpy(), pairs["right"].to_numpy()
+        weight = np.full(len(pairs), sum(rule.weight for rule in self._rules), np.float32)
+        total = weight.copy()
+        for number in left.letters:
+            rule = self._rules[number]
+            sides = left.letters[number].at(places[0]), right.letters[number].at(places[1])
+            most = bound(rule.by, *sides)
+            known = ~np.isnan(most)
+            total += np.where(known, most - 1, -1) * np.float32(rule.weight)
+            weight -= ~known * np.float32(rule.weight)
+        return pairs.filter(total >= (least - _ROUNDING) * weight)
 
     def scores(self, left: pl.DataFrame, right: pl.DataFrame, threads: int) -> Scores:
-        """How alike the n-th records of two prepared frames are, (n,) in [0, 1].
+        """How alike the n-th records of two frames of prepared values are, (n,) in [0, 1].
 
         Nulls say nothing; a pair with less evidence than is wanted, or less alike in one rule than
         its ``least``, has 0.

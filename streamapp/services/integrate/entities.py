@@ -39,12 +39,15 @@ class Entities:
 
     def run(self, tables: Mapping[str, pa.Table], work: Work, pace: Pace) -> pa.Table:
         """The merged records, as ``schema`` says."""
+        return as_arrow(self._merged(tables, work, pace), self.schema)
+
+    def _merged(self, tables: Mapping[str, pa.Table], work: Work, pace: Pace) -> pl.DataFrame:
         records = all_records(tables, self._layout, work, pace)
         records = records.with_columns(self._clustering.clusters(records, work, pace).entities)
         pace.check()
         if self._config.mode == "intersection":
             records = self._shared(records)
-        merged = merged_of(records, self._survivors, self._rules, self._config.report)
+        merged = merged_of(records, self._survivors, self._rules, self._config.report, pace)
         torn = torn_apart(merged, self._survivors)
         if torn.any():
             apart = merged.filter(torn)[ENTITY]
@@ -52,7 +55,7 @@ class Entities:
             aside = records.filter(pl.col(ENTITY).is_in(apart.implode())).select(kept)
             work.quarantine(aside.to_arrow(), TORN)
             merged = merged.filter(~torn)
-        return as_arrow(merged, self.schema)
+        return merged
 
     def _shared(self, records: pl.DataFrame) -> pl.DataFrame:
         sources = pl.col(SOURCE).n_unique().over(ENTITY)
@@ -88,5 +91,5 @@ class Stack:
         records = all_records(tables, self._layout, work, pace)
         if self._config.report:
             records = records.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias(ENTITY))
-            records = merged_of(records, self._survivors, self._rules, self._config.report)
+            records = merged_of(records, self._survivors, self._rules, self._config.report, pace)
         return as_arrow(records, self.schema)

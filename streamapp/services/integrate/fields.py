@@ -178,7 +178,13 @@ def _dtype(kind: pa.DataType) -> pl.DataType:
 def _cast(name: str, given: pl.DataType, kind: pl.DataType, text_format: str) -> pl.Expr:
     found = pl.col(name)
     if given == pl.String and isinstance(kind, pl.Date | pl.Datetime | pl.Time):
-        return found.str.strptime(kind, text_format or None, strict=False)
+        read = found.str.strptime(kind, text_format or None, strict=False)
+        if not isinstance(kind, pl.Datetime) or kind.time_unit != "ns":
+            return read
+        # Nanoseconds begin in 1677 and end in 2262; polars makes another time of one outside.
+        coarse = pl.Datetime("us", kind.time_zone)
+        wide = found.str.strptime(coarse, text_format or None, strict=False)
+        return pl.when(wide.cast(kind, strict=False).is_not_null()).then(read)
     if given == pl.String and kind != pl.String:
         return found.str.strip_chars().cast(kind, strict=False)
     return found if given == kind else found.cast(kind, strict=False)
@@ -186,4 +192,6 @@ def _cast(name: str, given: pl.DataType, kind: pl.DataType, text_format: str) ->
 
 def as_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     """A frame's columns of ``schema``, exactly of its types."""
-    return frame.select(schema.names).to_arrow().cast(schema)
+    # one by one, so that no more than one column is there twice
+    columns = [frame[field.name].to_arrow().cast(field.type) for field in schema]
+    return pa.table(columns, schema=schema)

@@ -55,7 +55,7 @@ class Learnt(Matcher):
             for name, made in zip(_names(at, one), keys_of(self._pool, one.on), strict=True)
         ]
         place = pl.int_range(pl.len()).alias("unique_id")
-        given = self._prepared.select(*texts, place).with_columns(keys).to_arrow()
+        given = self._prepared.values.select(*texts, place).with_columns(keys).to_arrow()
         blocks = [splink.block_on(*_names(at, one)) for at, one in enumerate(passes)]
         settings = splink.SettingsCreator(
             link_type="dedupe_only",

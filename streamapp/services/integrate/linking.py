@@ -78,7 +78,7 @@ class Linking:
             left, table = left.filter(~bad), table.filter((~bad).to_arrow())
         left = left.with_columns(pl.lit(self._base, pl.UInt16).alias(SOURCE))
         records = self._records(left, pace)
-        merged = merged_of(records, self._survivors, self._rules, self._config.report)
+        merged = merged_of(records, self._survivors, self._rules, self._config.report, pace)
         torn = torn_apart(merged, self._survivors)
         if torn.any():
             self._work.quarantine(table.filter(torn.to_arrow()), TORN)

@@ -107,6 +107,10 @@ class Matcher:
         self._blocks = Blocks(matching.blocking, pool, matching.pairs_max)
         self._prepared = self._likeness.prepared(pool)
 
+    def close(self) -> None:
+        """Let go of the pool."""
+        del self._pool, self._keyed, self._decided, self._blocks, self._prepared
+
     def find(
         self, rows: pl.DataFrame, pace: Pace, own: pl.Series | None = None, *, best: bool
     ) -> Found:
@@ -123,7 +127,9 @@ class Matcher:
         for pairs in self._blocks.pairs(rows):
             pace.check()
             kept = pairs if own is None else self._others(pairs, own, best=best)
-            left, right = prepared[kept["left"]], self._prepared[kept["right"]]
+            kept = self._likeness.hopeful(prepared, self._prepared, kept, self._least)
+            left = prepared.values[kept["left"]]
+            right = self._prepared.values[kept["right"]]
             scores = self._likeness.scores(left, right, pace.threads)
             scored = kept.with_columns(pl.Series("score", scores))
             pieces.append(scored.filter(pl.col("score") >= self._least).cast(PAIR))

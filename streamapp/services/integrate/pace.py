@@ -1,12 +1,18 @@
-"""Between two steps: whether the run is to stop, and whether it took too long."""
+"""One call's time and threads: whether it is to stop, took too long, and what it does at once."""
 
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from streamapp.plugin import Refuse, Work
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
 
 class Pace:
-    """One call's time.
+    """One call's time and threads.
 
     Args:
         work: asked whether the run is to stop.
@@ -31,3 +37,10 @@ class Pace:
             why = f"the integration took longer than config.timeout_ms ({limit})"
             fix = "raise it, or give the passes of config.matching_strategy.blocking more fields"
             raise Refuse("integrate.timeout", why, fix)
+
+    def map(self, make: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+        """What ``make`` makes of each, in order; as many at once as there are threads."""
+        if self.threads == 1:
+            return [make(item) for item in items]
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(make, items))

@@ -46,15 +46,15 @@ class Order:
     label: str
     keys: Sequence[pl.Expr] = field(compare=False)
 
-    def places(self, records: pl.DataFrame) -> npt.NDArray[np.intp]:
+    def places(self, records: pl.DataFrame) -> npt.NDArray[np.uint32]:
         """The records' places in this order."""
         if not self.keys:
-            return np.arange(len(records))
+            return np.arange(len(records), dtype=np.uint32)
         keyed = records.select(key.alias(str(number)) for number, key in enumerate(self.keys))
         found = keyed.select(
             pl.arg_sort_by(keyed.columns, descending=True, nulls_last=True, maintain_order=True)
         )
-        return found.to_series().to_numpy().astype(np.intp)
+        return found.to_series().to_numpy().astype(np.uint32, copy=False)
 
 
 #: As the records come.
@@ -68,9 +68,10 @@ def order_of(conflict: Conflict, name: str, rules: Rules) -> Order:
         Refuse: what the strategy needs is not said, or not there.
     """
     made = _ORDERS[conflict.strategy](conflict, name, rules)
-    return (
-        made if made.label == "as they come" else Order(made.label, (*made.keys, *_prefer(rules)))
-    )
+    if made is PLAIN:
+        return made
+    keys = (*made.keys, *_prefer(rules))
+    return Order(made.label, keys) if keys else PLAIN
 
 
 def _prefer(rules: Rules) -> list[pl.Expr]:

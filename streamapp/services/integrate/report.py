@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 
 from streamapp.services.integrate.fields import SOURCE
+from streamapp.services.integrate.pace import Pace
 from streamapp.services.integrate.ranking import ENTITY, Rules
 from streamapp.services.integrate.survive import Survivor, merge, named
 
@@ -26,7 +27,11 @@ def report_fields(wanted: Sequence[str], names: Sequence[str]) -> list[pa.Field]
 
 
 def merged_of(
-    records: pl.DataFrame, survivors: Sequence[Survivor], rules: Rules, wanted: Sequence[str]
+    records: pl.DataFrame,
+    survivors: Sequence[Survivor],
+    rules: Rules,
+    wanted: Sequence[str],
+    pace: Pace,
 ) -> pl.DataFrame:
     """What ``merge`` makes of records, and the reports ``wanted``.
 
@@ -35,11 +40,12 @@ def merged_of(
     the rule: ``agreed`` where all values are equal, else the strategy.
     """
     disputed = {"conflicts", "lineage"}.intersection(wanted) or _guarded(survivors)
-    merged = merge(records, survivors, rules, conflicts=bool(disputed), lineage="lineage" in wanted)
+    lineage = "lineage" in wanted
+    merged = merge(records, survivors, rules, pace, conflicts=bool(disputed), lineage=lineage)
     made: list[pl.Expr | pl.Series] = []
     if "conflicts" in wanted:
         made.append(_conflicts(merged, survivors))
-    if "lineage" in wanted:
+    if lineage:
         made.append(pl.struct(_origin(survivor, rules) for survivor in survivors).alias("_lineage"))
     merged = merged.with_columns(made)
     if "sources" in wanted:

@@ -6,6 +6,7 @@ and the first that has a value gives it (:mod:`.ranking`).  The others make a va
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import polars as pl
@@ -14,7 +15,8 @@ import pyarrow as pa
 from streamapp.plugin import Refuse
 from streamapp.services.integrate.config import Conflict
 from streamapp.services.integrate.fields import ROW, SOURCE
-from streamapp.services.integrate.ranking import ENTITY, PLAIN, Rules, order_of
+from streamapp.services.integrate.pace import Pace
+from streamapp.services.integrate.ranking import ENTITY, PLAIN, Order, Rules, order_of
 from streamapp.services.integrate.text import is_textual
 from streamapp.services.integrate.things import Things
 
@@ -90,6 +92,7 @@ def merge(
     records: pl.DataFrame,
     survivors: Sequence[Survivor],
     rules: Rules,
+    pace: Pace,
     *,
     conflicts: bool = False,
     lineage: bool = False,
@@ -101,30 +104,40 @@ def merge(
             and ``ENTITY``, whose numbers are 0, 1, 2 without a gap; in source order.
         survivors: the fields and how each is chosen.
         rules: what the strategies need to know.
+        pace: of the call; fields are worked out side by side.
         conflicts: add ``conflict:FIELD``, whether a thing's records disagree in it.
         lineage: add ``source:FIELD`` and ``row:FIELD``, whose value survived; null where it is no
             single record's.
     """
     if any(survivor.conflict.strategy == "expression" for survivor in survivors):
         records = records.with_columns(source=named(SOURCE, rules.names))
-    things = Things(records)
-    columns = [pl.Series(ENTITY, range(things.count), pl.UInt32)]
     folded = [survivor for survivor in survivors if survivor.conflict.strategy in _FOLDS]
     made = _folded(records, folded, rules) if folded else pl.DataFrame()
-    for field, conflict in survivors:
-        if conflict.strategy in _FOLDS:
-            having, winners = things.having(field.name, PLAIN), things.nobody
-            columns.append(made[field.name])
-        else:
-            having = things.having(field.name, order_of(conflict, field.name, rules))
-            winners = things.winners(having)
-            columns.append(records[field.name].gather(winners))
+    orders = [_order(survivor, rules) for survivor in survivors]
+    things = Things(records, orders, pace)
+
+    def columns(survivor: Survivor) -> list[pl.Series]:
+        name = survivor.field.name
+        having = things.having(name, _order(survivor, rules))
+        is_made = name in made.columns
+        winners = things.nobody() if is_made else having.winners
+        found = [made[name] if is_made else records[name].gather(winners)]
         if conflicts:
-            columns.append(things.disagree(field.name, having).alias(f"conflict:{field.name}"))
+            found.append(things.disagree(name, having).alias(f"conflict:{name}"))
         if lineage:
-            columns.append(records[SOURCE].gather(winners).alias(f"source:{field.name}"))
-            columns.append(records[ROW].gather(winners).alias(f"row:{field.name}"))
-    return pl.DataFrame(columns)
+            found.append(records[SOURCE].gather(winners).alias(f"source:{name}"))
+            found.append(records[ROW].gather(winners).alias(f"row:{name}"))
+        return found
+
+    numbers = pl.Series(ENTITY, range(things.count), pl.UInt32)
+    return pl.DataFrame([numbers, *chain.from_iterable(pace.map(columns, survivors))])
+
+
+def _order(survivor: Survivor, rules: Rules) -> Order:
+    """In which a field's records are asked; what is made of all values takes them as they come."""
+    if survivor.conflict.strategy in _FOLDS:
+        return PLAIN
+    return order_of(survivor.conflict, survivor.field.name, rules)
 
 
 def _folded(records: pl.DataFrame, survivors: Sequence[Survivor], rules: Rules) -> pl.DataFrame:

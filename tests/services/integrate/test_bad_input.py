@@ -132,3 +132,15 @@ def test_a_declared_source_that_dies_while_it_is_read():
     config = {"secondary_sources": ["b", "c"], "key_fields": ["id"]}
     with pytest.raises(Retry, match="c went away"):
         result(Integrate, config, work, a=A)
+
+
+def test_a_time_that_its_unit_cannot_hold_sets_its_row_aside():
+    work = TableWork()
+    texts = ["1500-01-01 00:00:00", "2024-01-01 00:00:00.000000001", "2300-01-01 00:00:00"]
+    b = pa.table({"id": ["1", "2", "3"], "at": texts})
+    mapping = {"b": {"at": {"name": "at", "type": "timestamp[ns]"}}}
+    found = result(Integrate, {"key_fields": ["id"], "mapping": mapping}, work, a=A, b=b)
+    at = {str(row["id"]): row["at"] for row in found.select(["id", "at"]).to_pylist()}
+    assert [row["id"] for row, _ in work.bad_rows] == ["1", "3"]
+    assert at["1"] is None
+    assert at["2"].value == 1_704_067_200_000_000_001

@@ -3,15 +3,19 @@
 import unicodedata
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz.distance import JaroWinkler, Levenshtein
 from table_work import TableWork, result
 
 from streamapp.core.errors import Refuse
-from streamapp.services.integrate import blocking
+from streamapp.services.integrate import blocking, compare
+from streamapp.services.integrate.bounds import bound, letters_of
+from streamapp.services.integrate.config import Rule
 from streamapp.services.integrate.match import Match
 from streamapp.services.integrate.operation import Integrate
 from streamapp.services.integrate.text import normal
@@ -298,3 +302,54 @@ def test_pieces_of_any_size_give_the_same_pairs(monkeypatch):
     assert whole.num_rows == 2
     monkeypatch.setattr(blocking, "_PAIRS_AT_ONCE", 1)
     assert result(Match, config, crm=CRM, web=WEB).equals(whole)
+
+
+WORDS = st.text("abcde 09éжß漢", max_size=12)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS | st.none()), min_size=1, max_size=40))
+def test_no_text_is_more_alike_than_its_letters_let_it_be(pairs):
+    sides = [letters_of(pl.Series(texts, dtype=pl.String)) for texts in zip(*pairs, strict=True)]
+    scorers = {
+        "jaro_winkler": JaroWinkler.similarity, "levenshtein": Levenshtein.normalized_similarity,
+    }  # fmt: skip
+    for by, scorer in scorers.items():
+        most = bound(by, *sides)
+        for (one, other), limit in zip(pairs, most, strict=True):
+            assert np.isnan(limit) if not one or not other else scorer(one, other) <= limit + 1e-6
+
+
+NAMES = st.sampled_from(["", "anna", "ana", "bob", "жанна", "anna lee", "lee anna", "bobby"])
+
+
+@given(st.lists(st.tuples(NAMES, NAMES | st.none()), min_size=2, max_size=12), st.floats(0.3, 1))
+def test_pairs_that_are_not_compared_would_not_have_been_alike_enough(records, least):
+    rules = [
+        Rule(fields=("a",), by="jaro_winkler", weight=2),
+        Rule(fields=("b",), by="levenshtein"),
+        Rule(fields=("b",), by="exact", weight=0.5),
+    ]
+    likeness = compare.Likeness(rules, {"a": pa.string(), "b": pa.string()}, 0.5)
+    frame = pl.DataFrame(records, {"a": pl.String, "b": pl.String}, orient="row")
+    prepared = likeness.prepared(frame)
+    places = pl.int_range(len(frame), dtype=pl.UInt32, eager=True)
+    every = pl.DataFrame({"left": places}).join(pl.DataFrame({"right": places}), how="cross")
+    kept = likeness.hopeful(prepared, prepared, every, least)
+    left, right = (prepared.values[every[side]] for side in ("left", "right"))
+    alike = every.filter(pl.Series(likeness.scores(left, right, 1) >= least))
+    assert alike.join(kept, on=["left", "right"], how="anti").is_empty()
+
+
+def test_what_cannot_be_alike_enough_is_not_compared(monkeypatch):
+    compared = []
+    scores = compare.Likeness.scores
+
+    def counting(self, left, right, threads):
+        compared.append(len(left))
+        return scores(self, left, right, threads)
+
+    monkeypatch.setattr(compare.Likeness, "scores", counting)
+    names = ["Anna Smith", "Ana Smith", "Bob Jones", "Cy Lee", "Kurt Vogel"]
+    rows = people(*((None, name, "1980-01-02") for name in names))
+    assert len(groups({"matching_strategy": BY_NAME}, a=rows)) == 4
+    assert sum(compared) == 1

@@ -33,6 +33,20 @@ def survivors(conflict, field="name", **config):
     return row[field]
 
 
+def test_fields_that_are_worked_out_side_by_side_are_as_they_are_one_by_one():
+    config = {
+        "key_fields": ["id"], "report": ["conflicts", "lineage"], "timestamp_field": "at",
+        "conflict_strategy": "most_recent", "conflicts": {"n": "sum", "name": "longest"},
+    }  # fmt: skip
+    one, several = (
+        result(Integrate, config, TableWork(threads=threads), **SOURCES) for threads in (1, 3)
+    )
+    assert several.equals(one)
+    (row,) = several.to_pylist()
+    assert row["name"] == "Anna-Lena"
+    assert row["_conflicts"] == ["name", "n", "at"]
+
+
 @pytest.mark.parametrize(
     ("conflict", "field", "value"),
     [
