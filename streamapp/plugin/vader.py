@@ -2,17 +2,19 @@
 
 The lexicon and the constants are the package's.  Its rules are written anew, in the same arithmetic
 in the same order, so that every bit is equal: what they ask of a word is asked once for each word
-of the language, a text is first looked at as a string of one letter a word, and the rules run only
+of the language, texts are first looked at as arrays of one letter a word, and the rules run only
 where one of the five words around bears on them.
 """
 
 import math
-import re
 import string
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from vaderSentiment.vaderSentiment import (
     BOOSTER_DICT,
     C_INCR,
@@ -23,6 +25,7 @@ from vaderSentiment.vaderSentiment import (
 )
 
 from streamapp.plugin.memo import Memo
+from streamapp.plugin.tokens import Tokens, tokens_of
 
 #: How far the rules look.
 _BACK, _AHEAD = 3, 2
@@ -52,8 +55,12 @@ class Scores(NamedTuple):
 #: A word as a letter, a capital if the word is in capitals: told are words that are in the lexicon,
 #: and set told ones that bear on others, or are part of a phrase.
 _PLAIN, _TOLD, _SET, _TURNS, _LEADS, _PHRASED, _BUT = "otsrlpb"
-_JUDGED = re.compile(f"[{_TOLD}{_SET}]", re.IGNORECASE)
-_EDGE = " " * _BACK
+#: Stands before, between and behind texts, so far that no rule looks across.
+_EDGE = " "
+_CASE = ord(_EDGE)  # the bit that a capital lacks
+
+
+_Marks = npt.NDArray[np.uint8]
 
 
 class _Word(NamedTuple):
@@ -79,14 +86,20 @@ class Vader:
         self._words = Memo(self._word)
         self._marked = _marked(self._lexicon)
         self._letters = Memo(self._letter)
-        self._alone = Memo(_alone)
 
-    def judge(self, text: str) -> Scores:
-        """The scores of a text of any length; time goes with its length."""
-        if not text.isascii() and not self._emojis.keys().isdisjoint(text):
-            text = self._spelled(text)
-        tokens = text.split()
-        return _scores(self._valences(tokens), len(tokens), text)
+    def judge(self, texts: Sequence[str], tokens: Tokens | None = None) -> list[Scores]:
+        """The scores of some texts, of no more than about ``tokens.CHARS_MAX`` together.
+
+        Args:
+            texts: of any length; time goes with it.
+            tokens: of these texts, where they are known.
+        """
+        said = [text if text.isascii() else self._spelled(text) for text in texts]
+        if tokens is None or said != texts:
+            tokens = tokens_of(said)
+        counts = np.diff(tokens.starts).tolist()
+        found = self._valences(tokens)
+        return [_scores(*one) for one in zip(found, counts, said, strict=True)]
 
     def _letter(self, token: str) -> str:
         """All that is to be known of most words."""
@@ -103,27 +116,52 @@ class Vader:
         negates = lower in _NEGATIONS or "n't" in lower
         return _Word(lower, lower in self._lexicon, valence, boost, negates, word.isupper())
 
-    def _valences(self, tokens: Sequence[str]) -> list[float]:
-        """What the words add that add anything."""
-        letters = _EDGE + "".join(map(self._letters.__getitem__, tokens))
-        shouts = not (letters.islower() or letters.isupper())
-        found: dict[int, float] = {}
-        for match in _JUDGED.finditer(letters):
-            place = match.start() - _BACK
-            window = letters[place : place + _BACK + 1 + _AHEAD]
-            if self._alone[window] and not (shouts and window[_BACK].isupper()):
-                value = self._words[tokens[place]].valence
-            else:
-                first = max(place - _BACK, 0)
-                near = [self._words[one] for one in tokens[first : place + 1 + _AHEAD]]
-                value = _valence(near, place - first, shouts)
-            if value:
-                found[place] = value
-        but = letters.lower().find(_BUT) - _BACK
-        return list((found if but < 0 else _after_but(found, but)).values())
+    def _valences(self, tokens: Tokens) -> list[list[float]]:
+        """Of each text what the words add that add anything."""
+        letters = np.frombuffer(
+            "".join(map(self._letters.__getitem__, tokens.unique)).encode(), np.uint8
+        )
+        codes, texts, starts = tokens.codes, tokens.texts, tokens.starts
+        marks = letters[codes]
+        shouting = _shouting(marks, texts, len(starts) - 1)
+        (places,) = np.nonzero(_is(marks, _TOLD + _SET))
+        alone, phrased = _around(marks, texts, places)
+        alone &= ~(shouting[texts[places]] & _is_upper(marks[places]))
+        values = self._listed(tokens, letters)[tokens.codes[places]]
+        (others,) = np.nonzero(~alone)
+        at, of = places[others], texts[places[others]]
+        firsts = np.maximum(at - _BACK, starts[of])
+        ends = np.minimum(at + 1 + _AHEAD, starts[of + 1])
+        windows = zip(
+            firsts.tolist(), ends.tolist(), (at - firsts).tolist(),
+            shouting[of].tolist(), phrased[others].tolist(), strict=True,
+        )  # fmt: skip
+        values[others] = [
+            _valence(self._near(tokens, first, end), *rest) for first, end, *rest in windows
+        ]
+        places, values = places[values != 0], values[values != 0]
+        bounds, judged = np.searchsorted(places, starts).tolist(), values.tolist()
+        found = [judged[first:end] for first, end in pairwise(bounds)]
+        (turns,) = np.nonzero(_is(marks, _BUT))
+        for text, which in zip(*np.unique(texts[turns], return_index=True), strict=True):
+            before = int(np.searchsorted(places, turns[which])) - bounds[text]
+            found[text] = _after_but(found[text], before)
+        return found
+
+    def _listed(self, tokens: Tokens, letters: _Marks) -> npt.NDArray[np.float64]:
+        """[unique tokens]: what those that are judged are worth alone."""
+        values = np.zeros(len(letters))
+        for place in np.nonzero(_is(letters, _TOLD + _SET))[0].tolist():
+            values[place] = self._words[tokens.unique[place]].valence
+        return values
+
+    def _near(self, tokens: Tokens, first: int, end: int) -> list[_Word]:
+        return [self._words[tokens.unique[code]] for code in tokens.codes[first:end].tolist()]
 
     def _spelled(self, text: str) -> str:
         """Emojis as the words that stand for them."""
+        if self._emojis.keys().isdisjoint(set(text)):
+            return text
         parts, spaced = [], True
         for one in text:
             if (said := self._emojis.get(one)) is None:
@@ -149,15 +187,48 @@ def _marked(lexicon: Mapping[str, float]) -> dict[str, str]:
     return found | {_LEADING: _LEADS, "but": _BUT}
 
 
-def _alone(window: str) -> bool:
-    """Whether none of the words around the middle one bears on it; capitals aside."""
-    before, word, ahead = window[:_BACK].lower(), window[_BACK].lower(), window[_BACK + 1 :].lower()
-    turned = not {_TURNS, _PHRASED, _SET}.isdisjoint(before) or before[-1] == _LEADS
-    return not (turned or word == _SET or not {_PHRASED, _SET}.isdisjoint(ahead))
+def _is(marks: _Marks, letters: str) -> npt.NDArray[np.bool_]:
+    """Which of the marks are one of these letters, capital or not."""
+    known = np.zeros(256, np.bool_)
+    known[list((letters + letters.upper()).encode())] = True
+    return known[marks]
 
 
-def _valence(words: Sequence[_Word], place: int, shouts: bool) -> float:
-    """What a word of the lexicon is worth among its neighbours."""
+def _is_upper(marks: _Marks) -> npt.NDArray[np.bool_]:
+    upper: npt.NDArray[np.bool_] = marks & _CASE == 0
+    return upper
+
+
+def _shouting(marks: _Marks, texts: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.bool_]:
+    """[texts]: whether some words of it are in capitals, and not all."""
+    capitals = np.bincount(texts[_is_upper(marks)], minlength=count)
+    return (capitals > 0) & (capitals < np.bincount(texts, minlength=count))
+
+
+def _around(
+    marks: _Marks, texts: npt.NDArray[np.intp], places: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """[places], twice.
+
+    Whether none of the words around that one bears on it, capitals aside; and whether one of them,
+    or it, may be part of a phrase.
+    """
+    size = len(marks) + _BACK * (int(texts[-1]) + 2 if len(texts) else 0)
+    spaced = np.full(size, ord(_EDGE), np.uint8)
+    spaced[np.arange(len(marks)) + _BACK * (texts + 1)] = marks
+    at = places + _BACK * (texts[places] + 1)
+    turning, telling = _is(spaced, _TURNS + _PHRASED + _SET), _is(spaced, _PHRASED + _SET)
+    borne, phrased = _is(spaced[at - 1], _LEADS), telling[at]
+    for back in range(1, _BACK + 1):
+        borne |= turning[at - back]
+        phrased |= telling[at - back]
+    for ahead in range(1, _AHEAD + 1):
+        phrased |= telling[at + ahead]
+    return ~(borne | phrased), phrased
+
+
+def _valence(words: Sequence[_Word], place: int, shouts: bool, phrased: bool) -> float:
+    """What a word of the lexicon is worth among its neighbours, of which one may tell a phrase."""
     word, before, ahead = words[place], words[:place][::-1], words[place + 1 :]
     if word.lower == "kind" and ahead and ahead[0].lower == "of":
         return 0.0
@@ -170,9 +241,11 @@ def _valence(words: Sequence[_Word], place: int, shouts: bool) -> float:
     for back, other in enumerate(before):
         if other.listed:
             continue
-        value = value + _boost(other, value, shouts) * _FADING[back]
-        value = _negated(value, before, back)
-        if back == _BACK - 1:
+        if other.boost is not None:
+            value += _boost(other.boost, value, other.upper and shouts) * _FADING[back]
+        if other.negates or back == _BACK - 1:
+            value = _negated(value, before, back)
+        if phrased and back == _BACK - 1:
             value = _idiom(value, [one.lower for one in (*before[::-1], word, *ahead)])
     if before and before[0].lower == "least" and not before[0].listed:
         kept = len(before) > 1 and before[1].lower in ("at", "very")
@@ -186,11 +259,9 @@ def _denied(before: Sequence[_Word]) -> bool:
     return "no" in said[:2] or (said[2:] == ["no"] and said[0] in ("or", "nor"))
 
 
-def _boost(word: _Word, value: float, shouts: bool) -> float:
-    if word.boost is None:
-        return 0.0
-    boost = -word.boost if value < 0 else word.boost
-    if word.upper and shouts:
+def _boost(boost: float, value: float, louder: bool) -> float:
+    boost = -boost if value < 0 else boost
+    if louder:
         boost += C_INCR if value > 0 else -C_INCR
     return boost
 
@@ -224,17 +295,35 @@ def _idiom(value: float, said: Sequence[str]) -> float:
     return value
 
 
-def _after_but(found: dict[int, float], but: int) -> dict[int, float]:
+def _after_but(values: list[float], before: int) -> list[float]:
     """Half of what was said before the first "but", and half again of what comes after it.
 
     The package changes the first word of an equal value, whichever word's turn it is; so does this.
+    That is another word only if a changed value equals one that is still to be changed.
+
+    Args:
+        values: of the words that add anything, in order.
+        before: how many of them stand before the "but"; it is none of them.
     """
+    found: list[float] = []
+    changed: set[float] = set()
+    for place, value in enumerate(values):
+        if value in changed:
+            return _first_of_equals(values, before)
+        found.append(value * (0.5 if place < before else 1.5))
+        changed.add(found[-1])
+    return found
+
+
+def _first_of_equals(values: list[float], before: int) -> list[float]:
+    """As ``_after_but``, of any values."""
+    found = list(values)
     places: dict[float, list[int]] = {}  # of each value, a heap
-    for place, value in found.items():
+    for place, value in enumerate(found):
         places.setdefault(value, []).append(place)
-    for value in found.values():
-        first = heappop(places[value])
-        found[first] *= 0.5 if first < but else 1.5
+    for place in range(len(found)):
+        first = heappop(places[found[place]])
+        found[first] *= 0.5 if first < before else 1.5
         heappush(places.setdefault(found[first], []), first)
     return found
 

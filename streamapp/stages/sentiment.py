@@ -21,6 +21,7 @@ from streamapp.plugin import (
     float32,
     string,
 )
+from streamapp.plugin.tokens import groups
 from streamapp.stages.probabilities import Trained, way_of
 
 if TYPE_CHECKING:
@@ -94,18 +95,20 @@ class Sentiment(BaseStage):
     def enrich(self, batch: Batch) -> Columns:
         if self._way != "lexicon":
             return self._weighed(batch)
-        judged = [
-            self._judge(text) if text and language == LANGUAGE else (None, None, None)
+        heard = [
+            text[:CHARS_MAX] if text and language == LANGUAGE else None
             for text, language in zip(batch.strings("text"), batch.strings("language"), strict=True)
         ]
+        texts = [text for text in heard if text is not None]
+        scores = [
+            one for first, end in groups(texts) for one in self._vader.judge(texts[first:end])
+        ]
+        rows = ((one.compound, min(1.0, one.pos + one.neg), SOURCE) for one in scores)
+        judged = [(None, None, None) if text is None else next(rows) for text in heard]
         return {
             name: pa.array([row[place] for row in judged], kind)
             for place, (name, kind) in enumerate(self.writes.items())
         }
-
-    def _judge(self, text: str) -> tuple[float, float, str]:
-        scores = self._vader.judge(text[:CHARS_MAX])
-        return scores.compound, min(1.0, scores.pos + scores.neg), SOURCE
 
     def _weighed(self, batch: Batch) -> Columns:
         found = self._trained.probabilities(batch)

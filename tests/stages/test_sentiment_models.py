@@ -24,7 +24,8 @@ WORDS = (
 
 
 def same(text):
-    assert OURS.judge(text)._asdict() == THEIRS.polarity_scores(text), text
+    [scores] = OURS.judge([text])
+    assert scores._asdict() == THEIRS.polarity_scores(text), text
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=16).map(" ".join))
@@ -47,9 +48,14 @@ def test_thousands_of_sentences_get_the_package_s_numbers():
         same(" ".join(words))
 
 
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join), max_size=5))
+def test_texts_beside_each_other_do_not_bear_on_each_other(texts):
+    assert OURS.judge(texts) == [one for text in texts for one in OURS.judge([text])]
+
+
 def test_a_long_text_with_a_but_takes_no_longer_than_one_without():
     """Each word once: with a look at all of them for each it would be 10^10 looks."""
-    scores = OURS.judge("good " * 100_000 + "but")
+    [scores] = OURS.judge(["good " * 100_000 + "but"])
     assert scores.pos == round(100_000 * (1.9 * 0.5 + 1) / (100_000 * (1.9 * 0.5 + 1) + 1), 3)
     assert scores.neg == 0
     some = "good bad GOOD great bad good but " * 40

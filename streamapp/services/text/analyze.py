@@ -13,7 +13,7 @@ from streamapp.services.text.columns import added, fitting, text_field
 from streamapp.services.text.keywords import Method
 
 #: Rows between two reports of progress.
-_ROWS = 256
+_ROWS = 1024
 
 
 class AnalyzeConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,11 +1,12 @@
 """Texts to columns: what the operation, the stage, the Python API and the command line share."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
+from streamapp.plugin.tokens import Tokens, groups, tokens_of
 from streamapp.plugin.vader import Scores, Vader
 from streamapp.services.text.keywords import KEYWORDS, Method, extractor
 from streamapp.services.text.language import NOTHING, Languages
@@ -32,6 +33,8 @@ LANGUAGE = {"language": pa.string(), "language_confidence": pa.float32()}
 #: Texts, and the same without those that are not English, to a group's columns.
 _Texts = Sequence[str | None]
 _Work = Callable[[_Texts, _Texts], Sequence[pa.Array]]
+#: English texts and their tokens to a group's columns.
+_Reading = Callable[[Sequence[str], Tokens], Sequence[pa.Array]]
 
 
 class Wanted(NamedTuple):
@@ -72,7 +75,7 @@ class Analyzer:
         self._languages = Languages(wanted.languages) if wanted.language else None
         #: Groups of columns before and behind that of the language.
         self._first: list[_Work] = []
-        self._then: list[_Work] = []
+        self._then: list[_Reading] = []
         if wanted.counts or wanted.readability:
             self._first.append(_measuring(wanted))
         if wanted.sentiment:
@@ -93,6 +96,15 @@ class Analyzer:
             languages: of the texts, where they are known; else all are English, or as they are
                 told to be where that was asked for.
         """
+        parts = [
+            self._columns(texts[first:end], languages and languages[first:end])
+            for first, end in groups(texts)
+        ]
+        return {name: pa.concat_arrays([part[name] for part in parts]) for name in self._types}
+
+    def _columns(
+        self, texts: _Texts, languages: Sequence[str | None] | None
+    ) -> dict[str, pa.Array]:
         told: Sequence[pa.Array] = ()
         if self._languages is not None:
             tell = self._languages.tell
@@ -106,8 +118,20 @@ class Analyzer:
                 for text, language in zip(texts, languages, strict=True)
             ]
         first = [column for work in self._first for column in work(texts, english)]
-        then = [column for work in self._then for column in work(texts, english)]
-        return dict(zip(self._types, [*first, *told, *then], strict=True))
+        return dict(zip(self._types, [*first, *told, *self._read(english)], strict=True))
+
+    def _read(self, english: _Texts) -> list[pa.Array]:
+        """The columns behind that of the language; texts are cut into words once for all."""
+        if not self._then:
+            return []
+        texts = [text for text in english if text is not None]
+        tokens = tokens_of(texts)
+        found = [column for work in self._then for column in work(texts, tokens)]
+        if len(texts) == len(english):
+            return found
+        there = np.array([text is not None for text in english], np.bool_)
+        places = pa.array(np.cumsum(there) - 1, mask=~there)
+        return [column.take(places) for column in found]
 
 
 def _arrays(rows: Sequence[Sequence[Any] | None], kinds: Collection[pa.DataType]) -> list[pa.Array]:
@@ -145,12 +169,12 @@ def _measuring(wanted: Wanted) -> _Work:
     return measure
 
 
-def _judging(vader: Vader) -> _Work:
-    def judge(_: _Texts, english: _Texts) -> list[pa.Array]:
-        scores = [None if text is None else vader.judge(text) for text in english]
-        numbers = [one and one.compound for one in scores]
-        labels = [one and mood(one) for one in scores]
-        shares = [one and (one.neg, one.neu, one.pos) for one in scores]
+def _judging(vader: Vader) -> _Reading:
+    def judge(texts: Sequence[str], tokens: Tokens) -> list[pa.Array]:
+        scores = vader.judge(texts, tokens)
+        numbers = [one.compound for one in scores]
+        labels = [mood(one) for one in scores]
+        shares = [(one.neg, one.neu, one.pos) for one in scores]
         return [
             pa.array(numbers, SENTIMENT["sentiment"]),
             pa.array(labels, SENTIMENT["sentiment_label"]),
@@ -167,17 +191,6 @@ def mood(scores: Scores) -> str:
     return "negative" if scores.compound <= -MOOD else "neutral"
 
 
-def _extracting(wanted: Wanted) -> _Work:
+def _extracting(wanted: Wanted) -> _Reading:
     extract = extractor(wanted.keyword_method, wanted.keywords_max, wanted.keyword_words_max)
-
-    def keywords(_: _Texts, english: _Texts) -> list[pa.Array]:
-        found = [None if text is None else extract(text) for text in english]
-        every = [one for some in found for one in some or ()]
-        ends = [0, *accumulate(len(some or ()) for some in found)]
-        missing = pa.array([some is None for some in found], pa.bool_())
-        values = _structs(every, KEYWORDS.value_type)
-        return [
-            pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, KEYWORDS, mask=missing)
-        ]
-
-    return keywords
+    return lambda texts, tokens: [extract(texts, tokens)]

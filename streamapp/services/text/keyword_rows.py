@@ -5,15 +5,17 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Meta
 
 from streamapp.plugin import BaseOperation, Config, Refuse, Sources, Work, column
 from streamapp.plugin.operation import Parallel, Scope
+from streamapp.plugin.tokens import groups
 from streamapp.services.text.columns import added, fitting, text_field
-from streamapp.services.text.keywords import Extract, Method, extractor
+from streamapp.services.text.keywords import KEYWORDS, Extract, Method, extractor
 
 #: Rows between two reports of progress.
-_ROWS = 256
+_ROWS = 1024
 _NEW: dict[str, pa.DataType] = {
     "keyword": pa.string(),
     "score": pa.float32(),
@@ -71,20 +73,27 @@ class Keywords(BaseOperation):
     def run(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
         """The keywords of all texts, in order."""
         table = fitting(next(iter(inputs.values())), self.config.column, self.work)
-        texts = table[self.config.column]
-        rows: list[int] = []
-        found: list[tuple[str, float, int]] = []
+        found: list[pa.ListArray] = []
         for first in range(0, table.num_rows, _ROWS):
-            part = texts.slice(first, _ROWS).to_pylist()
-            for row, text in enumerate(part, first):
-                keywords = self._extract(text) if text else []
-                rows += [row] * len(keywords)
-                found += [(*keyword, rank) for rank, keyword in enumerate(keywords, 1)]
+            part = table[self.config.column].slice(first, _ROWS).to_pylist()
+            texts = [text or "" for text in part]
+            found += [self._extract(texts[low:high], None) for low, high in groups(texts)]
             self.work.advance(len(part))
-        kept = table.select(self._kept(table.schema)).take(np.array(rows, np.int64))
-        values = list(zip(*found, strict=True)) or [()] * len(_NEW)
+        lists = pa.chunked_array(found, KEYWORDS)
+        keywords = pa.chunked_array([one.flatten() for one in found], KEYWORDS.value_type)
+        counts = pc.list_value_length(lists).to_numpy().astype(np.int64)
+        kept = table.select(self._kept(table.schema)).take(
+            np.repeat(np.arange(len(counts)), counts)
+        )
+        firsts = np.repeat(np.cumsum(counts) - counts, counts)
+        ranks = np.arange(1, len(firsts) + 1) - firsts
+        values = [
+            pc.struct_field(keywords, "text"),
+            pc.struct_field(keywords, "score"),
+            pa.chunked_array([pa.array(ranks, pa.int32())]),
+        ]
         for (name, kind), value in zip(self._new().items(), values, strict=True):
-            kept = kept.append_column(pa.field(name, kind), pa.array(value, kind))
+            kept = kept.append_column(pa.field(name, kind), value)
         return kept
 
     def _kept(self, schema: pa.Schema) -> list[str]:

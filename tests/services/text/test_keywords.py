@@ -44,33 +44,46 @@ def theirs(text):
     return {phrase: score for score, phrase in scores if not phrase.replace(" ", "").isdecimal()}
 
 
+def ours(text, keywords_max=1000, words_max=100):
+    """The keywords of one text."""
+    return [tuple(one.values()) for one in rake([text], keywords_max, words_max).to_pylist()[0]]
+
+
 @pytest.mark.parametrize("text", [text for text in REVIEWS if "3.14" not in text])
 def test_rake(text):
-    assert dict(rake(text, 1000, 100)) == pytest.approx(theirs(text))
+    assert dict(ours(text)) == pytest.approx(theirs(text))
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from([p for p in PIECES if p != "42"]), max_size=30).map(" ".join))
 def test_rake_of_any_words(text):
-    assert dict(rake(text, 1000, 100)) == pytest.approx(theirs(text))
+    assert dict(ours(text)) == pytest.approx(theirs(text))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.sampled_from([*PIECES, "\n\n"]), max_size=12).map(" ".join)))
+def test_texts_beside_each_other_keep_their_own_phrases(texts):
+    together = rake(texts, 3, 2).to_pylist()
+    assert together == [one for text in texts for one in rake([text], 3, 2).to_pylist()]
 
 
 def test_the_best_come_first_and_the_earlier_among_equals():
-    found = rake("Blue cheese. Old red wine. Green apples, and 1984. Bread.", 4, 3)
+    found = ours("Blue cheese. Old red wine. Green apples, and 1984. Bread.", 4, 3)
     assert found == [
         ("old red wine", 9.0), ("blue cheese", 4.0), ("green apples", 4.0), ("bread", 1.0)
     ]  # fmt: skip
-    assert rake("cold old grey stone walls stand", 9, 3) == []
+    assert ours("cold old grey stone walls stand", 9, 3) == []
 
 
 def test_yake():
     import yake
 
     text = REVIEWS[4]
-    found = extractor("yake", 5, 2)(text)
+    found, nothing = extractor("yake", 5, 2)([text, ""], None).to_pylist()
     expected = yake.KeywordExtractor(lan="en", n=2, top=5).extract_keywords(text)
-    assert [one.text for one in found] == [said.lower() for said, _ in expected]
-    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert [one["text"] for one in found] == [said.lower() for said, _ in expected]
+    assert [one["score"] for one in found] == pytest.approx([1 / (1 + s) for _, s in expected])
+    assert nothing == []
 
 
 def test_without_yake_it_says_what_to_install(monkeypatch):
