@@ -9,7 +9,7 @@ from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import bytes_text, harmless, print_json, print_table
 from streamapp.core.config import Settings
 
-_TABLES = ("events", "dead", "provenance")
+_TABLES = ("events", "dead", "provenance", "answers")
 
 
 @group(examples=["streamapp parquet files", "streamapp parquet verify --deep"])
@@ -30,7 +30,7 @@ def files(settings: Settings, table: str, as_json: bool) -> None:
     """Print the data files as of now, one a line: each event is in one of them, once.
 
     Give readers this list and no pattern: a pattern also finds files of a commit that was never
-    finished, and for an hour those that were merged into larger ones.
+    finished, and for an hour those that were merged into larger ones or dropped.
     """
     from streamapp.sink import parquet as sink
 
@@ -88,7 +88,8 @@ def verify(settings: Settings, deep: bool, as_json: bool) -> int:
     if as_json:
         print_json(report)
         return error.exit_code if error else 0
-    click.echo("  ".join(f"{name} {report[name]:,}" for name in ("rows", "dead", "lost")))
+    names = ("rows", "dead", "lost", "retained")
+    click.echo("  ".join(f"{name} {report[name]:,}" for name in names))
     if report["findings"]:
         found = [tuple(map(harmless, one.values())) for one in report["findings"]]
         print_table(("what", "where", "why"), found)

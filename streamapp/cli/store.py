@@ -40,7 +40,6 @@ _IN_PARQUET = {
     "verify": "streamapp parquet verify",
     "backup": "copy {root} with your object store's tools, first _manifest and then the data",
     "archive": "the store is an archive already: `streamapp parquet files` lists it",
-    "retain": "its rows stay; begin another root (STREAMAPP_PARQUET_URL) and drop {root} in time",
     "rebuild": "stop the store, name an empty root (STREAMAPP_PARQUET_URL), and start it",
 }
 _path = PlaceParam()
@@ -125,7 +124,7 @@ def archive(settings: Settings, folder: Path, before: str | None, as_json: bool)
 )
 @click.option("--archive", "folder", type=_path, help="Write them there first, as Parquet.")
 @json_option
-@settings_options(*_STORE)
+@settings_options(*_STORE, "parquet_url")
 def retain(
     settings: Settings,
     days: int | None,
@@ -240,15 +239,21 @@ def _window(settings: Settings) -> "Window":
 def _steps(settings: Settings, name: str, **arguments: Any) -> Steps:
     """The action's steps, from this process if nobody has the file open."""
     from streamapp.sink import keep, upkeep
+    from streamapp.sink.parquet.place import open_place
 
-    _in_duckdb(settings, name)
-    path = settings.store_path
-    if path == _MEMORY or not keep.is_there(Path(path)):
-        yield from _asked(settings, name, arguments, _missing(settings))
-        return
+    path, window = settings.store_path, _window(settings)
+    if settings.store == "parquet" and name == "retain":
+        path = open_place(settings.parquet_root).url
+        opening = upkeep.of_root(path, window)
+    else:
+        _in_duckdb(settings, name)
+        opening = upkeep.of_file(path, window, name)
+        if path == _MEMORY or not keep.is_there(Path(path)):
+            yield from _asked(settings, name, arguments, _missing(settings))
+            return
     with contextlib.ExitStack() as stack:
         try:
-            action = stack.enter_context(upkeep.of_file(path, _window(settings), name))
+            action = stack.enter_context(opening)
         except Refuse as refusal:
             if refusal.code != "store.locked":
                 raise
@@ -273,7 +278,7 @@ def _asked(
 
 
 def _in_duckdb(settings: Settings, verb: str) -> None:
-    """Refuse a Parquet store with the way out: its files are immutable, and named by a manifest."""
+    """Refuse a Parquet store with the way out."""
     if settings.store == "parquet":
         what = f"`streamapp store {verb}` is for DuckDB's file, and the store is {settings.store}"
         root = settings.parquet_root

@@ -15,6 +15,9 @@ _MESSAGE_CHARS_MAX = 1000
 #: How DuckDB quotes a Refuse of the store's own functions.
 _FUNCTION_ERROR = re.compile(r"occurred while executing the UDF: Refuse: (.+)", re.DOTALL)
 
+#: What DuckDB quotes when Arrow cannot read one of a Parquet store's files: it names the file.
+_FILE_ERROR = "reading the stream registered as '_snapshot_"
+
 #: What DuckDB's LateMaterialization says of a condition on ``rowid`` under ORDER BY and LIMIT.
 _LATE = re.compile(r"Attempted to access index -?\d+ within vector|LateMaterialization")
 
@@ -46,6 +49,10 @@ def _of_engine(error: Exception, text: str) -> StreamappError:
             f"DuckDB {duckdb.__version__} cannot plan a LIMIT over a condition on rowid",
             "use source_offset, or put the condition in WITH ... AS MATERIALIZED (...)",
         )
+    if _FILE_ERROR in text:
+        _log.error("a file of the store cannot be read: %s", text)
+        fix = "its log says which; `streamapp parquet verify` on its host looks at all of them"
+        return Retry("flight.store", "the store cannot read one of its files", fix)
     known = isinstance(error, (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError))
     if known or text.startswith(("Conversion Error", "Invalid Input Error", "Out of Range Error")):
         return Refuse("sql.invalid", text)

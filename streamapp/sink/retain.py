@@ -1,16 +1,18 @@
 """Old rows dropped, and never stored again: the ledger goes on covering them.
 
-What goes is whole runs of source offsets, the oldest first, in short transactions of the writer:
-each deletes some ranges and writes them into table ``retained`` at once, so that a kill between or
-within them leaves rows and ledger agreeing.  A DELETE from a table without indexes does not keep
-DuckDB from checkpointing, whoever reads (an UPDATE does); the space becomes free when the last
-reader that may still see the rows is done, and the next rows go there.
+:class:`Dropping` does it in DuckDB's file, and one of its name in :mod:`streamapp.sink.parquet`.
+Here, what goes is whole runs of source offsets, the oldest first, in short transactions of the
+writer: each deletes some ranges and writes them into table ``retained`` at once, so that a kill
+between or within them leaves rows and ledger agreeing.  A DELETE from a table without indexes does
+not keep DuckDB from checkpointing, whoever reads (an UPDATE does); the space becomes free when the
+last reader that may still see the rows is done, and the next rows go there.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -55,8 +57,18 @@ _RUNS = """
 #: Rows that came in earlier are not in the dedup window that a restart would read back.
 _WINDOW_START = """
     SELECT greatest(max(ingest_time) - to_seconds($span_s), (
-        SELECT min(ingest_time) FROM (SELECT ingest_time FROM events ORDER BY rowid DESC
+        SELECT min(ingest_time) FROM (SELECT ingest_time FROM events ORDER BY {row} DESC
                                       LIMIT $events_max))) FROM events"""
+#: The day of the nth newest row, and how many are of later days: nothing so large is sorted.
+_DAY_OF = """
+    SELECT day, newer FROM (
+        SELECT day, sum(here) OVER (ORDER BY day DESC) - here AS newer
+        FROM (SELECT ingest_time::DATE AS day, count(*) AS here FROM events GROUP BY day))
+    WHERE newer < ? ORDER BY newer DESC LIMIT 1"""
+_WITHIN = """
+    SELECT ingest_time FROM events
+    WHERE ingest_time >= ?::DATE AND ingest_time < ?::DATE + INTERVAL 1 DAY
+    ORDER BY ingest_time DESC LIMIT 1 OFFSET ?"""
 _DELETE_EVENTS = """DELETE FROM events WHERE source_topic = ? AND source_partition = ?
     AND source_offset >= ? AND source_offset < ?"""
 _DELETE_DEAD = _DELETE_EVENTS.replace("events", "dead")
@@ -79,8 +91,27 @@ class Bound(NamedTuple):
     asked: datetime
 
 
+class Retainable(Protocol):
+    """An open store of either kind."""
+
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """A new cursor on it."""
+        ...
+
+
+class Droppable(Protocol):
+    """How a store drops rows: all that is settled when this is made, in steps."""
+
+    rows: int
+    dead: int
+
+    def __iter__(self) -> Iterator[Mapping[str, int]]:
+        """Drop; ``{"at", "of"}`` before each step.  ``rows`` and ``dead`` count what is gone."""
+        ...
+
+
 def bound(
-    store: Store,
+    store: Retainable,
     window: Window,
     *,
     days: int | None = None,
@@ -102,18 +133,19 @@ def bound(
         if not all(window):
             return Bound(before, before)
         names = {"span_s": window.dedup_window_s, "events_max": window.dedup_window_events}
-        ((start,),) = cursor.execute(_WINDOW_START, names).fetchall()
+        query = _WINDOW_START.format(row=_kind(store).row)
+        ((start,),) = cursor.execute(query, names).fetchall()
         return Bound(before if start is None else min(start, before), before)
     finally:
         cursor.close()
 
 
 def retain(
-    store: Store,
+    store: Retainable,
     cut: Bound | None,
     *,
     archive_to: Path | None = None,
-    step_rows: int = STEP_ROWS,
+    step_rows: int | None = None,
 ) -> Iterator[Mapping[str, Any]]:
     """Drop every event and dead letter that came in before ``cut``.
 
@@ -121,27 +153,32 @@ def retain(
         store: open, with or without a writer at work.
         cut: see :func:`bound`; None drops nothing.
         archive_to: write them there first; nothing is dropped before all of it is on the disk.
-        step_rows: rows of a transaction.
+        step_rows: rows of a step; None: as many as is good for the store.
 
     Yields:
-        What :func:`archive` says, then ``{"at", "of"}`` in rows dropped, then the result.
+        What :func:`archive` says, then ``{"at", "of"}`` in rows, then the result.
     """
     # What is dropped is settled before the archive: what comes in meanwhile is in other ranges.
-    runs = _runs(store, cut, step_rows) if cut else []
+    kind, steps = _kind(store), () if step_rows is None else (step_rows,)
+    dropping = kind(store, cut.before, *steps) if cut else None
     archived: Mapping[str, Any] = {}
     if archive_to is not None:
         for said in archive(store.reader, archive_to, before=_day_after(cut)):
             archived = said
             if not said.get("done"):
                 yield said
-    total, dropped = sum(run.rows + run.dead for run in runs), 0
-    for step in _steps(runs, step_rows):
-        yield {"at": dropped, "of": total}
-        _drop(store, step, cut)
-        dropped += sum(run.rows + run.dead for run in step)
-    if runs:
-        store.checkpoint()
-    yield {"done": True, **_result(store, runs, cut), **_only(archived, "folder", "files")}
+    if dropping:
+        yield from dropping
+    yield {"done": True, **_result(store, dropping, cut), **_only(archived, "folder", "files")}
+
+
+def _kind(store: Retainable) -> Any:
+    """What drops rows of this store."""
+    if isinstance(store, Store):
+        return Dropping
+    from streamapp.sink.parquet import retain as parquet
+
+    return parquet.Dropping
 
 
 def _days_ago(days: int) -> datetime:
@@ -154,21 +191,51 @@ def _days_ago(days: int) -> datetime:
 
 def _kept_from(cursor: duckdb.DuckDBPyConnection, rows: int) -> datetime | None:
     """When the oldest of the newest ``rows`` came in."""
-    query = "SELECT ingest_time FROM events ORDER BY ingest_time DESC LIMIT 1 OFFSET ?"
+    found: list[Any] = []
     if rows == 0:
-        found = cursor.execute("SELECT max(ingest_time) + to_microseconds(1) FROM events")
-    else:
-        found = cursor.execute(query, [rows - 1])
-    return next((row[0] for row in found.fetchall()), None)
+        query = "SELECT max(ingest_time) + to_microseconds(1) FROM events"
+        found = cursor.execute(query).fetchall()
+    for day, newer in cursor.execute(_DAY_OF, [rows]).fetchall():
+        found = cursor.execute(_WITHIN, [day, day, rows - 1 - int(newer)]).fetchall()
+    return found[0][0] if found else None
 
 
-def _runs(store: Store, cut: Bound, step_rows: int) -> list[Run]:
-    cursor = store.reader()
-    try:
-        rows = cursor.execute(_RUNS, {"before": cut.before, "step": step_rows}).fetchall()
-    finally:
-        cursor.close()
-    return [Run(OffsetRange(*row[:4]), row[4], row[5]) for row in rows]
+class Dropping:
+    """What came in before ``before`` and is in DuckDB's file now, dropped step by step.
+
+    Args:
+        store: open, with or without a writer at work.
+        before: what came in earlier goes.
+        step_rows: rows of a transaction.
+    """
+
+    #: The column that numbers rows in the order they were stored.
+    row = "rowid"
+
+    def __init__(self, store: Store, before: datetime, step_rows: int = STEP_ROWS) -> None:
+        self._store = store
+        self._before = before
+        self._step_rows = step_rows
+        with contextlib.closing(store.reader()) as cursor:
+            rows = cursor.execute(_RUNS, {"before": before, "step": step_rows}).fetchall()
+        self._runs = [Run(OffsetRange(*row[:4]), row[4], row[5]) for row in rows]
+        self.rows = 0
+        self.dead = 0
+
+    def __iter__(self) -> Iterator[Mapping[str, int]]:
+        """Drop; ``{"at", "of"}`` in rows dropped, before each step.
+
+        Raises:
+            Retry, Halt: as a store's ``write``; what was dropped before stays so.
+        """
+        total = sum(run.rows + run.dead for run in self._runs)
+        for step in _steps(self._runs, self._step_rows):
+            yield {"at": self.rows + self.dead, "of": total}
+            _drop(self._store, step, self._before)
+            self.rows += sum(run.rows for run in step)
+            self.dead += sum(run.dead for run in step)
+        if self._runs:
+            self._store.checkpoint()
 
 
 def _steps(runs: Sequence[Run], step_rows: int) -> Iterator[list[Run]]:
@@ -183,13 +250,12 @@ def _steps(runs: Sequence[Run], step_rows: int) -> Iterator[list[Run]]:
         yield step
 
 
-def _drop(store: Store, step: Sequence[Run], cut: Bound | None) -> None:
+def _drop(store: Store, step: Sequence[Run], before: datetime) -> None:
     """One transaction: rows gone and said to be gone."""
-    assert cut is not None  # noqa: S101  # there are runs
     now = datetime.fromtimestamp(clock.now_us() / 1e6, UTC)
     said = [
         {**run.range._asdict(), "rows": run.rows, "dead": run.dead}
-        | {"before": cut.before, "retained_at": now}
+        | {"before": before, "retained_at": now}
         for run in step
     ]
     table = pa.Table.from_pylist(said, schema=schema.RETAINED)
@@ -218,8 +284,8 @@ def _day_after(cut: Bound | None) -> date | None:
     return newest.date() + timedelta(days=1)
 
 
-def _result(store: Store, runs: Sequence[Run], cut: Bound | None) -> dict[str, Any]:
-    if cut is None:
+def _result(store: Retainable, dropped: Droppable | None, cut: Bound | None) -> dict[str, Any]:
+    if cut is None or dropped is None:
         return {"rows": 0, "dead": 0, "before": None, "kept_for_dedup": 0}
     cursor = store.reader()
     try:
@@ -229,8 +295,8 @@ def _result(store: Store, runs: Sequence[Run], cut: Bound | None) -> dict[str, A
     finally:
         cursor.close()
     return {
-        "rows": sum(run.rows for run in runs),
-        "dead": sum(run.dead for run in runs),
+        "rows": dropped.rows,
+        "dead": dropped.dead,
         "before": cut.before.astimezone(UTC).isoformat(),
         "kept_for_dedup": kept,
     }

@@ -32,7 +32,9 @@ class Upkeep:
         store: open to write; without it nothing can be retained.
     """
 
-    def __init__(self, path: str, read: Reader, window: Window, store: Store | None = None) -> None:
+    def __init__(
+        self, path: str, read: Reader, window: Window, store: retain.Retainable | None = None
+    ) -> None:
         self._path = path
         self._read = read
         self._window = window
@@ -97,10 +99,15 @@ class Upkeep:
 
 
 def of_sink(sink: object, dedup_window_s: int, dedup_window_events: int) -> dict[str, Action]:
-    """What the process offers that has the sink open: nothing, unless it is a DuckDB store."""
-    if not isinstance(sink, Store):
-        return {}
-    return of_store(sink, Window(dedup_window_s, dedup_window_events))
+    """What the process offers that has the sink open; of a Parquet store ``retain`` alone."""
+    window = Window(dedup_window_s, dedup_window_events)
+    if isinstance(sink, Store):
+        return of_store(sink, window)
+    from streamapp.sink.parquet import ParquetStore
+
+    if isinstance(sink, ParquetStore):
+        return {"retain": Upkeep(sink.path, sink.reader, window, sink).retain}
+    return {}
 
 
 def of_store(store: Store, window: Window) -> dict[str, Action]:
@@ -123,6 +130,20 @@ def of_file(path: str, window: Window, name: str) -> Iterator[Action]:
         pass  # it is a store, and one that nobody has open
     with Store.open(path, columns={}, **window._asdict()) as store:
         yield of_store(store, window)[name]
+
+
+@contextlib.contextmanager
+def of_root(url: str, window: Window) -> Iterator[Action]:
+    """``retain`` on a Parquet store whose lock nobody has.
+
+    Raises:
+        Refuse: there is no Parquet store, or as :meth:`ParquetStore.open`.
+    """
+    from streamapp.sink.parquet import ParquetStore, files
+
+    files(url)  # it is a store: to open makes one
+    with ParquetStore.open(url, columns={}, dedup_window_s=0) as store:
+        yield of_sink(store, *window)["retain"]
 
 
 class _Arguments:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sinks import ParquetSink, record, reject
+from store_host import StoreHost
 
 BIN = Path(sys.executable).parent / "streamapp"
 
@@ -28,7 +29,7 @@ def sink(tmp_path):
 
 
 def test_files_are_those_of_the_manifest_as_lines_and_as_json(sink):
-    for table in ("events", "dead", "provenance"):
+    for table in ("events", "dead", "provenance", "answers"):
         options = ("--table", table, "--parquet-url", sink.url)
         assert run("files", *options).stdout.splitlines() == sink.paths(table)
         assert json.loads(run("files", "--json", *options).stdout) == sink.paths(table)
@@ -111,7 +112,6 @@ def test_an_unknown_scheme_is_refused(tmp_path):
         (("verify",), "streamapp parquet verify"),
         (("backup", "x.duckdb"), "first _manifest and then the data"),
         (("archive", "x"), "streamapp parquet files"),
-        (("retain", "--days", "3"), "STREAMAPP_PARQUET_URL"),
         (("rebuild",), "name an empty root"),
     ],
 )
@@ -121,3 +121,58 @@ def test_verbs_for_the_duckdb_file_say_the_way_out(sink, arguments, way_out):
     error, fix = said.stderr.splitlines()
     assert f"`streamapp store {arguments[0]}` is for DuckDB's file" in error
     assert way_out in fix
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A store's process on Parquet: two partitions of 2,000 events, a minute apart."""
+    host = StoreHost(
+        tmp_path / "home",
+        store="parquet", parquet_url=str(tmp_path / "root"), parquet_flush_ms_max=100,
+    )  # fmt: skip
+    host.publish(
+        [(p, first, first + 250) for first in range(0, 2000, 250) for p in range(2)], dead_every=100
+    )
+    host.start("store")
+    host.wait_stored(3960)
+    yield host
+    for process in host.processes.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_retain_in_both_states(host, tmp_path, state):
+    """The same words and results as of DuckDB's file: over Flight, or on the files."""
+    if state == "stopped":
+        assert host.terminate("store") == {0}
+    done = host.json("retain", "--before", "2024-10-05", "--archive", "archive")
+    assert (done["rows"], done["dead"], done["kept_for_dedup"]) == (2850, 30, 0)
+    assert done["before"] == "2024-10-05T00:00:00+00:00"
+    said = host.cli("retain", "--before", "2024-10-05").stdout
+    assert said.startswith("0 rows and 0 dead letters dropped")
+    host.publish([(0, 0, 2100)])  # old ones too
+    if state == "stopped":
+        host.start("store")
+    host.wait_stored(1210)
+    assert host.terminate("store") == {0}
+    url = str(tmp_path / "root")
+    report = json.loads(run("verify", "--deep", "--json", "--parquet-url", url).stdout)
+    assert (report["ok"], report["rows"], report["retained"]) == (True, 1210, 2850)
+    assert "retained 2,850" in run("verify", "--parquet-url", url).stdout
+
+
+def test_retain_of_a_store_that_another_holds(tmp_path):
+    sink = ParquetSink(str(tmp_path / "root"))
+    settings = {"STREAMAPP_STORE": "parquet", "STREAMAPP_PARQUET_URL": sink.url}
+    missing = run("retain", "--days", "1", group="store", **settings)
+    assert (missing.returncode, "is not a Parquet store" in missing.stderr) == (2, True)
+    with sink.open() as store:
+        store.write([record(0, 3)])
+        settings |= {"STREAMAPP_FLIGHT_PORT": "1", "STREAMAPP_DEDUP_WINDOW_S": "0"}
+        held = run("retain", "--keep-rows", "0", group="store", **settings)
+        assert held.returncode == 2
+        assert "is written by process" in held.stderr
+        assert "Traceback" not in held.stderr + missing.stderr
+    assert run("retain", "--keep-rows", "0", group="store", **settings).returncode == 0
+    assert sink.paths("events") == []

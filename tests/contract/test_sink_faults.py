@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from s3_server import environment as s3_server_environment
 from sinks import DuckSink, ParquetSink, S3Sink, event, record, rows
 
@@ -177,3 +178,21 @@ def test_parquet_survives_a_full_disk_at_either_step(tmp_path, monkeypatch, tabl
     assert sorted(str(p) for p in Path(sink.url).rglob("events/**/*.parquet")) == sorted(
         sink.paths("events")
     )
+
+
+def test_a_failed_attempt_takes_nothing_from_another_writer(tmp_path, monkeypatch):
+    """Two store the same record under the same number, and so in files of the same name."""
+    sink = ParquetSink(f"memory://{tmp_path.name}")
+    with sink.open() as late, sink.open() as first:
+        first.write([record(0, 3)])
+        pipe = MemoryFileSystem.pipe_file
+
+        def no_provenance(self, path, value, **options):
+            if "provenance" in path:
+                raise OSError("connection reset")
+            pipe(self, path, value, **options)
+
+        monkeypatch.setattr(MemoryFileSystem, "pipe_file", no_provenance)
+        with pytest.raises(Retry, match="connection reset"):
+            late.write([record(0, 3)])
+    assert rows(sink, "SELECT count(*) FROM events", "events") == [(3,)]

@@ -1,7 +1,7 @@
 """Does a piece of the store's upkeep again and again, and is killed before each of its file operations in turn.
 
-Usage: kills.py WHAT FOLDER TIMES.  WHAT is backup, archive, retain or rebuild; FOLDER has the store
-``s.duckdb``.  TIMES other than 0: at so many random lines of the sink instead.  Every attempt and
+Usage: kills.py WHAT FOLDER TIMES.  WHAT is backup, archive, retain or rebuild, or retain-parquet;
+FOLDER has the stores ``s.duckdb`` and ``root``.  TIMES other than 0: at so many random lines of the sink instead.  Every attempt and
 every look at what it left is a process of its own; the last attempt is left alone.  Prints how
 often it killed.
 """
@@ -10,11 +10,13 @@ import asyncio
 import functools
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import threading
 import traceback
+from collections import Counter
 from pathlib import Path
 
 import kept
@@ -22,12 +24,17 @@ from store_host import plain
 
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Slice
-from streamapp.sink import upkeep
+from streamapp.sink import parquet, upkeep
+from streamapp.sink.parquet.read import checked
 from streamapp.sink.rebuild import Source, old_file, rebuild
 
-#: Operations that change what is on the disk.
+#: Operations that may change what is on the disk.
 _EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir"}
 _BEFORE = "1970-01-02"
+#: Within the second day, and within a file.
+_WITHIN = "1970-01-02T05:00"
+#: What differs from attempt to attempt in the names of the Parquet store's files.
+_CHANGING = re.compile(r"[0-9a-f]{16}$|(?<=-)\d{12}|\d{12}(?=.json)")
 
 
 class Log:
@@ -65,6 +72,10 @@ def work(what, folder):
 
         asyncio.run(run())
         return
+    if what == "retain-parquet":
+        with upkeep.of_root(str(folder / "root"), kept.NO_WINDOW) as action:
+            list(action({"before": _WITHIN}))
+        return
     arguments = {
         "backup": {"target": str(folder / "copy"), "replace": True},
         "archive": {"folder": str(folder / "archive")},
@@ -77,6 +88,9 @@ def work(what, folder):
 
 def look(what, folder):
     """What holds whenever it is killed."""
+    if what == "retain-parquet":
+        look_at_root(str(folder / "root"))
+        return
     path = folder / "s.duckdb"
     assert kept.is_sound(path, deep=False)
     here = set(plain(path, "SELECT source_topic, source_partition, source_offset FROM events"))
@@ -93,13 +107,35 @@ def look(what, folder):
         assert kept.is_sound(old_file(path), deep=False)
 
 
+def look_at_root(url):
+    """Everything of a Parquet store is as before, or as behind; readers find every file."""
+    *_, report = checked(url, kept.NO_WINDOW)
+    assert report["ok"], report
+    counts = report["rows"], report["dead"], report["retained"]
+    assert counts in {(58, 2, 0), (30, 0, 28)}
+    offsets = sorted(parquet.dataset(url).to_table()["source_offset"].to_pylist())
+    assert offsets == [o for o in range(0 if counts[2] == 0 else 29, 60) if o not in {7, 41}]
+    answered = sorted(parquet.dataset(url, "answers").to_table()["source_offset"].to_pylist())
+    assert answered == ([3, 50] if counts[2] == 0 else [50])
+
+
+def changes(event, arguments):
+    """Whether an audited operation changes what is on the disk."""
+    reads = event == "open" and arguments[2] & os.O_ACCMODE == os.O_RDONLY
+    return event in _EVENTS and not reads
+
+
 def kill_before_a_new_one(folder, killed):
     """End this process before the first file operation under ``folder`` that no one was yet."""
     known = set(killed.read_text().splitlines()) if killed.exists() else set()
+    seen = Counter()
 
     def hook(event, arguments):
-        if event in _EVENTS and str(arguments[0]).startswith(str(folder)):
-            operation = f"{event} {arguments[0]}"
+        if changes(event, arguments) and str(arguments[0]).startswith(str(folder)):
+            operation = f"{event} {_CHANGING.sub('*', str(arguments[0]))}"
+            if operation.endswith("*"):  # one of many drafts
+                seen[operation] += 1
+                operation += f" {seen[operation]}"
             if operation not in known:
                 known.add(operation)
                 with killed.open("a") as file:

@@ -4,22 +4,26 @@ After each kill what is there is whole (kills.py looks), and the last attempt, w
 brings what was asked for.
 """
 
+import json
 import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from kept import archived, hourly, is_sound
 from store_host import plain
 
 from streamapp.core.slice import Record
 from streamapp.sink import Store
+from streamapp.sink.answers import ANSWERS, Answers
+from streamapp.sink.parquet import ParquetStore
 from streamapp.topics.enriched import encode
 
 PROGRAM = Path(__file__).with_name("kills.py")
-WHAT = ("backup", "archive", "retain", "rebuild")
+WHAT = ("backup", "archive", "retain", "rebuild", "retain-parquet")
 
 
 @pytest.fixture
@@ -29,6 +33,18 @@ def folder(make, tmp_path):
     with Store.open(str(tmp_path / "s.duckdb"), columns=make.COLUMNS) as store:
         for at, record in enumerate(stored, 1):
             store.write([record._replace(next=at)])
+    with ParquetStore.open(str(tmp_path / "root"), columns=make.COLUMNS) as store:
+        for first in range(0, 60, 10):
+            rejects = [make.reject(first + at) for at in (1, 7) if first + at in {7, 41}]
+            store.write([hourly(make, first, first + 10, rejects=rejects)])
+        answers = [
+            {"source_topic": "events.raw", "source_partition": 0, "source_offset": offset,
+             "id": f"id-{offset}", "kind": "intent", "answer": "ask", "source": "llm", "local": "",
+             "tokens_in": 1, "tokens_out": 1, "answered_at": 0, "log_offset": at}
+            for at, offset in enumerate((3, 50))
+        ]  # fmt: skip
+        rows = pa.Table.from_pylist(answers, schema=ANSWERS)
+        store.write_answers(Answers("events.answers", 0, 2, rows))
     records = []
     for record in stored:
         value, headers = encode(record.enriched)
@@ -51,7 +67,15 @@ def killed(what, folder, times=0):
 
 def brought(what, folder):
     """What the attempt that nobody killed has to leave."""
-    left = {one.name for one in folder.iterdir()} - {"s.duckdb", "records"}
+    left = {one.name for one in folder.iterdir()} - {"s.duckdb", "records", "root"}
+    if what == "retain-parquet":
+        assert left == set()
+        root = folder / "root"
+        newest = json.loads(max((root / "_manifest").iterdir()).read_text())
+        files = {one["path"] for one in newest["files"]} | {path for path, _ in newest["retired"]}
+        assert {str(one.relative_to(root)) for one in root.rglob("*.parquet")} == files
+        assert [run[2:6] for run in newest["retained"]] == [[0, 29, 28, 1], [41, 42, 0, 1]]
+        return
     if what == "backup":
         assert left == {"copy"}
         assert is_sound(folder / "copy")

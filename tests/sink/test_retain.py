@@ -1,15 +1,55 @@
-"""What was retained is gone, is counted, and never comes back."""
+"""What was retained is gone, is counted, and never comes back: of either store."""
 
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+import kept
 import pytest
-from kept import NO_WINDOW, archived, four_days, hourly, is_sound, rows_of, size_of, stored
+from kept import NO_WINDOW, archived, four_days, hourly, rows_of, size_of, stored
 
 from streamapp.core.errors import Halt, Refuse
-from streamapp.sink import Store, retain
+from streamapp.sink import retain
 from streamapp.sink.archive import archive
+from streamapp.sink.parquet import ParquetStore
+from streamapp.sink.parquet.read import checked
 from streamapp.sink.verify import Window
+
+both = pytest.mark.parametrize("kind", ["duckdb", "parquet", "parquet-memory"], indirect=True)
+
+
+@pytest.fixture
+def kind(request):
+    return getattr(request, "param", "duckdb")
+
+
+@pytest.fixture
+def path(kind, tmp_path):
+    names = {"duckdb": str(tmp_path / "store.duckdb"), "parquet": str(tmp_path / "root")}
+    return names.get(kind, f"memory://{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def open_store(kind, make, open_store):
+    if kind == "duckdb":
+        yield open_store
+        return
+    stores = []
+
+    def opened(url, **options):
+        stores.append(ParquetStore.open(url, columns=make.COLUMNS, **options))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        store.close()
+
+
+def is_sound(path):
+    if path.endswith(".duckdb"):
+        return kept.is_sound(path)
+    *_, report = checked(path, NO_WINDOW, deep=True)
+    return report["ok"]
 
 
 @pytest.fixture
@@ -28,18 +68,20 @@ def at(day):
     return datetime(1970, 1, day, tzinfo=UTC)
 
 
-def test_what_was_dropped_never_comes_back(make, store, path):
+@both
+def test_what_was_dropped_never_comes_back(make, store, open_store, path):
     done = drop(store, before=at(3))
     assert (done["rows"], done["kept_for_dedup"]) == (96, 0)
     again = store.write([hourly(make, 0, 100), hourly(make, 0, 48, partition=1)])
     assert (again.rows, again.duplicates_by_range) == (4, 144)
     assert rows_of(store, "SELECT min(source_offset), count(*) FROM events") == [(48, 52)]
     store.close()
-    with Store.open(path, columns=make.COLUMNS) as opened:
+    with open_store(path) as opened:
         assert opened.write([hourly(make, 0, 100)]).rows == 0
     assert is_sound(path)
 
 
+@both
 @pytest.mark.parametrize("step_rows", [1, 7, 10_000])
 def test_steps_and_ranges(store, path, step_rows):
     drop(store, before=at(2), step_rows=step_rows)
@@ -49,6 +91,7 @@ def test_steps_and_ranges(store, path, step_rows):
     assert is_sound(path)
 
 
+@both
 def test_keep_rows_and_days(store, monkeypatch):
     assert drop(store, keep_rows=1000)["rows"] == 0
     assert drop(store, keep_rows=10)["rows"] == 134
@@ -60,6 +103,7 @@ def test_keep_rows_and_days(store, monkeypatch):
     assert drop(store, keep_rows=0)["rows"] == 6
 
 
+@both
 def test_events_out_of_order_are_kept_by_their_own_age(make, open_store, path):
     """A clock that was wrong neither saves its neighbours nor takes them along."""
     store = open_store(path)
@@ -76,6 +120,7 @@ def test_events_out_of_order_are_kept_by_their_own_age(make, open_store, path):
     assert is_sound(path)
 
 
+@both
 def test_a_hole_in_old_ranges_can_still_be_filled(make, open_store, path):
     store = open_store(path)
     store.write([hourly(make, 0, 10), hourly(make, 20, 30)])
@@ -85,6 +130,7 @@ def test_a_hole_in_old_ranges_can_still_be_filled(make, open_store, path):
     assert is_sound(path)
 
 
+@both
 def test_dead_letters_go_too(make, open_store, path):
     store = open_store(path)
     store.write([hourly(make, 0, 30, rejects=[make.reject(3)])])
@@ -95,6 +141,7 @@ def test_dead_letters_go_too(make, open_store, path):
     assert is_sound(path)
 
 
+@both
 def test_ids_of_the_dedup_window_stay(make, open_store, path):
     """A restart reads them back from the rows, so a repeat is still known after it."""
     store = open_store(path)
@@ -107,6 +154,7 @@ def test_ids_of_the_dedup_window_stay(make, open_store, path):
     assert reopened.write([make.record(96, 97, [repeat])]).duplicates_by_id == 1
 
 
+@both
 def test_the_archive_has_everything_that_was_dropped(make, store, tmp_path):
     expected = stored(store)
     drop(store, before=at(3), archive_to=tmp_path / "a")
@@ -117,6 +165,7 @@ def test_the_archive_has_everything_that_was_dropped(make, store, tmp_path):
     assert len(archived(tmp_path / "a")) == 146
 
 
+@both
 def test_nothing_is_dropped_when_the_archive_fails(store, tmp_path):
     (tmp_path / "a").write_text("a file")
     with pytest.raises(Refuse):
@@ -124,6 +173,7 @@ def test_nothing_is_dropped_when_the_archive_fails(store, tmp_path):
     assert rows_of(store) == [(144,)]
 
 
+@both
 def test_what_comes_in_old_while_it_archives_is_not_dropped(make, store, tmp_path):
     steps = retain.retain(
         store, retain.bound(store, NO_WINDOW, before=at(9)), archive_to=tmp_path / "a"

@@ -1,14 +1,15 @@
 """The writer's end of the manifest: entries made, old ones taken away."""
 
+import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from streamapp.core import clock
 from streamapp.core.errors import Halt, Retry
 from streamapp.sink.parquet import manifest
-from streamapp.sink.parquet.manifest import Entry, File, Position, Range, Retired, State
+from streamapp.sink.parquet.manifest import Entry, File, Position, Range, Retained, Retired, State
 from streamapp.sink.parquet.place import Place
 
 
@@ -20,13 +21,13 @@ class Commits:
     """
 
     def __init__(self, place: Place) -> None:
-        self._place = place
+        self.place = place
         self._writer = secrets.token_hex(8)
         self.state = State()
 
     def load(self) -> None:
         """Read back what is stored."""
-        self.state = manifest.load(self._place)
+        self.state = manifest.load(self.place)
 
     def commit(
         self,
@@ -50,7 +51,11 @@ class Commits:
         )
 
     def checkpoint(
-        self, schema: pa.Schema, files: Sequence[File], retired: Sequence[Retired]
+        self,
+        schema: pa.Schema,
+        files: Sequence[File],
+        retired: Sequence[Retired],
+        dropped: Sequence[Retained] = (),
     ) -> None:
         """Say anew what there is, and take away what stood before the last checkpoint."""
         state, before = self.state, self.state.checkpoint
@@ -65,21 +70,22 @@ class Commits:
                 ranges=manifest.joined(state.ranges),
                 positions=tuple(state.positions.values()),
                 retired=tuple(retired),
+                retained=manifest.joined_retained((*state.retained, *dropped)),
                 columns=manifest.schema_text(schema),
             )
         )
-        for number in manifest.numbers(self._place):  # the lowest first, see _check_place_of
+        for number in manifest.numbers(self.place):  # the lowest first, see _check_place_of
             if number < before:
-                self._place.remove(manifest.path_of(number))
+                self.place.remove(manifest.path_of(number))
 
     def _create(self, entry: Entry) -> None:
         data, path = manifest.encode(entry), manifest.path_of(entry.number)
         try:
-            self._place.create(path, memoryview(data))
+            self.place.create(path, memoryview(data))
         except FileExistsError:
             # A driver that had no answer has sent it twice, or somebody else was first.
-            if self._place.read(path) != data:
-                raise conflict(self._place.url) from None
+            if self.place.read(path) != data:
+                raise conflict(self.place.url) from None
         self._check_place_of(entry)
         self.state.apply(entry)
 
@@ -89,14 +95,28 @@ class Commits:
         Else others had it, went on, and took it away behind a checkpoint, where nobody reads.  They
         take away the lowest numbers first, so then the one that we followed is gone too.
         """
-        if self._place.alone or entry.number == 1:
+        if self.place.alone or entry.number == 1:
             return
         try:
-            before = manifest.read(self._place, entry.number - 1)
+            before = manifest.read(self.place, entry.number - 1)
         except FileNotFoundError:
-            raise conflict(self._place.url) from None
+            raise conflict(self.place.url) from None
         if (before.writer, before.stored_at_us) != self.state.last:
-            raise conflict(self._place.url)
+            raise conflict(self.place.url)
+
+
+@contextlib.contextmanager
+def outside(url: str) -> Iterator[None]:
+    """What the place and its files do comes out as our errors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise damaged(url, f"a file is gone: {error}") from None
+    except pa.ArrowException as error:
+        raise damaged(url, str(error).partition("\n")[0]) from None
+    except OSError as error:
+        what, fix = f"cannot write {url}: {error}", "is the disk full, or the object store away?"
+        raise Retry("store.write", what, fix) from None
 
 
 def conflict(url: str) -> Retry:

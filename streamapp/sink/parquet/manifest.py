@@ -8,6 +8,7 @@ done once.  A data file that the manifest does not name is not there.
 
 import base64
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,8 +75,24 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     stored_at_us: int
 
 
+class Retained(msgspec.Struct, frozen=True, array_like=True):
+    """Source offsets whose rows were dropped on purpose, as a row of table ``retained``."""
+
+    topic: str
+    partition: int
+    first: int
+    next: int
+    rows: int
+    dead: int
+    before_us: int
+    retained_at_us: int
+
+
 class Retired(msgspec.Struct, frozen=True, array_like=True):
-    """A file whose rows are in another one now; it stays for those who still read it."""
+    """A file that is named no more: its rows are in another one, or were dropped.
+
+    It stays for a while for those who still read it.
+    """
 
     path: str
     at_us: int
@@ -94,6 +111,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         ranges: source ranges.
         positions: positions.
         retired: files to be removed later (checkpoints).
+        retained: what was dropped; the ranges go on covering it (checkpoints).
         columns: the Arrow schema of ``events``, an IPC message in base64 (checkpoints).
         format: of this file.
     """
@@ -107,6 +125,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     ranges: tuple[Range, ...] = ()
     positions: tuple[Position, ...] = ()
     retired: tuple[Retired, ...] = ()
+    retained: tuple[Retained, ...] = ()
     columns: str = ""
     format: int = FORMAT
 
@@ -122,6 +141,7 @@ class State:
     ranges: list[Range] = field(default_factory=list)
     positions: dict[tuple[str, int], Position] = field(default_factory=dict)
     retired: list[Retired] = field(default_factory=list)
+    retained: tuple[Retained, ...] = ()
     schema: pa.Schema | None = None
     #: Writer and time of the last entry: no other one is called so.
     last: tuple[str, int] = ("", 0)
@@ -131,7 +151,7 @@ class State:
         if entry.kind == "checkpoint":
             self.checkpoint = entry.number
             self.files, self.ranges, self.positions = [], [], {}
-            self.retired = list(entry.retired)
+            self.retired, self.retained = list(entry.retired), entry.retained
             self.schema = ipc.read_schema(pa.BufferReader(base64.b64decode(entry.columns)))
         self.number, self.last = entry.number, (entry.writer, entry.stored_at_us)
         self.next_order = entry.next_order
@@ -252,4 +272,26 @@ def joined(ranges: list[Range]) -> tuple[Range, ...]:
             )
         else:
             merged.append(one)
+    return tuple(merged)
+
+
+def joined_retained(dropped: Iterable[Retained]) -> tuple[Retained, ...]:
+    """What was dropped side by side as one, so that it does not grow with every ``retain``."""
+    merged: list[Retained] = []
+    for one in sorted(dropped, key=lambda r: (r.topic, r.partition, r.first)):
+        last = merged[-1] if merged else None
+        place = (one.topic, one.partition, one.first)
+        if last is None or (last.topic, last.partition, last.next) != place:
+            merged.append(one)
+            continue
+        merged[-1] = Retained(
+            last.topic,
+            last.partition,
+            last.first,
+            one.next,
+            last.rows + one.rows,
+            last.dead + one.dead,
+            max(last.before_us, one.before_us),
+            max(last.retained_at_us, one.retained_at_us),
+        )
     return tuple(merged)

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -56,6 +57,12 @@ def commit_files(
         table = intake.provenance_table(new, now_us)
         made.append(table_file("provenance", table, "provenance", number))
     return made
+
+
+def numbered(rows: pa.Table, schema: pa.Schema, first: int) -> pa.Table:
+    """Rows that are to be stored, with ``stored_order`` where the schema has it."""
+    order = pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64))
+    return rows.add_column(schema.get_field_index(ORDER), ORDER_FIELD, order)
 
 
 def ranges(taken: Intake, now_us: int) -> list[Range]:
@@ -176,20 +183,21 @@ class Fragments:
         chosen = [self._fragment(file) for file in files]
         return ds.FileSystemDataset(chosen, schema, _FORMAT, self._place.filesystem)
 
-    def forget(self, paths: Iterable[str]) -> None:
-        """Files that are of no use any more."""
-        for path in paths:
-            self._made.pop(path, None)
+    def keep(self, files: Iterable[File]) -> None:
+        """Forget all but these, whatever readers ask for meanwhile."""
+        named = {file.path for file in files}
+        self._made = {path: made for path, made in self._made.items() if path in named}
 
     def _fragment(self, file: File) -> ds.Fragment:
-        if file.path not in self._made:
-            self._made[file.path] = _FORMAT.make_fragment(
+        made = self._made.get(file.path)
+        if made is None:
+            made = self._made[file.path] = _FORMAT.make_fragment(
                 f"{self._place.base}/{file.path}",
                 self._place.filesystem,
                 partition_expression=_guarantee(file),
                 file_size=file.bytes,
             )
-        return self._made[file.path]
+        return made
 
 
 def _guarantee(file: File) -> ds.Expression | None:

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from streamapp.core.batch import TIME
 from streamapp.sink import duck, schema, views
 from streamapp.sink.parquet.columns import of_tables
-from streamapp.sink.parquet.manifest import File, Position, Range, State
+from streamapp.sink.parquet.manifest import File, Position, Range, Retained, State
 from streamapp.sink.parquet.parts import ORDER, Fragments
 from streamapp.sink.search import Search
 
@@ -30,12 +30,14 @@ class Snapshot(NamedTuple):
     files: tuple[File, ...]
     ranges: tuple[Range, ...]
     positions: tuple[Position, ...]
+    retained: tuple[Retained, ...]
 
 
 def snapshot(state: State) -> Snapshot:
     """What a manifest amounts to, as readers see it."""
     positions = tuple(state.positions.values())
-    return Snapshot(state.schema, tuple(state.files), tuple(state.ranges), positions)
+    files, ranges = tuple(state.files), tuple(state.ranges)
+    return Snapshot(state.schema, files, ranges, positions, state.retained)
 
 
 class Queries:
@@ -122,19 +124,16 @@ def _tables(fragments: Fragments, newest: Snapshot) -> dict[str, ds.Dataset | pa
     }
     made["ledger"] = _rows(newest.ranges, schema.LEDGER)
     made["position"] = _rows(newest.positions, schema.POSITION)
+    made["retained"] = _rows(newest.retained, schema.RETAINED)
     return made
 
 
-def _rows(entries: Iterable[Range | Position], columns: pa.Schema) -> pa.Table:
-    rows = [{name: getattr(entry, _attribute(name)) for name in columns.names} for entry in entries]
+def _rows(entries: Iterable[Range | Position | Retained], columns: pa.Schema) -> pa.Table:
+    rows = list(entries)
     arrays = [
-        pa.array([row[field.name] for row in rows], pa.int64()).cast(TIME)
+        pa.array([getattr(row, f"{field.name}_us") for row in rows], pa.int64()).cast(TIME)
         if field.type == TIME
-        else pa.array([row[field.name] for row in rows], field.type)
+        else pa.array([getattr(row, field.name) for row in rows], field.type)
         for field in columns
     ]
     return pa.Table.from_arrays(arrays, schema=columns)
-
-
-def _attribute(name: str) -> str:
-    return "stored_at_us" if name == "stored_at" else name

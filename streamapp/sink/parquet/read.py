@@ -26,7 +26,7 @@ _FOR_CHECKS = (
 def files(url: str, table: str = "events") -> list[str]:
     """Paths or URLs of a table's data files as of now: each event is in one of them, once.
 
-    Those of an earlier call stay readable for an hour after they were merged into larger ones.
+    Those of an earlier call stay readable for an hour after they were merged or dropped.
 
     Raises:
         Refuse: there is no Parquet store, or no such table.
@@ -48,7 +48,7 @@ def dataset(url: str, table: str = "events") -> ds.Dataset:
 
 
 def summary(url: str) -> dict[str, Any]:
-    """What is stored, as JSON: ``commit``, ``tables``, ``positions``, ``holes``.
+    """What is stored, as JSON: ``commit``, ``tables``, ``retained``, ``positions``, ``holes``.
 
     Raises:
         Refuse: there is no Parquet store.
@@ -68,6 +68,7 @@ def summary(url: str) -> dict[str, Any]:
     return {
         "commit": state.number,
         "tables": tables,
+        "retained": sum(one.rows for one in state.retained),
         "positions": [
             {"topic": one.topic, "partition": one.partition, "next": one.next}
             for one in state.positions.values()

@@ -27,7 +27,8 @@ def read_ids(
     dataset = fragments.dataset(files, state.schema)
     blocks: list[pa.Table] = []
     wanted, end = events_max, state.next_order
-    while wanted > 0 and end > 0:
+    oldest = min(file.first for file in files)  # what was before was dropped
+    while wanted > 0 and end > oldest:
         first = max(0, end - events_max)
         block = dataset.to_table(
             columns=["source", "id", "ingest_time", "stored_order"],

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from streamapp.core import clock
@@ -21,9 +20,9 @@ from streamapp.sink.answers import Answers
 from streamapp.sink.intake import Intake, StoredRecord
 from streamapp.sink.parquet import columns as parquet_columns
 from streamapp.sink.parquet import parts, recall, tidy
-from streamapp.sink.parquet.commits import Commits, conflict, damaged
+from streamapp.sink.parquet.commits import Commits, conflict, outside
 from streamapp.sink.parquet.manifest import Position, Range
-from streamapp.sink.parquet.parts import ORDER, ORDER_FIELD, Fragments, Made
+from streamapp.sink.parquet.parts import ORDER, Fragments, Made
 from streamapp.sink.parquet.place import Place, open_place, prove_exclusive, unreachable
 from streamapp.sink.parquet.queries import Queries, snapshot
 from streamapp.sink.search import Search
@@ -32,6 +31,7 @@ from streamapp.sink.subscribers import Subscribers
 from streamapp.sink.window import DedupWindow
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: How often a start looks again when another writer was faster.
 _ATTEMPTS = 5
@@ -149,6 +149,23 @@ class ParquetStore:
         """Have ready what a statement that calls these functions searches; see ``Search``."""
         self._options.search.prepare(functions, check)
 
+    def exclusively(self, work: Callable[[Commits], T]) -> T:
+        """Run ``work``, which may write a checkpoint, between two ``write``; what it returned.
+
+        It must leave ranges and positions as they are.
+
+        Raises:
+            Retry, Halt: as ``write``.
+        """
+        with self._writing():
+            number, self._stale = self._commits.state.number, True
+            done = work(self._commits)
+            self._stale = False
+            if self._commits.state.number != number:
+                self._fragments.keep(self._commits.state.files)
+                self._show()
+            return done
+
     def subscribe(self, callback: Callable[[pa.Table, Written], None]) -> Callable[[], None]:
         """Have ``callback(rows, written)`` called after each commit; returns how to end that."""
         return self._subscribers.add(callback)
@@ -200,23 +217,16 @@ class ParquetStore:
             if self._queries is None:
                 raise Retry("store.closed", f"{self.path} is closed", "open it again")
             looked = self._place.alone or self._stale
-            try:
+            with outside(self.path):
                 if self._stale:
                     self._recover()
-                yield
-            except FileNotFoundError as error:
-                if not looked:  # another writer may have merged it long ago
-                    self._stale = True
+                try:
+                    yield
+                except FileNotFoundError:
+                    if looked:
+                        raise
+                    self._stale = True  # another writer may have merged it long ago
                     raise conflict(self.path) from None
-                raise damaged(self.path, f"a file is gone: {error}") from None
-            except pa.ArrowException as error:
-                raise damaged(self.path, str(error).partition("\n")[0]) from None
-            except OSError as error:
-                raise Retry(
-                    "store.write",
-                    f"cannot write {self.path}: {error}",
-                    "is the disk full, or the object store away?",
-                ) from None
 
     def _prepare(self) -> pa.Schema:
         """Check or begin the manifest, widen the columns, and sweep."""
@@ -228,6 +238,7 @@ class ParquetStore:
             except Retry:  # somebody else starts at the same time
                 if attempt == _ATTEMPTS:
                     raise
+        tidy.remove_retired(self._place, self._commits.state, None)
         swept = tidy.sweep(self._place, self._commits.state)
         if swept:
             _log.info("%s: removed %d files that no commit names", self.path, len(swept))
@@ -277,7 +288,8 @@ class ParquetStore:
     def _write(self, records: Sequence[StoredRecord]) -> Written:
         reader = intake.Reader(self._row_schema, self._ledger, self._window, self._positions, {})
         taken = reader.read(records)
-        rows = self._numbered(taken)
+        taken_rows = pa.Table.from_batches(taken.rows, self._row_schema)
+        rows = parts.numbered(taken_rows, self._schema, self._commits.state.next_order)
         if taken.covered:
             self._check(taken, rows)
         changed = bool(taken.parts or taken.positions)
@@ -305,13 +317,6 @@ class ParquetStore:
         if changed and self._subscribers:
             self._subscribers.tell(rows.drop_columns(ORDER), written)
         return written
-
-    def _numbered(self, taken: Intake) -> pa.Table:
-        rows = pa.Table.from_batches(taken.rows, self._row_schema)
-        first = self._commits.state.next_order
-        order = pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64))
-        at = self._schema.get_field_index(ORDER)
-        return rows.add_column(at, ORDER_FIELD, order)
 
     def _check(self, taken: Intake, rows: pa.Table) -> None:
         """Halt when a covered row is not the one that is stored at its address."""
@@ -362,9 +367,7 @@ class ParquetStore:
                 self._litter.append(one.file.path)
                 self._place.put(one.file.path, one.data)
         except OSError:
-            for path in self._litter:
-                with contextlib.suppress(OSError):  # the next open sweeps
-                    self._place.remove(path)
+            tidy.discard(self._place, self._litter)
             self._litter.clear()
             raise
 
@@ -392,6 +395,6 @@ class ParquetStore:
             self._commits.checkpoint(self._schema, *tidy.after_merging(state, merged, removed))
             self._stale = False
             self._litter.clear()
-            self._fragments.forget(file.path for one in merged for file in one.old)
+            self._fragments.keep(self._commits.state.files)
         except (OSError, Retry, pa.ArrowException) as error:
             _log.warning("%s: no checkpoint, the next commit tries again: %s", self.path, error)

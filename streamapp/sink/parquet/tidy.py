@@ -1,5 +1,6 @@
 """Small files made into larger ones, and files that nobody needs removed."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ MERGED_BYTES_MAX = 64 << 20
 MERGE_FILES = 16
 #: So many times in one checkpoint: the writer waits for it.
 _MERGES_MAX = 8
-#: How long a file stays after its rows are in another one: who has the old list still reads it.
+#: How long a file stays after it is named no more: who has the old list still reads it.
 RETIRED_S = 3600
+#: So many are removed at once while the writer waits.
+_REMOVALS_MAX = 256
 #: How old a file must be that no manifest names, where other writers may be at work.
 ORPHAN_S = 86_400
 _FOLDERS = ("events", "dead", "provenance", "answers")
@@ -85,13 +88,25 @@ def after_merging(
     return kept + [one.made.file for one in merged], retired
 
 
-def remove_retired(place: Place, state: State) -> list[Retired]:
-    """Remove files that were merged long enough ago; which they are."""
+def remove_retired(
+    place: Place, state: State, at_most: int | None = _REMOVALS_MAX
+) -> list[Retired]:
+    """Remove files that were merged or dropped long enough ago; which they are."""
     before_us = clock.now_us() - RETIRED_S * 1_000_000
-    due = [one for one in state.retired if one.at_us <= before_us]
+    due = [one for one in state.retired if one.at_us <= before_us][:at_most]
     for one in due:
         place.remove(one.path)
     return due
+
+
+def discard(place: Place, paths: Iterable[str]) -> None:
+    """Remove files of a failed attempt; what fails here is for the next start to sweep.
+
+    Where others write, one of them may have stored the same rows under the same name.
+    """
+    for path in paths if place.alone else ():
+        with contextlib.suppress(OSError):
+            place.remove(path)
 
 
 def sweep(place: Place, state: State) -> list[str]:
