@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.ipc
+from taken import each
 
 from streamapp.gateway import GatewayConfig, arrow, plain
 from streamapp.gateway.budget import Budget
@@ -33,9 +34,7 @@ def made(body, key="k"):
     """(row, outcome) of every row of a stream."""
     lease = Budget(events_max=1 << 40, bytes_max=1 << 40).lease()
     making = plain.Making("/v1/events", RECEIVED_US, 1 << 20, ())
-    return list(
-        plain.each(arrow.groups(body, lease, making, config=GatewayConfig(), id_prefix=key))
-    )
+    return list(each(arrow.groups(body, lease, making, config=GatewayConfig(), id_prefix=key)))
 
 
 def bomb():

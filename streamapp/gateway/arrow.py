@@ -16,7 +16,7 @@ from streamapp.gateway.budget import Lease
 from streamapp.gateway.columns import column_of, rows_to_json
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.footprint import footprint
-from streamapp.gateway.plain import EVENTS_PER_TURN, Group, Making, group
+from streamapp.gateway.plain import EVENTS_PER_TURN, Making, Taken, group
 from streamapp.gateway.problem import ProblemError
 
 MEDIA = "application/vnd.apache.arrow.stream"
@@ -24,7 +24,7 @@ MEDIA = "application/vnd.apache.arrow.stream"
 
 def groups(
     body: bytes, lease: Lease, making: Making, *, config: GatewayConfig, id_prefix: str | None
-) -> Iterator[Group]:
+) -> Iterator[Taken]:
     """Every row, counted from 1 over all batches; some at a time.
 
     Args:
@@ -57,7 +57,7 @@ class _Rows:
         self._bytes = 0
         self._logical_bytes = 0
 
-    def of(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Group]:
+    def of(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Taken]:
         row = 1
         for batch in batches:
             try:
@@ -71,7 +71,7 @@ class _Rows:
                 yield self._part(part, row)
                 row += part.num_rows
 
-    def _part(self, batch: pa.RecordBatch, first: int) -> Group:
+    def _part(self, batch: pa.RecordBatch, first: int) -> Taken:
         columns = [
             column_of(batch.schema.field(n), batch.column(n)) for n in range(batch.num_columns)
         ]

@@ -1,7 +1,7 @@
 """Arrow batches from who is no HTTP client (Flight): the same rows, verdicts and limits."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as NotInTimeError
 from typing import Self
 
@@ -16,8 +16,10 @@ from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.gateway import Gateway, Target, build
 from streamapp.gateway.plain import Outcome
 from streamapp.gateway.problem import ProblemError, problem_of
+from streamapp.gateway.reports import Reports
 from streamapp.gateway.schemas import Letter
 from streamapp.gateway.stamp import Stamped
+from streamapp.gateway.wire import Line
 from streamapp.topics.catalogue import Catalogue
 from streamapp.transport.clients import Producer
 
@@ -74,42 +76,41 @@ class Batches:
         """
         try:
             target = self._gateway.target(topic)
-            outcomes = [made for part in _parts(batch) for made in self._made(target, part)]
-            if whole:
-                outcomes = [_refused(made) for made in outcomes]
-            refused = sum(isinstance(outcome, Reject) for outcome in outcomes)
-            self._gateway.delivery.rejected(refused)
-            if not (whole and refused):
-                self._send(target, outcomes)
+            reports = Reports()
+            for part in _parts(batch):
+                self._stamp(target, part, reports, whole=whole)
+            self._gateway.delivery.rejected(reports.refused)
+            if not (whole and reports.refused):
+                self._send(target, reports)
         except ProblemError as problem:
             kind = Retry if problem.status >= _BUSY else Refuse
             raise kind(problem.code, problem.message, problem.fix) from None
-        return [made.id if isinstance(made, Stamped) else made for made in outcomes]
+        return [_told(line) for line in reports.lines]
 
-    def _made(self, target: Target, batch: pa.RecordBatch) -> Iterator[Outcome]:
+    def _stamp(
+        self, target: Target, batch: pa.RecordBatch, reports: Reports, *, whole: bool
+    ) -> None:
+        """Note what the rows have become, before anything is sent."""
         config = self._gateway.config
         budget = Budget(events_max=_ROWS_MAX, bytes_max=config.inflight_bytes_max)
         with budget.lease() as lease:
             making = plain.Making(
                 _SOURCE, self._gateway.clock.now_us(), target.event_bytes_max, trace=()
             )
-            made = arrow.groups(_stream(batch), lease, making, config=config, id_prefix=None)
-            settle = self._gateway.settling(target)
-            for _, outcome in plain.each(made):
-                if settle is not None and isinstance(outcome, Stamped):
-                    yield _settled(settle, outcome)
-                else:
-                    yield outcome
+            stream = _stream(batch)
+            for taken in arrow.groups(stream, lease, making, config=config, id_prefix=None):
+                found = self._gateway.settlings(target, taken.events)
+                changed = {place: outcome for place, outcome in found if outcome is not None}
+                if whole:
+                    changed = {place: _refused(made) for place, made in changed.items()}
+                reports.take(taken, changed)
 
-    def _send(self, target: Target, outcomes: list[Outcome]) -> None:
-        """Append what is good; what the log refuses takes its place in ``outcomes``."""
-        good = [(n, made) for n, made in enumerate(outcomes) if isinstance(made, Stamped)]
-        if not good:
-            return
-        sending = self._gateway.delivery.send(target.name, [made.record for _, made in good])
+    def _send(self, target: Target, reports: Reports) -> None:
+        """Append what is good; what the log says of it is noted, too."""
+        sending = reports.send(self._gateway.delivery, target.name)
         future = asyncio.run_coroutine_threadsafe(sending, self._loop)
         try:
-            addresses = future.result(self._send_s_max)
+            future.result(self._send_s_max)
         except NotInTimeError:
             future.cancel()
             raise Retry(
@@ -119,9 +120,6 @@ class Batches:
             ) from None
         except StreamappError as error:  # of our insides: an operator gets the message, in the log
             raise problem_of(error) from None
-        for (n, _), address in zip(good, addresses, strict=True):
-            if isinstance(address, Reject):
-                outcomes[n] = address
 
 
 def _refused(made: Outcome) -> Outcome:
@@ -131,11 +129,10 @@ def _refused(made: Outcome) -> Outcome:
     return made
 
 
-def _settled(settle: Callable[[Stamped], Stamped], stamped: Stamped) -> Outcome:
-    try:
-        return settle(stamped)
-    except Reject as error:
-        return error
+def _told(line: Line) -> str | Reject:
+    if line.status in {"accepted", "received"}:
+        return str(line.id)
+    return Reject(str(line.code), str(line.error), str(line.fix))
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -37,7 +37,7 @@ _ORIGIN = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?")
 _value = msgspec.json.Decoder(str | bool | int | None)
 _text = msgspec.json.Decoder(str | None)
 #: What an Integer may be (core specification, section 3.1).
-_INTEGERS = range(-(1 << 31), 1 << 31)
+INTEGERS = range(-(1 << 31), 1 << 31)
 _ATTRIBUTES_BYTES_MAX = 64 << 10
 _NO_DATA = b"{}"
 
@@ -252,7 +252,7 @@ def _json_text(name: str, raw: msgspec.Raw) -> str | None:
         ) from None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int) and value not in _INTEGERS:
+    if isinstance(value, int) and value not in INTEGERS:
         raise Reject(
             "event.attribute",
             f"attribute {name} is {str(value)[:40]}, no integer of 32 bits",

@@ -1,8 +1,9 @@
 """What every protocol of the gateway works with."""
 
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from streamapp.gateway.budget import Budget
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.delivery import Delivery
 from streamapp.gateway.life import Life
-from streamapp.gateway.plain import Events
+from streamapp.gateway.plain import Events, Outcome, tried
 from streamapp.gateway.problem import ProblemError
 from streamapp.gateway.schemas.learned import Learned
 from streamapp.gateway.schemas.rules import Rules, rules_of
@@ -88,14 +89,20 @@ class Gateway:
             return None
         return lambda stamped: self.settled(target, stamped)
 
-    def unsettled(self, target: Target, events: Events) -> list[int]:
-        """The places of those events that ``settled`` may change or refuse."""
+    def settlings(self, target: Target, events: Events) -> Iterator[tuple[int, Outcome | None]]:
+        """The places of those events that may not go as they are, and what becomes of each.
+
+        None: it goes as it is.
+        """
         places: set[int] = set()
         if self.watch.guess:
             places.update(place for place, kind in enumerate(events.types) if kind is None)
         if target.rules is not None:
             places.update(target.rules.doubtful(events.values()))
-        return sorted(places)
+        for place in sorted(places):
+            event = events.one(place)
+            outcome = tried(partial(self.settled, target, event))
+            yield place, None if outcome is event else outcome
 
     def settled(self, target: Target, stamped: Stamped) -> Stamped:
         """An event as it may be sent: with a type, if it looks like one, and as its topic wants it.

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import TypeVar
 
 from aiohttp import web
 from msgspec import UNSET
@@ -27,12 +26,12 @@ from streamapp.gateway.cloudevents import (
     stamp_envelope,
 )
 from streamapp.gateway.forms import FORM
-from streamapp.gateway.gateway import Gateway, Settle, Target
+from streamapp.gateway.gateway import Gateway, Target
 from streamapp.gateway.idempotency import Bodies, idempotency_key
-from streamapp.gateway.plain import Events, Group, Outcome, Taken
+from streamapp.gateway.plain import Events, Group, Outcome, Taken, tried
 from streamapp.gateway.problem import ProblemError, json_response
 from streamapp.gateway.reply import received
-from streamapp.gateway.reports import Reports, tell
+from streamapp.gateway.reports import Reports
 from streamapp.gateway.split import JSON, split, split_batch, unknown_media
 from streamapp.gateway.stamp import Stamped, stamp
 from streamapp.gateway.trace import trace_headers
@@ -44,7 +43,6 @@ from streamapp.topics.catalogue import RAW
 _EVENTS_PER_TURN = 128
 
 _SOURCE_ONE, _SOURCE_MANY = "/ingest", "/v1/events"
-Given = TypeVar("Given")
 _MANY = ("/events", "/v1/events", "/v1/events/{topic}")
 
 
@@ -113,7 +111,7 @@ class Native:
             if claim and reports.has_records:
                 claim.keep()  # nothing is awaited from here until they are sent
             if waits:
-                await self._send(target, reports)
+                await reports.send(self._gateway.delivery, target.name)
             else:
                 self._accept(target, reports, lease)
         return _answer(reports.lines, 200 if waits else 202)
@@ -155,39 +153,27 @@ class Native:
         settle = self._gateway.settling(target)
         for count, group in enumerate(groups, 1):
             if isinstance(group, Taken):
-                reports.take(group, await self._settled(target, group.events, settle))
+                reports.take(group, await self._settled(target, group.events))
                 await asyncio.sleep(0)
                 continue
             line, outcome = group
             if settle is not None and not isinstance(outcome, Reject):
-                outcome = _tried(settle, outcome)
+                outcome = tried(partial(settle, outcome))
             reports.add(line, outcome)
             if count % _EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
         self._gateway.delivery.rejected(reports.refused)
         return reports
 
-    async def _settled(
-        self, target: Target, events: Events, settle: Settle | None
-    ) -> dict[int, Outcome]:
+    async def _settled(self, target: Target, events: Events) -> dict[int, Outcome]:
         """What becomes of those events, by place, that do not go as they are."""
         found: dict[int, Outcome] = {}
-        if settle is None:
-            return found
-        for count, place in enumerate(self._gateway.unsettled(target, events), 1):
-            event = events.one(place)
-            outcome = _tried(settle, event)
-            if outcome is not event:
+        for count, (place, outcome) in enumerate(self._gateway.settlings(target, events), 1):
+            if outcome is not None:
                 found[place] = outcome
             if count % _EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
         return found
-
-    async def _send(self, target: Target, reports: Reports) -> None:
-        for lines, records in reports.sendings():
-            outcomes = await self._gateway.delivery.send(target.name, records)
-            for line, outcome in zip(lines, outcomes, strict=True):
-                tell(line, outcome)
 
     def _accept(self, target: Target, reports: Reports, lease: Lease) -> None:
         if sendings := [records for _, records in reports.sendings()]:
@@ -199,14 +185,7 @@ def _each(
     pieces: Sequence[tuple[int, bytes]], stamp_one: Callable[[bytes], Stamped]
 ) -> Iterator[Group]:
     for line, value in pieces:
-        yield line, _tried(stamp_one, value)
-
-
-def _tried(make: Callable[[Given], Stamped], given: Given) -> Outcome:
-    try:
-        return make(given)
-    except Reject as error:
-        return error
+        yield line, tried(partial(stamp_one, value))
 
 
 def _answer(reports: list[Line], all_taken: int) -> web.Response:

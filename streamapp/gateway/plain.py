@@ -5,10 +5,8 @@ A record that the C extension makes is the one that ``stamp`` makes of the same 
 with an event.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from heapq import merge
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -112,13 +110,6 @@ class Events(Bundle):
             has_guesses=any(one.has_guesses for one in events),
         )
 
-    def each(self) -> Iterator[tuple[int, Stamped]]:
-        """The events one by one, with their lines."""
-        for line, identity, kind, record in zip(
-            self.lines, self.ids, self.types, self, strict=True
-        ):
-            yield line, Stamped(identity, kind or TYPE_DEFAULT, record, kind is not None)
-
 
 class Taken(NamedTuple):
     """Events that follow each other: the good ones, and why the others are none, by line."""
@@ -126,16 +117,12 @@ class Taken(NamedTuple):
     events: Events
     refused: Sequence[tuple[int, Reject]]
 
-    def each(self) -> Iterator[tuple[int, Outcome]]:
-        """One by one, with their lines."""
-        return merge(self.events.each(), self.refused, key=itemgetter(0))
-
 
 #: Some events that follow each other, or one: its line, and what it became or why it is none.
 Group = Taken | tuple[int, Outcome]
 
 
-def groups(pieces: Sequence[Piece], making: Making, *, id_prefix: str | None) -> Iterator[Group]:
+def groups(pieces: Sequence[Piece], making: Making, *, id_prefix: str | None) -> Iterator[Taken]:
     """Every event in order, with its line; some at a time.
 
     Args:
@@ -199,15 +186,6 @@ def _in_place(made: Made, lines: Sequence[int]) -> Events:
     return Events(Packed([Part(data, places)]), lines, ids, types)
 
 
-def each(found: Iterable[Group]) -> Iterator[tuple[int, Outcome]]:
-    """The events of all groups one by one, with their lines."""
-    for one in found:
-        if isinstance(one, Taken):
-            yield from one.each()
-        else:
-            yield one
-
-
 def _parts(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
     """Not too many events and bytes at once; one event of any size."""
     first, size = 0, 0
@@ -232,6 +210,14 @@ def stamped_or_why(line: int, value: bytes, making: Making, id_prefix: str) -> O
             id_if_none=f"{id_prefix}-{line}",
             trace=trace,
         )
+    except Reject as error:
+        return error
+
+
+def tried(make: Callable[[], Stamped]) -> Outcome:
+    """What it makes, or why it is none."""
+    try:
+        return make()
     except Reject as error:
         return error
 

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Literal
 
 from streamapp.core.errors import Reject
+from streamapp.gateway.delivery import Delivery
 from streamapp.gateway.plain import Events, Outcome, Taken
 from streamapp.gateway.schemas import DeadLettered, Letter
 from streamapp.gateway.stamp import Stamped
@@ -78,6 +79,17 @@ class Reports:
         if self._letters:
             yield self._lettered, self._letters
 
+    async def send(self, delivery: Delivery, topic: str) -> None:
+        """Append what is to be sent, and note where it is or why the log refuses it.
+
+        Raises:
+            Retry, Refuse: as ``Delivery.send`` does.
+        """
+        for lines, records in self.sendings():
+            outcomes = await delivery.send(topic, records)
+            for line, outcome in zip(lines, outcomes, strict=True):
+                _tell(line, outcome)
+
     def _packed(self) -> Sequence[Outgoing]:
         bundles = [one for one in self._records if isinstance(one, Events)]
         if len(bundles) == len(self._records):
@@ -99,7 +111,7 @@ class Reports:
         return report
 
 
-def tell(report: Line, outcome: Address | Reject) -> None:
+def _tell(report: Line, outcome: Address | Reject) -> None:
     """What the log said of the event."""
     if isinstance(outcome, Address):
         report.status = "received"

@@ -23,8 +23,11 @@ TYPE_DEFAULT = "event"
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # in UTC; a zone would only cost time
 SPECVERSION = ("ce_specversion", b"1.0")
 CONTENT_TYPE = ("content-type", b"application/json")
-#: What a String of CloudEvents must not have (core specification, section 3.1).
-FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+#: What a String of CloudEvents must not have (core specification, section 3.1), beside surrogates.
+_FORBIDDEN = r"\u0000-\u001f\u007f-\u009f\ufdd0-\ufdef\ufffe\uffff"
+_forbidden = re.compile(rf"[{_FORBIDDEN}\ud800-\udfff]")
+#: The same for who describes it: a JSON text has no surrogates.
+CLEAN = f"^[^{_FORBIDDEN}]*$"
 _FIELDS = frozenset({"id", "type", "source", "time", "specversion"})
 
 
@@ -145,7 +148,7 @@ def new_id() -> str:
 
 def is_clean(text: str) -> bool:
     """Whether a String of CloudEvents may have these characters (section 3.1)."""
-    return text.isprintable() or not FORBIDDEN.search(text)
+    return text.isprintable() or not _forbidden.search(text)
 
 
 def unclean() -> Reject:

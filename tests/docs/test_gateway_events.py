@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from multidict import CIMultiDict, CIMultiDictProxy
+from taken import each
 
 from streamapp.core.config import describe
 from streamapp.gateway import arrow, plain
@@ -76,6 +77,6 @@ def test_the_arrow_client_sends_events(monkeypatch, capsys):
     made = arrow.groups(
         body, lease, making, config=GatewayConfig(), id_prefix=headers["Idempotency-Key"]
     )
-    events = [(one.id, json.loads(one.record.value)) for _, one in plain.each(made)]
+    events = [(one.id, json.loads(one.record.value)) for _, one in each(made)]
     assert [id_ for id_, _ in events] == ["upload-1-1", "upload-1-2"]
     assert events[1][1] == {"message": "world", "plan": "free"}

@@ -1,13 +1,19 @@
 """The document says what the app has, no more and no less."""
 
+from functools import partial
+
+import jsonschema_rs
 import msgspec
 import pytest
 from gateway_thread import GatewayThread
 from jsonschema import Draft202012Validator
 
+from streamapp.core.errors import Reject
 from streamapp.gateway import openapi
 from streamapp.gateway.app import GATEWAY
+from streamapp.gateway.cloudevents import stamp_envelope
 from streamapp.gateway.confluent import records3, v2, wire, wire3
+from streamapp.gateway.stamp import stamp
 
 SCHEMAS = "#/components/schemas/"
 
@@ -121,6 +127,41 @@ def test_what_is_described_has_the_fields_that_are_read(described, decoded):
         return {field.encode_name for field in msgspec.structs.fields(kind)}
 
     assert names(described) == names(decoded)
+
+
+def is_described(document, name, value):
+    schema = {"$ref": SCHEMAS + name, "components": document["components"]}
+    # JSON Schema's "$" is the end, as here; Python's is also before a last newline.
+    return jsonschema_rs.Draft202012Validator(schema).is_valid(value)
+
+
+def is_taken(value):
+    """As one event, or as one CloudEvent in the JSON event format."""
+    one = partial(stamp, source="/s", received_us=0, bytes_max=10_000)
+    try:
+        if "specversion" in value:
+            stamp_envelope(one, msgspec.json.encode(value), 10_000)
+        else:
+            one(msgspec.json.encode(value))
+    except Reject:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["id", "type", "source"])
+@pytest.mark.parametrize("spoilt", ["\0", "a\n", "\x1f", "\x7f", "\x9f", "\ufdd0", "\uffff", " é\u2028", "😀\ufffd", "x" * 512, "x" * 513])  # fmt: skip
+def test_texts_that_become_attributes_are_described_as_they_are_taken(document, name, spoilt):
+    event = {name: spoilt}
+    assert is_described(document, "Event", event) == is_taken(event)
+    cloud = {"specversion": "1.0", "id": "1", "source": "/s", "type": "T", **event}
+    assert is_described(document, "CloudEvent", cloud) == is_taken(cloud) == is_taken(event)
+
+
+@pytest.mark.parametrize("name", ["shop", "partitionkey"])
+@pytest.mark.parametrize("said", [1 << 31, (1 << 31) - 1, -(1 << 31), -(1 << 31) - 1, True, None, 1.5, "a\x1b", "x" * 513])  # fmt: skip
+def test_extensions_are_described_as_they_are_taken(document, name, said):
+    cloud = {"specversion": "1.0", "id": "1", "source": "/s", "type": "T", name: said}
+    assert is_described(document, "CloudEvent", cloud) == is_taken(cloud)
 
 
 async def test_the_document_and_the_page_are_open(start):

@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from taken import each
 
 from streamapp.core.errors import Reject
 from streamapp.gateway import plain
@@ -52,7 +53,7 @@ def alone(line, value, prefix):
 
 
 def made(pieces, making=MAKING, id_prefix="k"):
-    return list(plain.each(plain.groups(pieces, making, id_prefix=id_prefix)))
+    return list(each(plain.groups(pieces, making, id_prefix=id_prefix)))
 
 
 def assert_same(values):

@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
+from streamapp.core.event import KEY_CHARS_MAX
 from streamapp.gateway import arrow, wire
+from streamapp.gateway.cloudevents import INTEGERS
 from streamapp.gateway.forms import FORM
 from streamapp.gateway.idempotency import IDEMPOTENCY_KEY_CHARS_MAX
 from streamapp.gateway.openapi.model import (
@@ -18,6 +20,7 @@ from streamapp.gateway.openapi.model import (
     Reply,
     reference,
 )
+from streamapp.gateway.stamp import CLEAN
 from streamapp.topics.catalogue import defaults
 
 EVENTS = "Events"
@@ -65,7 +68,7 @@ def operations() -> list[Operation]:
 
 
 def event_schema() -> dict[str, Any]:
-    """The schema of an event's JSON, with what times may be."""
+    """The schema of an event's JSON, with what times may be, and texts that become attributes."""
     path = defaults("topics") / "schemas" / "event.v1.json"
     schema: dict[str, Any] = msgspec.json.decode(path.read_bytes())
     about = schema["properties"]["time"]["description"]
@@ -77,6 +80,8 @@ def event_schema() -> dict[str, Any]:
             {"type": "null"},
         ],
     }
+    for attribute in ("id", "type", "source"):
+        schema["properties"][attribute]["pattern"] = CLEAN
     return {name: value for name, value in schema.items() if not name.startswith("$")}
 
 
@@ -231,7 +236,13 @@ _TEXT = {"type": "string"}
 
 
 def _cloud_event(event: Named) -> dict[str, Any]:
-    text = {"type": "string", "minLength": 1, "maxLength": 512, "pattern": "^[ -~]+$"}
+    text = {"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": CLEAN}
+    extension = {
+        "type": ["string", "boolean", "integer", "null"],
+        "pattern": CLEAN,
+        "minimum": INTEGERS[0],
+        "maximum": INTEGERS[-1],
+    }
     return {
         "title": "CloudEvent",
         "description": "A CloudEvent 1.0 in the JSON event format. Other members are extensions.",
@@ -245,12 +256,10 @@ def _cloud_event(event: Named) -> dict[str, Any]:
             "time": {"anyOf": [{"type": "string", "format": "date-time"}, {"enum": ["", None]}]},
             "datacontenttype": {"enum": ["application/json", None]},
             "data": {"anyOf": [reference(event.name), {"type": "null"}]},
+            "partitionkey": {**extension, "maxLength": KEY_CHARS_MAX},
         },
         "propertyNames": {"pattern": "^[a-z0-9]{1,64}$"},
-        "additionalProperties": {
-            "type": ["string", "boolean", "integer", "null"],
-            "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
-        },
+        "additionalProperties": extension,
     }
 
 

@@ -42,30 +42,8 @@ class Recent(NamedTuple):
         }
 
 
-class _Noted(NamedTuple):
-    """What a :class:`Recent` is made of, for who asks."""
-
-    headers: Headers
-    status: str
-    received_us: int
-    note: str
-    address: Address | tuple[str, None, None]
-
-    def recent(self) -> Recent:
-        headers = dict(self.headers)
-        topic, partition, offset = self.address
-        said = headers.get(VIOLATION, b"")[:_NOTE_BYTES_MAX]
-        return Recent(
-            headers.get("ce_id", b""),
-            headers.get("ce_type", b""),
-            headers.get("ce_source", b""),
-            self.status,
-            self.received_us,
-            topic,
-            partition,
-            offset,
-            self.note or said.decode(errors="replace"),
-        )
+#: What a :class:`Recent` is made of, for who asks: headers, status, time, note, and where it is.
+_Noted = tuple[Headers, str, int, str, Address | tuple[str, None, None]]
 
 
 class Newest:
@@ -80,19 +58,37 @@ class Newest:
         """The log has these."""
         last = slice(-RECENT_MAX, None)
         for record, address in zip(records[last], addresses[last], strict=True):
-            status = "dead-lettered" if isinstance(record, Letter) else "received"
-            note = record.why.message if isinstance(record, Letter) else ""
-            self._noted.append(_Noted(record.headers, status, received_us, note, address))
+            status, note = "received", ""
+            if isinstance(record, Letter):
+                status, note = "dead-lettered", record.why.message
+            self._noted.append((record.headers, status, received_us, note, address))
 
     def refused(self, topic: str, stamped: Stamped, received_us: int, note: str) -> None:
         """Its topic's schema does not take this one."""
         address = topic, None, None
         headers = stamped.record.headers
-        self._noted.append(_Noted(headers, "rejected", received_us, note, address))
+        self._noted.append((headers, "rejected", received_us, note, address))
 
     def newest(self, count: int, kind: str | None = None) -> list[Recent]:
         """The newest events, newest first; of one type if ``kind`` says so."""
         wanted = None if kind is None else kind.encode()
-        every = (noted.recent() for noted in reversed(self._noted))
+        every = (_recent(noted) for noted in reversed(self._noted))
         found = (one for one in every if wanted in {None, one.type})
         return [one for _, one in zip(range(count), found, strict=False)]
+
+
+def _recent(noted: _Noted) -> Recent:
+    pairs, status, received_us, note, (topic, partition, offset) = noted
+    headers = dict(pairs)
+    said = headers.get(VIOLATION, b"")[:_NOTE_BYTES_MAX]
+    return Recent(
+        headers.get("ce_id", b""),
+        headers.get("ce_type", b""),
+        headers.get("ce_source", b""),
+        status,
+        received_us,
+        topic,
+        partition,
+        offset,
+        note or said.decode(errors="replace"),
+    )
