@@ -275,6 +275,27 @@ def test_after_a_batch_of_many_the_next_waits_for_as_many_or_its_deadline():
     assert len(waiting.take(5.0)) == 1  # those answered call something else
 
 
+def test_rows_are_divided_among_idle_replicas_as_long_as_parts_are_large():
+    waiting = Waiting(Policy(batch_rows_max=256))
+
+    def taken(count, idle, answered=0):
+        waiting.ended("k", answered, now_s=1.0)
+        for _ in range(count):
+            waiting.put(request(1.0))
+        batches = []
+        while idle and (batch := waiting.take(1.0, idle)):
+            batches.append(len(batch))
+            idle -= 1
+        assert len(waiting) == 0
+        return batches
+
+    assert taken(64, idle=1) == [64]
+    assert taken(64, idle=2, answered=64) == [32, 32]  # the rest does not wait to be 64 again
+    assert taken(33, idle=2) == [32, 1]
+    assert taken(32, idle=2) == [32]
+    assert taken(100, idle=3, answered=100) == [34, 33, 33]
+
+
 @given(
     arrivals=st.lists(
         st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.floats(0, 0.01)), max_size=40

@@ -12,6 +12,7 @@ from streamapp.core.errors import Halt, Refuse, Reject, Retry
 from streamapp.core.metrics import Metrics
 from streamapp.gateway.problem import RETRY_AFTER, ProblemError
 from streamapp.models.manifest import Manifest
+from streamapp.models.serving.arrivals import Arrivals
 from streamapp.models.session import Array, Tensor, parse_signature
 
 if TYPE_CHECKING:  # a gateway that nobody asks for a model loads none of that
@@ -61,6 +62,7 @@ class Hosted:
         self._asked_s = float("-inf")
         self._seen: Mapping[str, str] = {}
         self._asking = asyncio.Lock()
+        self._arrivals = Arrivals()
         self._is_closed = False
         self._thread = ThreadPoolExecutor(1, "streamapp-models")
 
@@ -136,7 +138,7 @@ class Hosted:
         if server is None:
             server = await self._in_thread(self._serving)
         with _refusals():
-            return await asyncio.wrap_future(server.submit(manifest.full_name, feeds, outputs))
+            return await self._arrivals.of(server.submit(manifest.full_name, feeds, outputs))
 
     async def close(self) -> None:
         """Answer what was taken, and free the models; once is enough."""

@@ -6,7 +6,7 @@ endian, in order; each text as its length in four bytes and then itself.
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -178,10 +178,14 @@ def _numbers(flat: list[Any], kind: str) -> Array:
         if any(one not in (0, 1) for one in flat):
             raise ValueError("has data that are not all true or false")
         return np.asarray(flat, np.bool_)
-    if None in flat:  # NumPy would make it a NaN
-        raise ValueError("has a null among its data")
+    null = "has a null among its data"
+    if not kind.startswith("float") and None in flat:
+        raise ValueError(null)
     with np.errstate(over="raise"):
         array = np.asarray(flat, DTYPES[kind])
+    # NumPy makes a null a NaN: only then each value is looked at, which takes as long as the array.
+    if np.isnan(array).any() and None in flat:
+        raise ValueError(null)
     if array.dtype.kind in "iu" and any(type(one) is not int for one in flat):
         raise ValueError("has data that are not all integers")
     if array.ndim != 1:
@@ -226,12 +230,11 @@ def _shaped(entry: Entry, array: Array) -> Array:
     return array.reshape(entry.shape)
 
 
-def _flat(data: Sequence[Any]) -> list[Any]:
+def _flat(data: list[Any]) -> list[Any]:
     """Nested lists as one."""
-    flat = list(data)
-    while flat and isinstance(flat[0], list):
-        flat = [one for part in flat for one in part]
-    return flat
+    while data and isinstance(data[0], list):
+        data = [one for part in data for one in part]
+    return data
 
 
 def _bytes_of(array: Array, kind: str) -> bytes:

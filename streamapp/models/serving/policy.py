@@ -19,7 +19,8 @@ class Policy:
         queue_s_max: a request that waited longer is answered Retry instead of being run.
         replicas_min: calls that may run at once, whatever the load.
         replicas_max: the same under load; 0: one per core this process may use.
-        grow_ms: a request that has waited this long asks for one more replica.
+        grow_ms: a request that has waited this long asks for one more replica, and so does a call
+            of two parts' rows (see ``waiting``) that took as long.
         idle_s: a replica that nobody needed for this long is closed.
         pads: see ``joining``.
     """

@@ -18,7 +18,10 @@ class Scaling:
     needed_s: float
 
     def wants_more(self, now_s: float, waited_s: float) -> bool:
-        """Whether to open one: a request has waited for ``grow_ms``, and so has the last growth."""
+        """Whether to open one: a request has waited for ``grow_ms``, and so has the last growth.
+
+        A call that could have been divided counts as a wait.
+        """
         if waited_s > 0:
             self.needed_s = now_s
         grow_s = self.policy.grow_ms / 1000

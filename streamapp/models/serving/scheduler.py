@@ -15,7 +15,7 @@ from streamapp.core.errors import Halt, Reject, Retry, StreamappError
 from streamapp.models.serving.joining import Joiner
 from streamapp.models.serving.policy import Policy
 from streamapp.models.serving.replicas import Scaling
-from streamapp.models.serving.waiting import Request, Waiting
+from streamapp.models.serving.waiting import PART_ROWS_MIN, Request, Waiting
 from streamapp.models.serving.watch import Unwatched, Watch
 from streamapp.models.session import Array, Feeds, Session, checked_feeds, chosen_outputs
 
@@ -202,6 +202,8 @@ class Scheduler:
             with self._changed:
                 self._running -= 1
                 self._waiting.ended(batch[0].key, rows, now_s)
+                if rows >= 2 * PART_ROWS_MIN:  # two replicas would have divided them
+                    self._resize(now_s, now_s - started_s)
 
     def _take(self, session: Session) -> list[Request]:
         """The next batch; none when this replica is to end."""
@@ -210,8 +212,11 @@ class Scheduler:
                 now_s = self._clock.monotonic_s()
                 for late in self._waiting.late(now_s):
                     late.answer.set_exception(self._late())
-                if batch := self._waiting.take(now_s):
+                idle = len(self._sessions) - self._running
+                if batch := self._waiting.take(now_s, idle):
                     self._running += 1
+                    if idle > 1 and self._waiting.ready_s() <= now_s:
+                        self._changed.notify()  # the rest is another's
                     if self._running == len(self._sessions):
                         self._scaling.busy(now_s)
                     return batch
@@ -260,9 +265,9 @@ class Scheduler:
         self._replicator.close(session)
         return True
 
-    def _resize(self, now_s: float) -> None:
-        """More or fewer replicas, one at a time."""
-        waited_s = max(now_s - self._waiting.oldest_s(), 0.0)
+    def _resize(self, now_s: float, called_s: float = 0.0) -> None:
+        """More or fewer replicas, one at a time; ``called_s``: a call that more would shorten."""
+        waited_s = max(now_s - self._waiting.oldest_s(), called_s)
         if self._closed:
             return
         self._look_s = now_s + self.policy.grow_ms / 4000

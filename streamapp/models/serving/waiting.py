@@ -15,6 +15,9 @@ from math import inf
 from streamapp.models.serving.policy import Policy
 from streamapp.models.session import Array
 
+#: A part has at least so many rows: with fewer, reading weights costs more than multiplying.
+PART_ROWS_MIN = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -72,12 +75,21 @@ class Waiting:
         self._ended_s = now_s
         self._ended[key] = rows
 
-    def take(self, now_s: float) -> list[Request]:
-        """The batch that is ready and has waited longest; empty when none is."""
+    def take(self, now_s: float, idle: int = 1) -> list[Request]:
+        """The batch that is ready and has waited longest; empty when none is.
+
+        ``idle`` replicas, who asks included, divide its rows.
+        """
         ready = [key for key in self._buckets if self._ready_s(key) <= now_s]
         if not ready:
             return []
-        return self._pop(min(ready, key=lambda key: self._buckets[key].since_s))
+        key = min(ready, key=lambda key: self._buckets[key].since_s)
+        rows = self._buckets[key].rows
+        part = max(PART_ROWS_MIN, -(-rows // idle))
+        batch = self._pop(key, min(part, self._policy.batch_rows_max))
+        if idle > 1 and (rest := self._buckets.get(key)) is not None:
+            self._ended[key] = min(self._ended.get(key, 0), rest.rows)  # it waits for no more
+        return batch
 
     def ready_s(self) -> float:
         """When the first batch will be ready though nobody comes; infinite when none waits."""
@@ -101,11 +113,11 @@ class Waiting:
         wanted = min(self._ended.get(key, 0), self._policy.batch_rows_max)
         return first_s if bucket.rows >= wanted else first_s + wait_s
 
-    def _pop(self, key: Hashable) -> list[Request]:
+    def _pop(self, key: Hashable, rows_max: int) -> list[Request]:
         bucket = self._buckets[key]
         batch = [self._popped(bucket)]
         rows = batch[0].rows
-        while bucket.requests and rows + bucket.requests[0].rows <= self._policy.batch_rows_max:
+        while bucket.requests and rows + bucket.requests[0].rows <= rows_max:
             rows += bucket.requests[0].rows
             batch.append(self._popped(bucket))
         return batch
