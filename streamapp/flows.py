@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import pyarrow as pa
@@ -198,18 +198,37 @@ class Flow:
         logs = self._home / "logs"
         return Supervisor(children, logs, drain_s=self._settings.drain_s, printer=printer)
 
+    def alone(self) -> IO[str]:
+        """The lock of the one process that feeds and collects; close it to let it go.
+
+        Raises:
+            Refuse: ``flow.busy``: another process has it.
+        """
+        self._home.mkdir(parents=True, exist_ok=True)
+        file = (self._home / "lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise Refuse(
+                "flow.busy",
+                f"another process feeds the workflow {self.binding.graph.name!r}",
+                "wait until it has ended",
+            ) from None
+        return file
+
     async def run_through(self, folder_out: Path, progress: Progress) -> Result:
         """Feed the inputs, wait for what comes of them, and write the outputs.
 
-        The groups run elsewhere.  Stopped and called again, it goes on where it stood.
+        The groups run elsewhere, and ``alone`` is held.  Stopped and called again, it goes on where
+        it stood.
 
         Raises:
-            Refuse: ``flow.inputs``, ``flow.busy``, or what reading and writing raise.
+            Refuse: ``flow.inputs``, or what reading and writing raise.
             Retry: an input died; call it again.
         """
         settings, metrics = self._settings, Metrics()
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._alone())
             producer = await stack.enter_async_context(_started(compose.producer(settings)))
             reader = await stack.enter_async_context(_started(compose.reader(settings)))
             bad: list[Aside] = []
@@ -272,21 +291,6 @@ class Flow:
             shown = where if output.url else str(folder_out / where)
             written.append(Written(name, shown, rows))
         return Result(run, tuple(written), _write_quarantine(asides, folder_out))
-
-    def _alone(self) -> Any:
-        """The lock of the one process that feeds and collects."""
-        self._home.mkdir(parents=True, exist_ok=True)
-        file = (self._home / "lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise Refuse(
-                "flow.busy",
-                f"another process feeds the workflow {self.binding.graph.name!r}",
-                "wait until it has ended",
-            ) from None
-        return file
 
     def _done(self) -> tuple[int, Places]:
         """The last run whose results were written, and where it ended on each topic."""

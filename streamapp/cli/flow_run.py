@@ -83,6 +83,7 @@ def execute(
     *,
     as_json: bool,
     lineage: str | None = None,
+    lineage_token: str = "",
     resumed: "Record | None" = None,
 ) -> int:
     """Run a workflow, show how it goes and what came of it; the exit code."""
@@ -95,7 +96,7 @@ def execute(
         if lineage is not None:
             from streamapp.workflow.run.lineage import Lineage
 
-            told = Lineage(graph, lineage, Path.cwd())
+            told = Lineage(graph, lineage, Path.cwd(), token=lineage_token)
             stack.callback(told.close)
             observers.append(told)
 
@@ -144,6 +145,12 @@ def _exit_code(report: "Report", *, as_json: bool) -> int:
 @set_option
 @limit_options
 @click.option("--lineage", metavar="FILE|URL", help="Send OpenLineage events there.")
+@click.option(
+    "--lineage-token",
+    metavar="env:NAME|file:PATH",
+    default="",
+    help="Bearer token that a URL of --lineage takes: where it is, not the token.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why, and end.")
 @click.option("--stream", is_flag=True, help="Run it on topics, until it is stopped.")
 @click.option(
@@ -160,6 +167,7 @@ def run(
     cpus: float | None,
     memory_mb: int | None,
     lineage: str | None,
+    lineage_token: str,
     dry_run: bool,
     stream: bool,
     feed: bool,
@@ -185,4 +193,7 @@ def run(
         return show_plan(file, services, params, as_json=as_json)
     from streamapp.workflow.graph.load import load_graph
 
-    return execute(load_graph(file), services, folder_out, params, as_json=as_json, lineage=lineage)
+    return execute(
+        load_graph(file), services, folder_out, params,
+        as_json=as_json, lineage=lineage, lineage_token=lineage_token,
+    )  # fmt: skip

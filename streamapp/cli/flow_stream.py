@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,15 @@ class _Stream:
         self._told_s = self._began_s = monotonic_s()
 
     async def run(self) -> int:
+        """The exit code.
+
+        Raises:
+            Refuse: ``flow.busy``: it is fed already; nothing was started.
+        """
+        with self._flow.alone() if self._feed else nullcontext():
+            return await self._run()
+
+    async def _run(self) -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,7 +7,7 @@ A line in is ``{"id", "service", "operation", "config", "rows"}``, a line out ``
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -18,7 +18,7 @@ from msgspec import Meta
 from streamapp.cli.framework import command
 from streamapp.cli.options import settings_options
 from streamapp.core.config import Settings
-from streamapp.core.errors import Reject, StreamappError
+from streamapp.core.errors import Reject, Retry, StreamappError
 
 if TYPE_CHECKING:
     from streamapp.plugin import Models
@@ -84,18 +84,24 @@ def _answers_alone() -> Iterator[BinaryIO]:
     """Standard output, for answers only: what operations and libraries print goes to our errors."""
     sys.stdout.flush()
     ours = sys.stdout
-    with os.fdopen(os.dup(1), "wb") as answers:
-        os.dup2(2, 1)
-        sys.stdout = sys.stderr
-        try:
-            yield answers
-        finally:
-            sys.stdout = ours
-            os.dup2(answers.fileno(), 1)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        yield answers
+    finally:
+        sys.stdout = ours
+        os.dup2(answers.fileno(), 1)
+        with suppress(OSError):  # each answer was flushed, or its error is on its way
+            answers.close()
 
 
 def serve(lines: BinaryIO, answers: BinaryIO, settings: Settings) -> None:
-    """Answer line by line."""
+    """Answer line by line.
+
+    Raises:
+        Retry: ``stdio.output``: an answer cannot be written.
+    """
     from streamapp.workflow.data import declared_sources
 
     folder = Path.cwd()
@@ -126,8 +132,21 @@ def serve(lines: BinaryIO, answers: BinaryIO, settings: Settings) -> None:
             continue
         else:
             answer = _answered(line, work)
-        answers.write(_encode(answer) + b"\n")
+        _write(_encode(answer) + b"\n", answers)
+
+
+def _write(line: bytes, answers: BinaryIO) -> None:
+    try:
+        answers.write(line)
         answers.flush()
+    except BrokenPipeError:  # its reader has seen enough
+        raise
+    except OSError as error:
+        raise Retry(
+            "stdio.output",
+            f"standard output cannot be written: {error.strerror}",
+            "the requests from this one on are not answered: make room, and send them again",
+        ) from None
 
 
 def _answered(line: bytes, work: "Callable[[Request], CallWork]") -> _Answer:

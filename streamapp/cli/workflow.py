@@ -43,7 +43,9 @@ def workflow() -> None:
 workflow.add_command(flow_run.run)
 
 
-@workflow.command(examples=["streamapp workflow validate workflow.yaml", "... validate *.yaml"])
+@workflow.command(
+    examples=["streamapp workflow validate workflow.yaml", "streamapp workflow validate *.yaml"]
+)
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 @set_option
 @json_option
@@ -76,7 +78,12 @@ def validate(
     return EXIT_INVALID if wrong else 0
 
 
-@workflow.command(examples=["streamapp workflow plan workflow.yaml", "... plan FILE --json"])
+@workflow.command(
+    examples=[
+        "streamapp workflow plan workflow.yaml",
+        "streamapp workflow plan workflow.yaml --json",
+    ]
+)
 @file_argument
 @set_option
 @limit_options
@@ -95,7 +102,10 @@ def plan(
 
 
 @workflow.command(
-    examples=["streamapp workflow graph workflow.yaml", "... graph FILE --svg > workflow.svg"]
+    examples=[
+        "streamapp workflow graph workflow.yaml",
+        "streamapp workflow graph workflow.yaml --svg > workflow.svg",
+    ]
 )
 @file_argument
 @click.option("--svg", is_flag=True, help="Print a picture, not Mermaid's text.")
@@ -150,7 +160,12 @@ def resume(
     return execute(declared, services, out, record.params, as_json=as_json, resumed=record)
 
 
-@workflow.command(examples=["streamapp workflow test workflow.yaml", "... test FILE --json"])
+@workflow.command(
+    examples=[
+        "streamapp workflow test workflow.yaml",
+        "streamapp workflow test workflow.yaml --json",
+    ]
+)
 @file_argument
 @set_option
 @json_option

@@ -155,6 +155,7 @@ class Settings:
     )
     query_rows_max: int = _setting(1_000_000, "rows one query may return", least=1)
     query_s_max: int = _setting(60, "seconds one query may take", least=1)
+    run_s_max: int = _setting(3_600, "seconds one run of a workflow over HTTP may take", least=1)
     flow_file: Path | None = _setting(
         None, "the workflow that `faust -A streamapp.flows worker` runs a group of"
     )

@@ -77,6 +77,8 @@ class GatewayConfig:
     project: Path | None = None
     #: Where runs of workflows are kept; None: there are none.
     runs_folder: Path | None = None
+    #: One run may take so long; its turn may be as long in coming as it is.
+    run_s_max: float = 3_600.0
     #: Rows of one call of an operation, and how long it may take.
     service_rows_max: int = 100_000
     service_s_max: float = 60.0
@@ -140,5 +142,6 @@ class GatewayConfig:
             llm_answers_max=settings.llm_answers_max,
             project=project.parent if project else Path.cwd(),
             runs_folder=settings.home / "runs",
+            run_s_max=settings.run_s_max,
             environ=to_environment(settings),
         )

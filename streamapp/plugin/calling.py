@@ -6,6 +6,7 @@ The Python API, ``streamapp stdio`` and the gateway's ``/v1/services`` share it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,7 @@ def run_operation(
         Retry: something outside does not answer.
         Cancelled: ``work.stop`` was set.
     """
-    operation = make(name, config)
+    operation = make(name, config, work.folder)
     check_inputs(name, operation, list(inputs))
     operation.schema({key: table.schema for key, table in inputs.items()}, work.sources)
     try:
@@ -155,7 +156,7 @@ def table_of(value: Any, name: str) -> pa.Table:
         if hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__"):
             return _without_views(pa.table(value))
         if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-            return pa.Table.from_pylist(list(value))
+            return _of_rows(value, name)
     except (pa.ArrowException, TypeError, AttributeError, OverflowError) as error:
         raise Refuse(
             "operation.table", f"{name} is no table: {error}", "give columns of one type each"
@@ -165,6 +166,19 @@ def table_of(value: Any, name: str) -> pa.Table:
         f"{name} is a {type(value).__name__}, no table",
         "give a pyarrow.Table, anything with __arrow_c_stream__, or a list of dicts",
     )
+
+
+def _of_rows(rows: Sequence[Mapping[str, Any]], name: str) -> pa.Table:
+    """Every column that any of the rows has; null where a row has it not.
+
+    Raises:
+        Refuse: there are rows, and none has a column: a table cannot hold them.
+    """
+    names = dict.fromkeys(chain.from_iterable(rows))
+    if rows and not names:
+        what = f"the {len(rows):,} rows of {name} have no columns"
+        raise Refuse("operation.table", what, "give them a column, or send no rows")
+    return pa.table({each: [row.get(each) for row in rows] for each in names})
 
 
 def _without_views(table: pa.Table) -> pa.Table:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -30,11 +31,12 @@ def known() -> tuple[str, ...]:
     return tuple(sorted(_points()))
 
 
-def operation_class(name: str) -> type[Operation]:
+def operation_class(name: str, folder: Path = Path()) -> type[Operation]:
     """The class of an operation.
 
     Args:
         name: ``service.operation``, or ``python.MODULE:FUNCTION``.
+        folder: of the workflow's file, from where the project's functions are looked for.
 
     Raises:
         Refuse: ``operation.unknown``, with the nearest name, or ``operation.import``.
@@ -42,7 +44,7 @@ def operation_class(name: str) -> type[Operation]:
     if name.startswith(PYTHON):
         from streamapp.plugin.bridge.operation import of_function
 
-        return of_function(name.removeprefix(PYTHON))
+        return of_function(name.removeprefix(PYTHON), folder)
     point = _points().get(name)
     if point is None:
         fix = suggest(name, known(), "there are")
@@ -51,13 +53,18 @@ def operation_class(name: str) -> type[Operation]:
     return found
 
 
-def make(name: str, config: Mapping[str, Any]) -> Operation:
+def make(name: str, config: Mapping[str, Any], folder: Path) -> Operation:
     """An operation with its config checked, not yet opened.
+
+    Args:
+        name: as ``operation_class`` takes it.
+        config: as in a workflow's file.
+        folder: as there.
 
     Raises:
         Refuse: as ``operation_class``; ``operation.config`` names the key as ``config.KEY``.
     """
-    found = operation_class(name)
+    found = operation_class(name, folder)
     return found(config_of(found.Config, config, name))
 
 

@@ -1,6 +1,7 @@
 """Functions of the project in a process of their own: as operations, as stages, and when they die."""
 
 import os
+import subprocess
 import sys
 import tomllib
 
@@ -39,6 +40,10 @@ def die(row: dict) -> dict:
 def slow(table):
     time.sleep(60)
 
+def slow_and_says_so(table):
+    print("called")
+    time.sleep(60)
+
 def wrong(table):
     return 7
 
@@ -52,6 +57,22 @@ def other(row: dict) -> dict:
     return {"unknown": 1}
 
 number = 3
+"""
+CALLER = """
+import pyarrow as pa
+from streamapp.services import call
+call("python.mine:slow_and_says_so", pa.table({"text": ["a"]}), scope="row")
+"""
+FILE = """name: words
+inputs:
+  rows: {type: file, path: rows.jsonl}
+stages:
+  - name: counted
+    service: python
+    operation: "mine:words"
+    config: {columns: {words: int32}}
+outputs:
+  counted: {source: counted, format: jsonl}
 """
 WORDS = {"columns": {"words": "int32"}}
 TABLE = pa.table({"text": ["a b", "skip", "c"]})
@@ -111,6 +132,30 @@ def test_a_crash_is_named_and_the_next_call_starts_it_anew(project):
     with pytest.raises(Retry, match="within 0.2 s") as late:
         process.call(TABLE, {}, {})
     assert late.value.code == "interop.timeout"
+
+
+def test_a_call_ends_with_its_caller_though_that_was_killed(project):
+    caller = subprocess.Popen([sys.executable, "-c", CALLER], stderr=subprocess.PIPE)
+    assert caller.stderr.readline() == b"called\n"
+    caller.kill()
+    # The function's process has the same standard error: it ends when both are gone.
+    caller.communicate(timeout=20)
+
+
+def test_a_workflow_finds_the_functions_of_its_own_project_from_anywhere(run, project, monkeypatch):
+    (project / "flows").mkdir()
+    (project / "flows" / "w.yaml").write_text(FILE)
+    (project / "flows" / "rows.jsonl").write_text('{"text": "a b"}\n')
+    (project / "elsewhere").mkdir()
+    monkeypatch.chdir(project / "elsewhere")
+    (project / "elsewhere" / "streamapp.toml").write_text("")
+    told = run("run", "../flows/w.yaml", "--json")
+    assert told.code == 0, told.err
+    assert '"words":2' in (project / "flows" / "out" / "counted.jsonl").read_text()
+    assert "cached" in run("run", "../flows/w.yaml", "--json").out
+    (project / "src" / "mine.py").write_text(MODULE.replace("len(row", "3 * len(row"))
+    run("run", "../flows/w.yaml", "--json")
+    assert '"words":6' in (project / "flows" / "out" / "counted.jsonl").read_text()
 
 
 def test_another_interpreter_and_one_that_is_none(project):

@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from demo_operations import Words, demo  # noqa: F401  # a fixture
@@ -92,3 +95,13 @@ def test_what_operations_print_is_no_answer(run, monkeypatch):
     told = run("stdio")
     assert told.json["rows"] == [{"text": "a", "words": 1}]
     assert sorted(told.err.split()) == ["printed", "written"]
+
+
+def test_a_full_disk_is_said_in_plain_words(clean):
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "streamapp.cli", "stdio"]
+        told = subprocess.run(command, input=LINE, stdout=full, stderr=subprocess.PIPE, check=False)
+    said = told.stderr.decode()
+    assert told.returncode == 75
+    assert "standard output cannot be written: No space left on device" in said
+    assert "unexpected" not in said

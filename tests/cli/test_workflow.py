@@ -44,6 +44,7 @@ def receiver():
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             self.server.events.append((self.path, json.loads(body)))
+            self.server.tokens.add(self.headers["Authorization"])
             self.send_response(201)
             self.end_headers()
 
@@ -51,7 +52,7 @@ def receiver():
             pass
 
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.events = []
+    made.events, made.tokens = [], set()
     thread = threading.Thread(target=made.serve_forever)
     thread.start()
     yield made
@@ -68,7 +69,7 @@ def told(events):
     return ends, fields, output["outputFacets"]["outputStatistics"]["rowCount"]
 
 
-def test_a_run_writes_and_says_what_came_of_it(file, run, receiver):
+def test_a_run_writes_and_says_what_came_of_it(file, run, receiver, monkeypatch):
     result = run("run", "flow.yaml", "--lineage", "told/lineage.jsonl")
     assert result.code == 0, result.err
     assert "large: ran, 2 rows" in result.err
@@ -83,10 +84,13 @@ def test_a_run_writes_and_says_what_came_of_it(file, run, receiver):
         ("COMPLETE", "numbers.large"), ("COMPLETE", "numbers"),
     ]  # fmt: skip
     assert told([json.loads(line) for line in lines]) == (both, ["n"], 2)
+    monkeypatch.setenv("LINEAGE_TOKEN", "s3cret")
     url = f"http://127.0.0.1:{receiver.server_port}/api/v1/lineage"
     again = run(
-        "run", "flow.yaml", "--json", "--set", "least=3", "--out", "other", "--lineage", url
-    )
+        "run", "flow.yaml", "--json", "--set", "least=3", "--out", "other", "--lineage", url,
+        "--lineage-token", "env:LINEAGE_TOKEN",
+    )  # fmt: skip
+    assert receiver.tokens == {"Bearer s3cret"}
     assert {path for path, _ in receiver.events} == {"/api/v1/lineage"}
     assert told([event for _, event in receiver.events]) == (both, ["n"], 1)
     report = again.json

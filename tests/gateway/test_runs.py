@@ -56,10 +56,10 @@ async def gate(start, project, tmp_path):
     return await start(project=project, runs_folder=tmp_path / "runs")
 
 
-async def ended(gate, url):
+async def ended(gate, url, **request):
     async with asyncio.timeout(110):
         while True:
-            _, run = await gate.get(url)
+            _, run = await gate.get(url, **request)
             if run["status"] not in {"queued", "running"}:
                 return run
             await asyncio.sleep(0.02)
@@ -93,6 +93,15 @@ async def test_a_run_that_fails_says_why_and_one_under_way_is_cancelled(gate, pr
         assert (await answer.json())["status"] == "cancelled"
     status, problem = await gate.get(f"{url_of(run)}/outputs/counted.jsonl")
     assert (status, problem["code"]) == (404, "workflow.output")
+
+
+async def test_a_run_that_takes_too_long_is_stopped_and_says_so(start, project, tmp_path):
+    gate = await start(project=project, runs_folder=tmp_path / "runs", run_s_max=0.5)
+    _, run = await gate.post(RUNS, {"params": {"wait": True}})
+    late = await ended(gate, url_of(run))
+    assert (late["status"], late["error"]["code"]) == ("failed", "workflow.timeout")
+    assert "within 0.5 s" in late["error"]["message"]
+    assert "run_s_max" in late["error"]["fix"]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +155,7 @@ async def test_runs_of_a_gateway_that_is_gone_are_marked_and_kept_ones_are_few(
 def test_params_reach_the_run_as_they_were_sent(tmp_path):
     params = {"text": "2", "flag": True, "number": 2.5, "odd": "\0 --out=x\n"}
     run = Run("1-x", "words", "queued", 1, params=params)
-    command = running.Runs(tmp_path, FakeClock(), {})._command(run, tmp_path / "words.yaml")
+    command = running.Runs(tmp_path, FakeClock(), {}, 1.0)._command(run, tmp_path / "words.yaml")
     pairs = [each.removeprefix("--set=") for each in command if each.startswith("--set=")]
     assert parsed_params(None, None, pairs) == params
 
@@ -161,3 +170,24 @@ async def test_reading_takes_read_and_running_takes_admin(start, project, tmp_pa
         assert (await gate.get(RUNS, headers=headers))[0] == 200
         found[scope], _ = await gate.post(RUNS, {"params": {"wait": True}}, headers=headers)
     assert found == {"read": 403, "admin": 202}
+
+
+async def test_places_of_the_server_are_shown_to_admin_alone(start, project, tmp_path):
+    path = tmp_path / "tokens.json"
+    asking = {}
+    for scope in ("read", "admin"):
+        secret = create_token(path, scope, [scope])[1]
+        asking[scope] = {"headers": {"Authorization": f"Bearer {secret}"}}
+    gate = await start(project=project, runs_folder=tmp_path / "runs", tokens_file=path)
+    for params, status in (({}, "done"), ({"leest": 1}, "failed")):
+        _, run = await gate.post(RUNS, {"params": params}, **asking["admin"])
+        whole = await ended(gate, url_of(run), **asking["admin"])
+        assert whole["status"] == status
+        assert str(tmp_path) in json.dumps(whole)
+        _, part = await gate.get(url_of(run), **asking["read"])
+        _, listed = await gate.get(RUNS, **asking["read"])
+        assert str(tmp_path) not in json.dumps([part, listed])
+        if status == "done":
+            assert {each["state"] for each in part["report"]["parts"]} == {"ran"}
+        else:
+            assert part["error"]["code"] == whole["error"]["code"]

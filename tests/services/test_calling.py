@@ -7,6 +7,7 @@ from demo_operations import demo  # noqa: F401  # a fixture
 
 import streamapp.services
 from streamapp.core.errors import Refuse
+from streamapp.plugin.calling import table_of
 from streamapp.services import call
 
 pytestmark = pytest.mark.usefixtures("demo")
@@ -74,3 +75,11 @@ def test_unknown_names_have_a_suggestion():
 def test_a_value_that_is_none_of_a_keys_is_told_with_those_there_are():
     with pytest.raises(Refuse, match=r"config.mode: .*'left'.*did you mean 'left_join'"):
         call("integrate.integrate", TABLE, mode="left", key_fields=["text"])
+
+
+def test_rows_may_have_different_columns_and_none_is_lost():
+    rows = table_of([{}, {"a": 1}, {"b": "x"}], "rows")
+    assert rows.to_pylist() == [{"a": None, "b": None}, {"a": 1, "b": None}, {"a": None, "b": "x"}]
+    assert table_of([], "rows").num_rows == 0
+    with pytest.raises(Refuse, match="2 rows of rows have no columns"):
+        table_of([{}, {}], "rows")

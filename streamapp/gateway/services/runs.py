@@ -41,10 +41,14 @@ class Runs:
         folder: theirs; made when the first run begins.
         clock: for their times.
         environ: settings of their processes.
+        run_s_max: how long one may take, once it is its turn.
     """
 
-    def __init__(self, folder: Path, clock: Clock, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock, environ: Mapping[str, str], run_s_max: float
+    ) -> None:
         self._folder, self._environ = folder, environ
+        self._run_s_max = run_s_max
         self._clock = clock
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -117,10 +121,18 @@ class Runs:
             async with self._slots:
                 run.status, run.started_ms = "running", self._now_ms()
                 self._write(run)
-                await self._in_process(run, self._command(run, file), file.parent)
+                async with asyncio.timeout(self._run_s_max):
+                    await self._in_process(run, self._command(run, file), file.parent)
         except asyncio.CancelledError:
             run.status = "cancelled" if run.id in self._cancelled else "interrupted"
             raise
+        except TimeoutError:
+            run.status = "failed"
+            run.error = RunError(
+                "workflow.timeout",
+                f"it did not end within {self._run_s_max:g} s and was stopped",
+                "raise run_s_max; what its stages have finished stays in the cache",
+            )
         except OSError as error:
             run.status = "failed"
             run.error = RunError("workflow.process", f"its process: {error.strerror}")

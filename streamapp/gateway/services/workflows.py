@@ -9,17 +9,31 @@ import msgspec
 from aiohttp import web
 
 from streamapp.core.errors import StreamappError
+from streamapp.core.scopes import Need, Verb
 from streamapp.gateway.body import read_body
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.problem import SERVER, ProblemError, json_response
+from streamapp.gateway.scopes import allowed
 from streamapp.gateway.services.runs import Runs
-from streamapp.gateway.services.wire import Run, RunAsked, RunError, RunOutput, WorkflowEntry
+from streamapp.gateway.services.wire import (
+    Row,
+    Run,
+    RunAsked,
+    RunError,
+    RunOutput,
+    WorkflowEntry,
+)
 
 #: Of the project; files in folders below are not offered.
 FOLDER = "workflows"
 SUFFIXES = (".yaml", ".yml")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,99}")
 _BODY_BYTES_MAX = 65_536
+#: Of a run's report, what names no place of the server.
+_REPORT_KEYS = ("run", "workflow", "version", "state", "seconds")
+_PART_KEYS = (
+    "name", "kind", "state", "operation", "rows_in", "rows_out", "rejected", "seconds",
+)  # fmt: skip
 _asked = msgspec.json.Decoder(RunAsked)
 
 
@@ -32,7 +46,7 @@ class Workflows:
         self._folder = config.project / FOLDER if config.project else None
         self._runs: Runs | None = None
         if config.runs_folder is not None:
-            self._runs = Runs(config.runs_folder, gateway.clock, config.environ)
+            self._runs = Runs(config.runs_folder, gateway.clock, config.environ, config.run_s_max)
 
     async def open(self) -> None:
         """Note which runs ended with the gateway before this one."""
@@ -70,13 +84,13 @@ class Workflows:
         """The workflow's runs, the newest first."""
         file = self._file(request)
         found = await asyncio.to_thread(self._known().all, file.stem)
-        return json_response(found)
+        return json_response([_shown(request, run) for run in found])
 
     async def run(self, request: web.Request) -> web.Response:
         """One run, with what it wrote so far."""
         run = self._run(request)
         run.outputs = self._written(run)
-        return json_response(run)
+        return json_response(_shown(request, run))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Stop a run; what its stages have finished stays in the cache."""
@@ -153,6 +167,23 @@ class Workflows:
             for path in sorted(files)
             if path.is_file() and not path.name.startswith(".")
         ]
+
+
+def _shown(request: web.Request, run: Run) -> Run:
+    """The run as who asks may see it; texts that name the project's files are for ``admin``."""
+    if allowed(request, Need(Verb.ADMIN)):
+        return run
+    if run.error is not None:
+        why = "the run failed; a token of scope admin is told why"
+        run.error = RunError(run.error.code, why, "tell its operator")
+    if run.report is not None:
+        parts = [_chosen(part, _PART_KEYS) for part in run.report.get("parts", ())]
+        run.report = {**_chosen(run.report, _REPORT_KEYS), "parts": parts}
+    return run
+
+
+def _chosen(row: Row, keys: tuple[str, ...]) -> Row:
+    return {key: row[key] for key in keys if key in row}
 
 
 def _url(run: Run) -> str:

@@ -5,12 +5,14 @@ child.py FD MODULE:FUNCTION PATH...``.  On the socket FD comes a line of JSON wi
 an Arrow IPC stream in shared memory, and an answer of the same kind goes back.
 """
 
+import contextlib
 import fcntl
 import importlib
 import inspect
 import json
 import mmap
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -27,8 +29,11 @@ def main(fd: int, target: str, paths: list[str]) -> None:
     channel = socket.socket(fileno=fd)
     sys.path[:0] = paths
     os.dup2(2, 1)  # what the function prints must not pass for an answer of the process around
+    fcntl.fcntl(channel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(channel, fcntl.F_SETSIG, signal.SIGKILL)
     try:
-        function = _find(target)
+        with _ending_with(channel):
+            function = _find(target)
     except BaseException as error:  # noqa: BLE001  # told to who asked
         _answer(channel, _failure(error, "import"), None)
         return
@@ -38,11 +43,30 @@ def main(fd: int, target: str, paths: list[str]) -> None:
         if request is None:
             return
         try:
-            table = _call(function, request, _read(shared))
+            with _ending_with(channel):
+                table = _call(function, request, _read(shared))
         except BaseException as error:  # noqa: BLE001  # told to who asked
             _answer(channel, _failure(error, "call"), None)
         else:
             _answer(channel, {}, table)
+
+
+@contextlib.contextmanager
+def _ending_with(channel: socket.socket) -> typing.Iterator[None]:
+    """Within, this process ends when the other side does, whatever code it is in.
+
+    The kernel sees to it: nothing comes from the other side now but its end, and what comes raises
+    the signal.  A parent's end would raise one for the end of the thread that started us, too.
+    """
+    flags = fcntl.fcntl(channel, fcntl.F_GETFL)
+    fcntl.fcntl(channel, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            os._exit(0)  # it ended before we began to watch
+        yield
+    finally:
+        fcntl.fcntl(channel, fcntl.F_SETFL, flags)
 
 
 def _find(target: str) -> typing.Any:

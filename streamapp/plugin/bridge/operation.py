@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -34,14 +35,15 @@ class FunctionConfig(Config, frozen=True):
 
 
 class FunctionOperation(BaseOperation):
-    """A function in its own process; a subclass names it."""
+    """A function in its own process; a subclass names it, and the folder it is looked for from."""
 
     Config = FunctionConfig
     target = ""
+    folder = Path()
 
     def __init__(self, config: FunctionConfig) -> None:
         super().__init__(config)
-        self._process = FunctionProcess(self.target, python_place(), config.timeout_s)
+        self._process = FunctionProcess(self.target, python_place(self.folder), config.timeout_s)
         self._takes = self._process.takes
         if self._takes == "row":
             arrow_types(config.columns, "config.columns")
@@ -75,8 +77,12 @@ class FunctionOperation(BaseOperation):
         return self._process.call(table, self.config.arguments, self.config.columns)
 
 
-def of_function(target: str) -> type[Operation]:
+def of_function(target: str, folder: Path) -> type[Operation]:
     """The operation that calls ``module:function``; nothing is imported.
+
+    Args:
+        target: the function.
+        folder: whose project says where modules are.
 
     Raises:
         Refuse: ``interop.target``: it is written otherwise.
@@ -85,7 +91,7 @@ def of_function(target: str) -> type[Operation]:
         raise Refuse(
             "interop.target", f"{target!r} is no module:function", "write python:module:function"
         )
-    return type("FunctionOperation", (FunctionOperation,), {"target": target})
+    return type("FunctionOperation", (FunctionOperation,), {"target": target, "folder": folder})
 
 
 def arrow_types(columns: Mapping[str, str], key: str) -> dict[str, pa.DataType]:

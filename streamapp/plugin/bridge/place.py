@@ -25,15 +25,15 @@ class PythonPlace:
 
 
 def python_place(folder: Path | None = None) -> PythonPlace:
-    """What the nearest project file declares; without one: the working folder.
+    """What the nearest project file declares; without one: the folder itself.
 
     Args:
-        folder: instead of the working directory.
+        folder: where to look from; None: the working directory.
 
     Raises:
         Refuse: ``interop.paths``: a key is unknown or of another type, or a folder is not there.
     """
-    tables, base = project_table(TABLE, folder)
+    tables, base = project_table(TABLE, folder.absolute() if folder else None)
     declared = tables.get("python", {})
     paths, interpreter = declared.get("paths", ["."]), declared.get("interpreter", sys.executable)
     unknown = sorted(set(declared) - set(_KEYS)) + sorted(set(tables) - {"python"})

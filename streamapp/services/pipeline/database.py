@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from streamapp.plugin import Refuse
 from streamapp.services.pipeline.expression import Expression, quoted, resolved
+from streamapp.services.pipeline.large import TOO_LARGE, limit
 
 #: Below that DuckDB cannot sort or group anything.
 MEMORY_BYTES_MIN = 64 << 20
@@ -74,6 +75,7 @@ class Database:
         # What two expressions share would be worked out before either, outside of TRY.
         self._connection.execute("SET disabled_optimizers = 'common_subexpressions'")
         self._connection.execute("SET lock_configuration = true")
+        limit(self._connection)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -122,7 +124,8 @@ class Database:
                 raise
             raise KeyboardInterrupt from None
         except _OF_ROWS as error:
-            raise BadRows(str(error).partition(":")[0]) from None
+            large = TOO_LARGE in str(error)
+            raise BadRows(TOO_LARGE if large else str(error).partition(":")[0]) from None
 
 
 class _Idle:
@@ -169,6 +172,9 @@ atexit.register(idle.close)
 def planner() -> Database:
     """The one that is only asked for types."""
     return Database(MEMORY_BYTES_MIN, spills=False)
+
+
+atexit.register(planner.cache_clear)  # DuckDB's binding lists what outlives Python
 
 
 def typed(

@@ -1,5 +1,6 @@
 """Expressions of SQL: one value of a row, or of a group of rows, and nothing else."""
 
+import atexit
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -231,6 +232,9 @@ def _parser() -> duckdb.DuckDBPyConnection:
             "threads": 1,
         },
     )
+
+
+atexit.register(_parser.cache_clear)  # DuckDB's binding lists what outlives Python
 
 
 @cache

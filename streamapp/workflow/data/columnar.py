@@ -1,10 +1,12 @@
 """Parquet and Arrow: files that say their own schema."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Meta
 
@@ -15,6 +17,8 @@ from streamapp.workflow.data.replacing import replaced
 
 #: An Arrow file begins with it; a stream does not.
 _MAGIC = b"ARROW1"
+#: Of the first rows, by which columns are known that repeat themselves.
+_LOOKED_AT_ROWS = 20_000
 
 
 class ParquetOptions(Options, frozen=True, kw_only=True):
@@ -97,19 +101,69 @@ class ParquetWriter:
     def write(self, rows: pa.RecordBatchReader) -> int:
         """As ``Writer.write``."""
         count, size = 0, self.options.row_group_rows
+        groups = _groups(rows, size)
+        first = next(groups)
         with (
             replaced(self.path) as part,
-            pq.ParquetWriter(part, rows.schema, compression=self.options.compression) as file,
-        ):
-            waiting: list[pa.RecordBatch] = []
-            for batch in rows:
-                waiting.append(batch)
-                count += batch.num_rows
-                if sum(one.num_rows for one in waiting) >= size:
-                    file.write_table(pa.Table.from_batches(waiting), row_group_size=size)
-                    waiting = []
-            file.write_table(pa.Table.from_batches(waiting, rows.schema), row_group_size=size)
+            pq.ParquetWriter(
+                part, rows.schema,
+                compression=self.options.compression, use_dictionary=_repetitive(first),
+            ) as file,
+        ):  # fmt: skip
+            for group in chain([first], groups):
+                file.write_table(group, row_group_size=size)
+                count += group.num_rows
         return count
+
+
+def _groups(rows: pa.RecordBatchReader, size: int) -> Iterator[pa.Table]:
+    """Tables of ``size`` rows or little more, at least one."""
+    waiting: list[pa.RecordBatch] = []
+    count = groups = 0
+    for batch in rows:
+        waiting.append(batch)
+        count += batch.num_rows
+        if count >= size:
+            yield pa.Table.from_batches(waiting)
+            waiting, count, groups = [], 0, groups + 1
+    if waiting or not groups:
+        yield pa.Table.from_batches(waiting, rows.schema)
+
+
+def _repetitive(rows: pa.Table) -> list[str]:
+    """Paths of the columns that a dictionary makes smaller, by some rows; others it makes larger.
+
+    It is built, and thrown away, where most values are there once, which takes longer than to write
+    them.
+    """
+    some = rows.slice(0, _LOOKED_AT_ROWS)
+    return [
+        path
+        for field, values in zip(rows.schema, some.columns, strict=True)
+        for path in _leaves(field.name, field.type)
+        if path != field.name or _repeats(values)
+    ]
+
+
+def _repeats(values: pa.ChunkedArray) -> bool:
+    try:
+        return bool(pc.count_distinct(values).as_py() <= len(values) / 2)
+    except pa.ArrowNotImplementedError:
+        return True
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
+    """The paths of what has values itself, as Parquet calls them."""
+    if pa.types.is_struct(kind):
+        for child in kind:
+            yield from _leaves(f"{path}.{child.name}", child.type)
+    elif pa.types.is_map(kind):
+        yield from _leaves(f"{path}.key_value.key", kind.key_type)
+        yield from _leaves(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_nested(kind) and hasattr(kind, "value_type"):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path
 
 
 class ArrowWriteOptions(Options, frozen=True, kw_only=True):

@@ -18,6 +18,10 @@ from streamapp.workflow.data.recovering import Record
 
 COLUMNS_MAX = 16_384
 
+#: What stands for true, and what for false.
+TRUE = ("true", "True", "TRUE")
+FALSE = ("false", "False", "FALSE")
+
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 #: What a value looks like, narrowest first.  A number with a leading zero is a text: it is a code.
@@ -29,6 +33,8 @@ _LOOKS = (
     (rf"^{_DATE}[T ]{_TIME}$", pa.timestamp("us")),
     (rf"^{_DATE}[T ]{_TIME}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$", pa.timestamp("us", "UTC")),
 )
+#: Values that are looked at before all are.
+_FIRST = 100
 
 _EXPECTED = re.compile(r"Expected (?P<wanted>\d+) columns, got (?P<got>\d+)")
 _CONVERSION = re.compile(
@@ -130,8 +136,8 @@ class Dialect:
                 null_values=list(self.nulls),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
-                true_values=["true", "True", "TRUE"],
-                false_values=["false", "False", "FALSE"],
+                true_values=list(TRUE),
+                false_values=list(FALSE),
             ),
         )
         batches = table.combine_chunks().to_batches()
@@ -211,7 +217,8 @@ def _learn(values: pa.ChunkedArray) -> pa.DataType:
     if not len(known):
         return pa.string()
     for look, kind in _LOOKS:
-        if pc.all(pc.match_substring_regex(known, look)).as_py():
+        # the first ones say of most looks that they are none, and are soon looked at
+        if all(_all_look(look, some) for some in (known[:_FIRST], known)):
             try:
                 # Dates that there are none of are texts.
                 known.cast(kind)
@@ -219,6 +226,10 @@ def _learn(values: pa.ChunkedArray) -> pa.DataType:
                 continue
             return kind
     return pa.string()
+
+
+def _all_look(look: str, values: pa.Array) -> bool:
+    return bool(pc.all(pc.match_substring_regex(values, look)).as_py())
 
 
 def explain(reason: str, names: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from streamapp.workflow.data.csv_rows import (
 )
 from streamapp.workflow.data.encodings import Encodings
 from streamapp.workflow.data.files import FileReader
+from streamapp.workflow.data.misfits import misfits
 from streamapp.workflow.data.plain_rows import flat_schema, flattened
 from streamapp.workflow.data.recovering import Record, recover
 from streamapp.workflow.data.replacing import replaced
@@ -187,15 +188,31 @@ def _recovered(
     schema: pa.Schema,
     bad: Callable[[Record, str], None],
 ) -> Iterator[pa.RecordBatch]:
-    """The good rows, where the block did not parse as a whole."""
+    """The good rows, where the block did not parse as a whole; then the bad ones are told."""
+    told: list[tuple[Record, str]] = []
 
-    def parse(some: Sequence[Record]) -> pa.RecordBatch:
-        batch = dialect.parse(b"".join(_ended(record.data) for record in some), schema)
+    def parse(some: Sequence[Record], kinds: pa.Schema = schema) -> pa.RecordBatch:
+        batch = dialect.parse(b"".join(_ended(record.data) for record in some), kinds)
         if batch.num_rows != len(some):
             raise pa.ArrowInvalid("a quote is not closed")
         return batch
 
-    yield from recover(list(_structured(records, dialect, len(schema), bad)), parse, bad)
+    def aside(record: Record, reason: str) -> None:
+        told.append((record, reason))
+
+    rows = []
+    for record in _structured(records, dialect, len(schema), aside):
+        if _is_utf8(record.data):
+            rows.append(record)
+        else:
+            yield from recover([record], parse, aside)
+    with suppress(pa.ArrowException):
+        wrong = misfits(parse(rows, texts(schema.names)), schema)
+        told.extend((rows[place], reason) for place, reason in wrong.items())
+        rows = [record for place, record in enumerate(rows) if place not in wrong]
+    yield from recover(rows, parse, aside)
+    for record, reason in sorted(told, key=lambda each: each[0].line):
+        bad(record, reason)
 
 
 def _structured(
@@ -238,3 +255,11 @@ def _first_lines(block: Block) -> Block:
 
 def _ended(data: bytes) -> bytes:
     return data if data.endswith(b"\n") else data + b"\n"
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

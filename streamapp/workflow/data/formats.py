@@ -1,6 +1,6 @@
 """Formats by name: which reader and which writer, and what a file's suffix says."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -69,8 +69,12 @@ def writer_of(name: str) -> type[Writer]:
     return found
 
 
-def format_of(path: str | Path) -> str:
+def format_of(path: str | Path, known: Callable[[], Sequence[str]] = readers) -> str:
     """The format that a file's suffix says.
+
+    Args:
+        path: of the file.
+        known: the formats that it could be named to be of, for the message.
 
     Raises:
         Refuse: it says none.
@@ -83,7 +87,7 @@ def format_of(path: str | Path) -> str:
         raise Refuse(
             "data.format",
             f"{str(path)!r} does not say its format",
-            f"add format: one of {', '.join(readers())}",
+            f"end it like data.csv, or name its format: one of {', '.join(known())}",
         )
     return found
 

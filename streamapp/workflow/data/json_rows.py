@@ -20,7 +20,8 @@ def learn(records: Sequence[Record], declared: Mapping[str, str], origin: str) -
     null is a string.
 
     Raises:
-        Refuse: a value is nested too deep, or there is no such type as is declared.
+        Refuse: a value is nested too deep, there is no such type as is declared, or all objects are
+            empty: rows of no columns are none.
     """
     schema = pa.schema([])
     for start in range(0, len(records), 1000):
@@ -36,7 +37,11 @@ def learn(records: Sequence[Record], declared: Mapping[str, str], origin: str) -
         raise Refuse(
             "data.json", f"{origin}: its values are nested too deep", "unpack it"
         ) from None
-    return with_declared(plain, declared, origin)
+    found = with_declared(plain, declared, origin)
+    if not found.names and any(_is_empty(record.data) for record in records):
+        fix = "leave it out, or declare a column by the option columns"
+        raise Refuse("data.empty", f"{origin}: none of its objects has a value", fix)
+    return found
 
 
 def parse(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
@@ -87,6 +92,11 @@ def _learn_singly(records: Sequence[Record]) -> pa.Schema:
         except (pa.ArrowException, UnicodeDecodeError):
             continue  # it is handed over as bad when it is read
     return schema
+
+
+def _is_empty(data: bytes) -> bool:
+    """Whether it is ``{}``."""
+    return b"".join(data.split()) == b"{}"
 
 
 def _joined(left: pa.Schema, right: pa.Schema) -> pa.Schema:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import numpy as np
 import pyarrow as pa
 from msgspec import Meta, field
 
@@ -15,6 +16,9 @@ from streamapp.workflow.data.files import FileReader
 from streamapp.workflow.data.json_rows import learn, parse, parse_joined
 from streamapp.workflow.data.pointing import array_at
 from streamapp.workflow.data.recovering import Record, recover
+
+#: Bytes: what ends a line, and the last of those that may stand for nothing.
+_LINE_END, _BLANK_MAX = 10, 32
 
 
 class JsonLinesOptions(Options, frozen=True, kw_only=True):
@@ -117,6 +121,9 @@ def _lines(block: Block) -> list[Record]:
 
 def _count(data: bytes) -> int:
     """How many lines are not blank."""
-    if b"\n\n" in data or b"\n\r\n" in data or data[:1] in b"\r\n" or b"\n " in data:
-        return sum(1 for line in data.split(b"\n") if line.strip())
-    return data.count(b"\n") + (not data.endswith(b"\n"))
+    text = np.frombuffer(b"\n" + data, np.uint8)
+    begins = np.flatnonzero(text == _LINE_END) + 1
+    firsts = text[begins[begins < len(text)]]
+    if (firsts > _BLANK_MAX).all():
+        return len(firsts)
+    return sum(1 for line in data.split(b"\n") if line.strip())

@@ -13,7 +13,13 @@ import pyarrow as pa
 from streamapp.core.errors import Refuse
 from streamapp.core.project import read_secret
 from streamapp.workflow.data.contract import OnBad, Place, Reader, Writer, refuse_bad
-from streamapp.workflow.data.formats import convert_options, format_of, reader_of, writer_of
+from streamapp.workflow.data.formats import (
+    convert_options,
+    format_of,
+    reader_of,
+    writer_of,
+    writers,
+)
 from streamapp.workflow.data.places import (
     check_keys,
     file_below,
@@ -150,7 +156,7 @@ def open_output(declared: Output, folder: Path, *, name: str, home: Path | None 
     origin = f"output {name!r}"
     if declared.format is None and declared.path is None:
         raise Refuse("data.format", f"{origin} says no format", "add format: jsonl, or a path")
-    form = declared.format or format_of(declared.path or "")
+    form = declared.format or format_of(declared.path or "", writers)
     kind = writer_of(form)
     keys = _place_keys(declared)
     if "path" in kind.takes:

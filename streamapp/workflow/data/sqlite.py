@@ -62,7 +62,6 @@ class SqliteReader:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         columns, schema = self._columns(), self.schema()
-        self._report_bad(columns)
         samples = ", ".join(f"{kind.sample} AS {_name(name)}" for name, kind in columns.items())
         values = ", ".join(_read_as(name, kind) for name, kind in columns.items())
         sql = (
@@ -73,13 +72,15 @@ class SqliteReader:
             _set_batch(cursor.adbc_statement)
             guarded(self.place, lambda: cursor.execute(sql))
             reader = guarded(self.place, cursor.fetch_record_batch)
-            skip = 1  # the samples
+            skip, good = 1, -1  # the samples
             while (batch := guarded(self.place, lambda: next(reader, None))) is not None:
+                good += batch.num_rows
                 yield pa.RecordBatch.from_arrays(
                     [column.cast(field.type) for column, field in zip(batch, schema, strict=True)],
                     schema=schema,
                 ).slice(skip)
                 skip = 0
+        self._report_bad(columns, good)
 
     def _columns(self) -> dict[str, _Kind]:
         if self._kinds is None:
@@ -97,9 +98,10 @@ class SqliteReader:
             kinds[name] = _seen_kind({row[0] for row in self._run(connection, sql)})
         return {name: kind for name, kind in kinds.items() if kind is not None}
 
-    def _report_bad(self, columns: dict[str, _Kind]) -> None:
+    def _report_bad(self, columns: dict[str, _Kind], good: int) -> None:
+        """Look for bad rows; only where there are more than good ones, as it takes another scan."""
         where = _where(columns)
-        if not where:
+        if not where or self._count() <= good:
             return
         number = "rowid" if self.place.table and not self.place.query else "NULL"
         sql = f"SELECT {number}, * FROM ({self._rows_of}\n) WHERE NOT ({where[7:]})"  # noqa: S608
@@ -116,6 +118,11 @@ class SqliteReader:
                 self.place.on_bad(
                     BadRow(self.place.shown, number, _reason(row, columns), repr(row))
                 )
+
+    def _count(self) -> int:
+        with closing(self._open()) as connection:
+            sql = f"SELECT count(*) FROM ({self._rows_of}\n)"  # noqa: S608
+            return int(self._run(connection, sql).fetchone()[0])
 
     def _open(self) -> sqlite3.Connection:
         try:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from streamapp.core.errors import Refuse
 
-_TYPES = {
+TYPES = {
     "string": pa.string(),
     "text": pa.string(),
     "int": pa.int64(),
@@ -30,13 +30,13 @@ def declared_type(name: str, origin: str) -> pa.DataType:
     """
     if name.startswith("list<") and name.endswith(">"):
         return pa.list_(declared_type(name[5:-1], origin))
-    if name not in _TYPES:
+    if name not in TYPES:
         raise Refuse(
             "data.type",
             f"{origin}: there is no type {name!r}",
-            f"types are {', '.join(_TYPES)} and list<TYPE>",
+            f"types are {', '.join(TYPES)} and list<TYPE>",
         )
-    return _TYPES[name]
+    return TYPES[name]
 
 
 def with_declared(learned: pa.Schema, declared: Mapping[str, str], origin: str) -> pa.Schema:

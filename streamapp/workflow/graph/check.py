@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from streamapp.core.errors import Refuse, StreamappError
@@ -55,14 +56,19 @@ def variants(step: Step) -> list[dict[str, Any]]:
     ]
 
 
-def make(step: Step, values: Mapping[str, Any]) -> Operation:
+def make(step: Step, values: Mapping[str, Any], folder: Path) -> Operation:
     """The operation of a stage, for the values of one call; its secrets stay references.
+
+    Args:
+        step: the stage.
+        values: of its variables.
+        folder: of the workflow's file.
 
     Raises:
         Refuse: no such operation, a config that it does not take, or a template without a value.
     """
     name = operation_name(step.service, step.operation)
-    found = operation_class(name)
+    found = operation_class(name, folder)
     return found(config_of(found.Config, fill(step.config, values), name))
 
 
@@ -112,10 +118,10 @@ def _step(graph: Graph, index: int, step: Step, params: Mapping[str, Any]) -> It
         return
     values = {"params": params, **calls[0]}
     try:
-        operation = make(step, values)
+        operation = make(step, values, graph.folder)
         _check_count(graph, step, operation)
         for call in calls[1:]:
-            make(step, {"params": params, **call})
+            make(step, {"params": params, **call}, graph.folder)
     except StreamappError as error:
         key = {"workflow.service": "service", "workflow.operation": "operation"}.get(error.code)
         yield place(graph, error, "stages", index, *([key] if key else []))

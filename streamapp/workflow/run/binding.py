@@ -125,7 +125,7 @@ def _bind_step(binding: Binding, step: Step, asked: "_Asked") -> None:
     calls = []
     for variables in variants(step):
         values = {"params": binding.params, **variables}
-        operation = make(step, values)
+        operation = make(step, values, binding.graph.folder)
         asked.names.clear()
         schema = operation.schema(given, asked)
         calls.append(

@@ -115,7 +115,7 @@ class Jobs:
                 self._opened = None
             redactor = Redactor()
             with redactor.watching():
-                kind = operation_class(job.operation)
+                kind = operation_class(job.operation, self._folder)
                 secret = redactor.reading(lambda name: read_secret(name, self._folder))
                 config = config_of(kind.Config, fill(job.config, {}, secret), job.operation)
                 work = RunWork(self, job, AskedModels(self._models))

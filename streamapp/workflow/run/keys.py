@@ -13,7 +13,7 @@ from importlib.metadata import (
     version,
 )
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -129,9 +129,9 @@ def code_of(operation: type[Operation]) -> str:
     A function of the project (service ``python``) is known by the files beside its module, as they
     are now; what it imports from elsewhere is not in it.
     """
-    target = getattr(operation, "target", "")
-    if target and FunctionOperation in operation.__mro__:
-        return _digest_of(_files_of(target), target)
+    if FunctionOperation in operation.__mro__:
+        function = cast("type[FunctionOperation]", operation)
+        return _digest_of(_files_of(function.target, function.folder), function.target)
     return _installed_code(operation)
 
 
@@ -154,11 +154,11 @@ def _files_below(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
-def _files_of(target: str) -> list[Path]:
+def _files_of(target: str, folder: Path) -> list[Path]:
     """Python files of the folder that ``module:function`` is in."""
     inner = Path(*target.partition(":")[0].split("."))
-    for folder in python_place().paths:
-        module = Path(folder) / inner
+    for path in python_place(folder).paths:
+        module = Path(path) / inner
         for file in (module.with_suffix(".py"), module / "__init__.py"):
             if file.is_file():
                 return sorted(file.parent.glob("*.py"))

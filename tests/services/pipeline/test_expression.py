@@ -5,6 +5,7 @@ import pytest
 from table_work import result
 
 from streamapp.core.errors import Refuse
+from streamapp.services import call
 from streamapp.services.pipeline.expression import literal
 from streamapp.services.pipeline.rows import Filter, Map
 
@@ -108,3 +109,49 @@ def test_values(value, sql):
 def test_values_that_cannot_be_written(value):
     with pytest.raises(Refuse):
         literal(value)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "list_sum(range(0, 100000000))",
+        "range(100000000)",
+        "len(range(0, -100000000, -1))",
+        "generate_series(timestamp '2024-01-01', timestamp '2025-01-01', interval 1 second)",
+        "repeat('ab', 100000000)",
+        "lpad('a', 100000000, '-')",
+        "list_resize([1], 100000000)",
+        "bar(1, 0, 10, 100000000)",
+        "try(len(range(100000000)))",
+    ],
+)
+def test_a_call_does_not_make_a_value_without_bounds(sql):
+    with pytest.raises(Refuse, match="more than 10,000 values"):
+        result(Map, {"columns": {"found": sql}}, rows=ROWS)
+
+
+def test_a_row_that_asks_for_too_large_a_value_is_set_aside():
+    rows = pa.table({"n": [2, 100_000_000]})
+    aside = []
+    kept = call("pipeline.map", rows, columns={"found": "len(range(n))"}, aside=aside)
+    assert kept.to_pylist() == [{"n": 2, "found": 2}]
+    assert sum(len(bad) for bad, _ in aside) == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("range(3)", [0, 1, 2]),
+        ("range(5, 1, -2)", [5, 3]),
+        ("len(generate_series(1, 10000))", 10_000),
+        ("list_transform(l, lambda b_: len(range(b_, b_ + n)))", [1, 1]),
+        ("range(date '2024-01-01', date '2024-01-03', interval 1 day)[2]::varchar",
+         "2024-01-02 00:00:00"),
+        ("repeat(s, 3)", "xxx"),
+        ("repeat(l, 2)", [1, 2, 1, 2]),
+        ("repeat(null, 3)", None),
+        ("rpad(s, 3, '-')", "x--"),
+    ],
+)  # fmt: skip
+def test_functions_with_a_limit_are_what_they_were(sql, value):
+    assert result(Map, {"columns": {"found": sql}}, rows=ROWS)["found"].to_pylist() == [value]

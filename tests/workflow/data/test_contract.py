@@ -100,6 +100,28 @@ def test_formats_that_others_wrote(tmp_path):
         check_reader(reader_of(form), place(tmp_path, form), expected=ROWS)
 
 
+def test_parquet_has_a_dictionary_where_values_repeat_and_none_where_they_do_not(tmp_path):
+    ids = [f"id {number}" for number in range(1000)]
+    cities = ["Oslo", "Rome"] * 500
+    rows = pa.table({
+        "id": ids, "city": cities, "n": pa.nulls(1000), "tags": [[city] for city in cities],
+        "at": [{"city": city} for city in cities],
+        "by": pa.array([[(city, 1)] for city in cities], pa.map_(pa.string(), pa.int64())),
+    })  # fmt: skip
+    where, kind = place(tmp_path, "parquet"), writer_of("parquet")
+    assert kind(where, kind.Options(row_group_rows=400)).write(rows.to_reader(100)) == 1000
+    assert read("parquet", where).equals(rows)
+    found = pq.read_metadata(where.paths[0])
+    assert [found.row_group(number).num_rows for number in range(3)] == [400, 400, 200]
+    group = found.row_group(2)
+    plain = [
+        column.path_in_schema
+        for column in map(group.column, range(group.num_columns))
+        if "RLE_DICTIONARY" not in column.encodings
+    ]
+    assert plain == ["id"]
+
+
 @pytest.mark.parametrize("form", ["parquet", "arrow", *DATABASES])
 def test_a_file_that_is_none_of_its_format_is_refused(tmp_path, form):
     where = place(tmp_path, form)

@@ -1,11 +1,14 @@
 """CSV that is wrong in ways in which rows could be lost without a word."""
 
+import pyarrow as pa
 import pytest
 
 from streamapp.core.errors import Refuse
 from streamapp.workflow.data import open_input
 from streamapp.workflow.data.blocks import Block
-from streamapp.workflow.data.csv_rows import COLUMNS_MAX, Dialect
+from streamapp.workflow.data.csv_rows import COLUMNS_MAX, Dialect, texts
+from streamapp.workflow.data.misfits import misfits
+from streamapp.workflow.data.types import TYPES as KINDS
 from streamapp.workflow.graph.spec import Input
 
 
@@ -79,3 +82,53 @@ def test_rows_beyond_all_measure_are_refused(tmp_path, data, why, monkeypatch):
 def test_what_is_no_encoding_of_text_is_refused(tmp_path, encoding):
     with pytest.raises(Refuse, match=f"no encoding is called '{encoding}'"):
         read(tmp_path, b"a\n1\n", encoding=encoding)
+
+
+VALUES = [
+    "1", "-3", "007", " 5", "5 ", "+5", "5\u00a0", "1.5", "1e5", "nan", "inf", "0x1F", "1e999", "",
+    "9223372036854775807", "9223372036854775808", "2147483648", "true", "TRUE", "tRue", "0", "\t",
+    "yes", "2024-01-01", " 2024-01-01", "2024-02-30", "0000-00-00", "1500-01-01", "2024-1-1",
+    "2024-01-01 10:00", "2024-01-01T10:00:00.123456", "2024-01-01T10:00:00.1234567",
+    "2024-01-01T10:00:00Z", "2024-01-01 10:00:00+02:00", "2024-01-01 24:00:00", "12:00", "word",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in {"string", "text"}])
+def test_columns_find_the_misfits_that_the_parser_does_not_take(name):
+    dialect, schema = Dialect(",", '"', ("",)), pa.schema([("k", pa.string()), ("v", KINDS[name])])
+    lines = [f"x,{each}\n".encode() for value in VALUES for each in (value, f'"{value}"')]
+
+    def is_taken(line):
+        try:
+            return dialect.parse(line, schema).num_rows == 1
+        except pa.ArrowException:
+            return False
+
+    rows = dialect.parse(b"".join(lines), texts(schema.names))
+    wrong = {place for place, line in enumerate(lines) if not is_taken(line)}
+    assert set(misfits(rows, schema)) == wrong
+    assert 0 < len(wrong) < len(lines)
+
+
+def test_a_file_with_many_bad_rows_is_parsed_as_often_as_one_with_few(tmp_path, monkeypatch):
+    parse, calls = Dialect.parse, []
+    monkeypatch.setattr(Dialect, "parse", lambda *args: calls.append(1) or parse(*args))
+    good = [b"%d,2024-01-01,true\n" % number for number in range(20_000)]
+    kinds = {"a": "int", "b": "date", "c": "bool"}
+    counts = []
+    for every in (10_000, 10):
+        broken = list(good)
+        broken[5::every] = [b"%d,2024-01-00,true\n" % n for n in range(len(good[5::every]))]
+        broken[6::every] = [b"0,2024-01-01,%d\n" % (n % 2) for n in range(len(good[6::every]))]
+        calls.clear()
+        rows, bad = read(tmp_path, b"a,b,c\n" + b"".join(broken), columns=kinds)
+        assert len(rows) + len(bad) == len(good)
+        assert bad == sorted(place + 2 for at in (5, 6) for place in range(at, len(good), every))
+        counts.append(len(calls))
+    assert counts[0] == counts[1]
+
+
+def test_one_bad_row_in_ten_is_not_most_of_them_wherever_they_stand(tmp_path):
+    lines = b"".join(b"%d,x\n" % n + b"1,2,3\n" * (n % 10 == 0) for n in range(20_000))
+    rows, bad = read(tmp_path, b"a,b\n" + lines)
+    assert (len(rows), len(bad)) == (20_000, 2_000)

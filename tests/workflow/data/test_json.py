@@ -119,3 +119,12 @@ def test_lines_that_are_nested_too_deep_are_refused(tmp_path):
     text = '{"a": ' * 5_000 + "1" + "}" * 5_000
     with pytest.raises(Refuse, match="rows.jsonl: its values are nested too deep"):
         opened(tmp_path, text, name="rows.jsonl").read()
+
+
+@pytest.mark.parametrize(("name", "data"), [("a.jsonl", "{}\n{ }\n"), ("a.json", "[{}, {}]")])
+def test_objects_that_are_all_empty_are_not_lost_without_a_word(tmp_path, name, data):
+    (tmp_path / name).write_text(data)
+    with pytest.raises(Refuse, match="none of its objects has a value"):
+        open_input(Input(path=name), tmp_path, name="rows").read()
+    told = open_input(Input(path=name, options={"columns": {"a": "int"}}), tmp_path, name="rows")
+    assert told.read().read_all().to_pylist() == [{"a": None}, {"a": None}]

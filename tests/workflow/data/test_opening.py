@@ -3,7 +3,7 @@
 import pytest
 
 from streamapp.core.errors import Refuse
-from streamapp.workflow.data import declared_sources, format_of, open_input, open_output
+from streamapp.workflow.data import declared_sources, format_of, open_input, open_output, writers
 from streamapp.workflow.graph.spec import Input, Output
 
 
@@ -121,3 +121,9 @@ def test_a_file_that_two_patterns_find_is_read_once(folder):
     (folder / "one.jsonl").write_text("{}\n")
     found = open_input(Input(pattern=("*.jsonl", "one.jsonl")), folder, name="x")
     assert [path.name for path in found.files] == ["one.jsonl"]
+
+
+def test_an_output_of_an_unknown_suffix_is_told_what_can_be_written(tmp_path):
+    with pytest.raises(Refuse) as refused:
+        open_output(Output(source="s", path="rows.xyz"), tmp_path, name="rows")
+    assert set(writers()) == set(refused.value.fix.rpartition("one of ")[2].split(", "))
