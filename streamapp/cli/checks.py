@@ -50,6 +50,9 @@ def run_checks(settings: Settings) -> Iterator[Check]:
             yield from check(settings)
         except StreamappError as error:
             yield Check(name, "fail", error.message, error.fix)
+        except PermissionError as error:
+            detail = f"{error.filename}: {error.strerror}"
+            yield Check(name, "fail", detail, "let this user in, or name another path")
 
 
 def check_python(_settings: Settings) -> Iterator[Check]:
@@ -176,9 +179,16 @@ def check_models(settings: Settings) -> Iterator[Check]:
 def check_ring(settings: Settings) -> Iterator[Check]:
     """Is the ring sound, and is there shared memory for it?"""
     from streamapp.ring import RingReader
+    from streamapp.ring.files import refusal
 
     path = settings.ring_file
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        refused = refusal(path, error, "look at")
+        yield Check("ring", "fail", refused.message, refused.fix)
+        return
+    if not there:
         who = "worker" if settings.ring == "direct" else "terminal"
         yield Check("ring", "ok", f"{path} is not there yet: streamapp {who} makes it")
         need = 2 * settings.ring_frames * (RECORD_BYTES + 4 * DIM_USUAL)

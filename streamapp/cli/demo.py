@@ -149,6 +149,11 @@ def _read_messages(path: Path) -> list[dict[str, str]]:
 def temporary_home(settings: Settings, *, keep: bool) -> Iterator[Settings]:
     """These settings on a home, ring, ports and token of their own; gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="streamapp-demo-"))
+    # Not in the folder of the usual rings: that may be another user's.
+    shared = Path("/dev/shm")  # noqa: S108
+    memory = Path(
+        tempfile.mkdtemp(prefix="streamapp-demo-", dir=shared if shared.is_dir() else None)
+    )
     ports: dict[str, Any] = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     own = replace(
         settings,
@@ -156,17 +161,14 @@ def temporary_home(settings: Settings, *, keep: bool) -> Iterator[Settings]:
         broker="",
         db_path="",
         parquet_url="",
-        ring_path=None,
+        ring_path=memory / "events.ring",
         token=secrets.token_urlsafe(16),
         **ports,
     )
-    from streamapp.ring.files import lock_path
-
     try:
         yield own
     finally:
-        own.ring_file.unlink(missing_ok=True)
-        lock_path(own.ring_file).unlink(missing_ok=True)
+        shutil.rmtree(memory, ignore_errors=True)
         if keep:
             console().print(f"kept: {home}")
         else:

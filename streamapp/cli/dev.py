@@ -3,7 +3,7 @@
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from streamapp.core.errors import Refuse, StreamappError
 
 if TYPE_CHECKING:
     from streamapp.plugin import Models
+    from streamapp.workflow.data import BadRow
     from streamapp.workflow.graph.spec import Graph
     from streamapp.workflow.run.binding import Binding
 
@@ -29,6 +30,10 @@ _LOOK_EVERY_S = 0.2
 _PYTHON_FILES_MAX = 1_000
 _CELL_CHARS_MAX = 60
 _COLUMNS_MAX = 8
+
+
+#: Rows that were set aside, and why.
+_Aside = list[tuple[pa.Table, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Shown:
     rows_in: int
     seconds: float
     table: pa.Table
-    aside: list[tuple[pa.Table, str]]
+    aside: _Aside
     added: tuple[str, ...]
 
 
@@ -60,7 +65,7 @@ class Preview:
     params: Mapping[str, Any]
     rows_max: int
     _before: "Graph | None" = None
-    _tails: dict[tuple[str, str], pa.Table] = field(default_factory=dict)
+    _tails: dict[tuple[str, str], tuple[pa.Table, _Aside]] = field(default_factory=dict)
     _models: "Models | None" = None
 
     def look(self, wanted: str | None) -> Shown:
@@ -99,9 +104,11 @@ class Preview:
         from streamapp.workflow.run.binding import failure
 
         graph, made = binding.graph, dict[str, pa.Table]()
+        unread: _Aside = []
         needed = _needed(graph, stage)
         for name in (name for name in graph.inputs if name in needed):
-            made[name] = self._tail(binding, name)
+            made[name], bad = self._tail(binding, name)
+            unread += bad
         for name in (name for name in binding.order if name in needed):
             given = {taken: made[taken] for taken in graph.takes(graph.step(name))}
             began_s = monotonic_s()
@@ -120,13 +127,13 @@ class Preview:
             sum(table.num_rows for table in given.values()),
             monotonic_s() - began_s,
             made[stage],
-            aside,
+            [*unread, *aside],
             tuple(column for column in made[stage].column_names if column not in before),
         )
 
     def _run(
         self, binding: "Binding", name: str, given: Mapping[str, pa.Table]
-    ) -> tuple[pa.Table, list[tuple[pa.Table, str]]]:
+    ) -> tuple[pa.Table, _Aside]:
         """One stage on these rows; with ``foreach`` its first call."""
         from streamapp.core.project import read_secret
         from streamapp.plugin.calling import CallWork, TableSources, run_operation
@@ -134,10 +141,12 @@ class Preview:
         from streamapp.workflow.graph.expressions import fill
 
         folder, call = binding.graph.folder, binding.calls[name][0]
-        sources = TableSources({}, declared_sources(folder))
+        bad: deque[BadRow] = deque(maxlen=self.rows_max)
+        sources = TableSources({}, declared_sources(folder, on_bad=bad.append))
         work = CallWork(sources, lambda: self._registry(folder), folder)
         config = fill(call.config, {}, lambda reference: read_secret(reference, folder))
-        return run_operation(call.operation, config, given, work), work.aside
+        table = run_operation(call.operation, config, given, work)
+        return table, [*_unread(bad), *work.aside]
 
     def _registry(self, folder: Path) -> "Models":
         """Opened once: a look after an edit does not load models again."""
@@ -148,9 +157,13 @@ class Preview:
             self._models = declared_models(registry(self.settings), folder)
         return self._models
 
-    def _tail(self, binding: "Binding", name: str) -> pa.Table:
-        """The last rows of an input; read anew when its files have changed."""
-        opened = binding.inputs[name]
+    def _tail(self, binding: "Binding", name: str) -> tuple[pa.Table, _Aside]:
+        """The last rows of an input, and its last bad ones; read anew when its files changed."""
+        from streamapp.workflow.data import open_input
+
+        bad: deque[BadRow] = deque(maxlen=self.rows_max)
+        folder = binding.graph.folder
+        opened = open_input(binding.graph.inputs[name], folder, name=name, on_bad=bad.append)
         key = (opened.identity, str([_stamp(path) for path in opened.files]))
         if key not in self._tails:
             held: deque[pa.RecordBatch] = deque()
@@ -160,7 +173,8 @@ class Preview:
                     while sum(b.num_rows for b in held) - held[0].num_rows >= self.rows_max:
                         held.popleft()
             table = pa.Table.from_batches(held, opened.schema())
-            self._tails[key] = table.slice(max(table.num_rows - self.rows_max, 0))
+            last = table.slice(max(table.num_rows - self.rows_max, 0))
+            self._tails[key] = last, _unread(bad)
         return self._tails[key]
 
 
@@ -245,6 +259,17 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     except OSError:
         return str(path), 0, 0
     return str(path), found.st_mtime_ns, found.st_size
+
+
+def _unread(bad: "Iterable[BadRow]") -> _Aside:
+    """Rows that a reader set aside, each with its place."""
+    return [
+        (
+            pa.table({"text": [row.text]}),
+            f"{row.origin}{f':{row.line}' if row.line is not None else ''}: {row.reason}",
+        )
+        for row in bad
+    ]
 
 
 def _needed(graph: "Graph", stage: str) -> set[str]:

@@ -39,7 +39,7 @@ _README = """\
 # {name}
 
     streamapp up                                   # gateway, worker, store and terminal, here
-    curl -d '{{"message": "hello"}}' http://127.0.0.1:9382/ingest
+    curl -H 'Content-Type: application/json' -d '{{"message": "hello"}}' http://127.0.0.1:9382/ingest
     streamapp query "select text, language, intent, sentiment from events"
     streamapp ring tail --follow
 
@@ -85,7 +85,8 @@ def init(folder: Path, missing: bool) -> None:
     wanted = {name: content for name, content in files.items() if name not in there}
     _write(folder, wanted)
     click.echo(f"wrote {len(wanted)} files into {folder}")
-    click.echo(f"next: cd {folder} && streamapp up")
+    there_now = folder.resolve() == Path.cwd()
+    click.echo("next: streamapp up" if there_now else f"next: cd {folder} && streamapp up")
 
 
 def project_files(name: str) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ A method of :class:`Steps` is a generator.  It yields a :class:`Call` and is sen
 or yields a :class:`Pause`; what it returns is the outcome.  Who runs it has the sockets.
 """
 
+import os
 import random
 import ssl
 from collections.abc import Callable, Generator, Sequence
@@ -321,8 +322,19 @@ def received(outcomes: Sequence[Outcome]) -> Received:
 
 def silence(error: Exception, *, is_http: bool = True) -> Silence:
     """What an exception means: broken connections heal, strangers and wrong protocols do not."""
-    why = str(error) or type(error).__name__
+    why = _why(error)
     tls = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
     if isinstance(tls, ssl.SSLError) and not isinstance(tls, ssl.SSLEOFError):
         return Silence(why, UNTRUSTED)
-    return Silence(why) if is_http else Silence(f"it does not speak HTTP ({why[:80]})", NO_HTTP)
+    if is_http:
+        return Silence(why)
+    first = str(getattr(error, "message", why)).partition("\n")[0].rstrip(":")
+    return Silence(f"it does not speak HTTP ({first[:80]})", NO_HTTP)
+
+
+def _why(error: Exception) -> str:
+    """The system's word for what broke, where there is one: who was asked is said beside it."""
+    cause = getattr(error, "os_error", error)  # aiohttp's
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+    return str(error) or type(error).__name__

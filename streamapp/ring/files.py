@@ -40,7 +40,10 @@ def refusal(path: Path, error: OSError, doing: str) -> Refuse:
         errno.ELOOP: ("it is a symbolic link", "name the ring's own path"),
         errno.EACCES: (
             "permission denied",
-            "to read, join the group of the ring's folder; to write, run as the folder's owner",
+            (
+                "to read, join the group of the ring's folder; to write, run as the folder's owner,"
+                " or name a ring of your own with STREAMAPP_RING_PATH"
+            ),
         ),
         errno.ENOSPC: (
             "no space is left there",

@@ -41,7 +41,8 @@ SOURCE_USED = 1
 
 #: Tensor columns of one file, ``semantic`` included.
 COLUMNS_MAX = 8
-#: In a dense stream a reader watches the wake word for so long before it sleeps on it (include/streamapp_ring.h).
+#: In a dense stream a reader watches the wake word for so long before it sleeps on it
+#: (include/streamapp_ring.h).
 WATCH_NS = 10_000
 CAPACITY_MAX = 1 << 24
 DIM_MAX = 0xFFFF

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -109,13 +110,13 @@ def render(
         )
     scheme = "grpc+tls" if settings.flight_cert_file else "grpc"
     where = Text(
-        f"\n  REST  POST {gateway_url(settings)}/ingest"
-        f"\n  SQL   {scheme}://{settings.flight_host}:{settings.flight_port}"
-        f"\n  ring  {settings.ring_file}"
-        "\n  numbers count since a process started; Ctrl-C stops everything cleanly",
+        f"REST  POST {gateway_url(settings)}/ingest"
+        f"\nSQL   {scheme}://{settings.flight_host}:{settings.flight_port}"
+        f"\nring  {settings.ring_file}"
+        "\nnumbers count since a process started; Ctrl-C stops everything cleanly",
         style="dim",
     )
-    return Group(table, where)
+    return Group(table, Padding(where, (1, 0, 0, 2), expand=False))
 
 
 def _state(child: Child, before: Numbers, now: Numbers) -> str:

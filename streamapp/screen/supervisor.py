@@ -26,8 +26,8 @@ SETTLED_S = 30.0
 LOG_BYTES_MAX = 16 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h: the kernel signals a child whose parent has died
 
-#: Faust's spinner hides the cursor even where there is none.
-_ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+#: Faust's spinner hides the cursor, and moves it, even where there is none.
+_ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x08")
 
 Printer = Callable[[str, str], None]
 

@@ -99,3 +99,16 @@ def test_once_prints_and_ends(run, file):
     assert "demo.pairs  10 rows in, 5 out, 0 aside" in told.out
     wrong = run("dev", file, "--once", "--stage", "sum")
     assert (wrong.code, "did you mean 'sums'?" in wrong.err) == (2, True)
+
+
+def test_rows_that_cannot_be_read_are_shown_aside_as_a_run_sets_them_aside(run, file):
+    rows = file.parent / "rows.jsonl"
+    rows.write_text('{"n": 1, "text": "a"}\n{"n": oh}\n{"n": 2, "text": "b"}\n')
+    found = run("dev", file, "--once", "--json").json
+    assert found["rows"] == [{"sum": 3, "rows": 2}]
+    [aside] = found["aside"]
+    assert "rows.jsonl:2: " in aside["reason"]
+    told = run("dev", file, "--once")
+    assert (told.code, "2 rows in, 1 out, 1 aside" in told.out) == (0, True)
+    preview = Preview(load()[0], file, {}, rows_max=4)
+    assert len(preview.look(None).aside) == len(preview.look(None).aside) == 1

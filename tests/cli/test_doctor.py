@@ -1,9 +1,11 @@
 """``streamapp doctor``: what is wrong is named with the way to mend it."""
 
+import errno
 import resource
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -159,6 +161,29 @@ def test_the_ring(doctor, tmp_path):
     code, found = doctor()
     assert code == 1
     assert "not a ring" in found["ring"]["detail"]
+
+
+def test_a_ring_in_another_user_s_folder(monkeypatch, tmp_path):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    (check,) = checks.check_ring(Settings(ring_path=tmp_path / "ring"))
+    assert (check.status, check.detail) == (
+        "fail",
+        f"cannot look at {tmp_path / 'ring'}: permission denied",
+    )
+    assert "STREAMAPP_RING_PATH" in check.fix
+
+
+def test_a_path_that_may_not_be_looked_at_fails_its_check_only(monkeypatch):
+    def refused(_settings):
+        raise PermissionError(errno.EACCES, "Permission denied", "/secret")
+
+    monkeypatch.setattr(checks, "CHECKS", {"home": refused, "python": checks.check_python})
+    home, python = checks.run_checks(Settings())
+    assert (home.name, home.status, home.detail) == ("home", "fail", "/secret: Permission denied")
+    assert python.status == "ok"
 
 
 def test_manifests_that_are_not_there(doctor):

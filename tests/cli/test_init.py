@@ -1,6 +1,10 @@
 """``streamapp init``: a project that runs, and nothing overwritten."""
 
+import shlex
+import subprocess
+
 import pytest
+from gateway_thread import GatewayThread
 
 from streamapp.topics.catalogue import defaults
 
@@ -21,6 +25,21 @@ def test_a_project_has_all_that_it_needs(run, clean):
     for line in (clean / "shop/Procfile").read_text().splitlines():
         name, _, command = line.partition(": ")
         assert command == f"streamapp {name}"
+
+
+def test_the_readme_s_event_is_taken(run, clean):
+    assert run("init", "shop").code == 0
+    lines = (clean / "shop/README.md").read_text().splitlines()
+    [curl] = [line for line in lines if "curl" in line]
+    with GatewayThread() as gateway:
+        command = curl.replace("http://127.0.0.1:9382", gateway.url)
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True)
+    assert '"id"' in done.stdout
+    assert "error" not in done.stdout
+
+
+def test_the_folder_one_is_in_needs_no_cd(run, clean):
+    assert run("init", ".").out.splitlines()[-1] == "next: streamapp up"
 
 
 def test_settings_of_the_project_are_found_from_below(run, clean, monkeypatch):

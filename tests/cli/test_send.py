@@ -235,7 +235,7 @@ def test_no_gateway(run, clean):
         port = nobody.getsockname()[1]
         result = run("send", file, "--gateway-port", str(port))
     assert result.code == 75
-    assert f"no gateway answers at http://127.0.0.1:{port}" in result.err
+    assert f"no gateway answers at http://127.0.0.1:{port}: Connection refused\n" in result.err
     assert "streamapp up" in result.err
 
 
@@ -252,7 +252,7 @@ def test_what_speaks_no_http_is_refused(run, clean):
         threading.Thread(target=server.handle_request).start()
         result = run("send", "a.txt", "--gateway-port", str(server.server_address[1]))
     assert result.code == 2
-    assert "does not speak HTTP" in result.err
+    assert "it does not speak HTTP (Bad status line)\n" in result.err
 
 
 def test_a_gateway_that_stops_answering_is_given_up_in_the_end(run, clean, double):
