@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from streamapp.cli.options import missing_log
 from streamapp.cli.output import bytes_text
 from streamapp.core.clock import now_us
-from streamapp.core.config import Settings, env_name, gateway_url, http_url
+from streamapp.core.config import Settings, env_name, gateway_url, http_url, misnamed
 from streamapp.core.errors import StreamappError
 from streamapp.core.tls import client_context
 from streamapp.topics import catalogue
@@ -75,6 +75,16 @@ def check_compiler(_settings: Settings) -> Iterator[Check]:
         yield Check("compiler", "fail", f"a C extension does not load: {error}", fix)
         return
     yield Check("compiler", "ok", f"the C extensions are built; {compiler or 'no compiler'}")
+
+
+def check_settings(_settings: Settings) -> Iterator[Check]:
+    """Is every variable that is called as a setting one?"""
+    wrong = misnamed()
+    if wrong:
+        fix = "; ".join(f"{name}: {hint}" for name, hint in wrong.items())
+        yield Check("settings", "warn", f"no setting: {', '.join(wrong)}", fix)
+    else:
+        yield Check("settings", "ok", "streamapp config show lists them")
 
 
 def check_home(settings: Settings) -> Iterator[Check]:
@@ -210,6 +220,7 @@ def check_ring(settings: Settings) -> Iterator[Check]:
 CHECKS: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "python": check_python,
     "compiler": check_compiler,
+    "settings": check_settings,
     "home": check_home,
     "open files": check_files,
     "ports": check_ports,

@@ -8,7 +8,7 @@ wins: flag, environment, ``.env``, ``streamapp.toml``, default.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ __all__ = [
     "gateway_url",
     "http_url",
     "load",
+    "misnamed",
     "reachable",
     "read_toml",
     "to_environment",
@@ -115,6 +116,17 @@ def to_environment(settings: Settings) -> dict[str, str]:
     return {env_name(name): "" if v is None else str(v) for name, v in values.items()}
 
 
+def misnamed(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that are called as settings are and are none, and what may have been meant.
+
+    They are not refused: the environment may have been made for another version.
+    """
+    environ = os.environ if environ is None else environ  # noqa: TID251  # the one reader
+    known = [env_name(declared.name) for declared in describe()]
+    wrong = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return {name: _hint(name, known) for name in wrong}
+
+
 def reachable(host: str) -> str:
     """Where a client on this machine reaches what binds ``host``."""
     every_address = {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
@@ -198,14 +210,18 @@ def _from_toml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _refuse_unknown(names: Any, known: list[str], where: str) -> None:
-    from difflib import get_close_matches
-
+def _refuse_unknown(names: Iterable[str], known: list[str], where: str) -> None:
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "see `streamapp config show`"
+            hint = _hint(name, known)
             raise Refuse("config.unknown", f"{where}: no setting is called {name!r}", hint)
+
+
+def _hint(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else "see `streamapp config show`"
 
 
 def _convert(declared: Field[Any], value: Any, where: str, base: Path) -> Any:

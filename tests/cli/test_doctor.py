@@ -55,6 +55,16 @@ def test_it_prints_a_line_each_and_how_to_mend(run):
     assert "mend: streamapp models pull" in result.out
 
 
+def test_a_variable_that_is_no_setting(doctor, monkeypatch):
+    assert doctor()[1]["settings"]["status"] == "ok"
+    monkeypatch.setenv("STREAMAPP_GATEWAY_PROT", "9000")
+    code, found = doctor()
+    assert code == 0
+    assert found["settings"]["status"] == "warn"
+    assert found["settings"]["detail"] == "no setting: STREAMAPP_GATEWAY_PROT"
+    assert "did you mean STREAMAPP_GATEWAY_PORT?" in found["settings"]["fix"]
+
+
 def test_topics(run, doctor):
     run("topics", "apply")
     _, found = doctor()
