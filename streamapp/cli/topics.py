@@ -81,6 +81,9 @@ def ls(settings: Settings, groups: tuple[str, ...], partitions: bool, as_json: b
             for state in states
         ]
         print_table(("topic", *sums, "lag"), totals, right=sums)
+    for name in groups:
+        if not any(name in state.lag for state in states):
+            click.echo(f"group {name!r} has committed nothing on this log", err=True)
 
 
 @topics.command(

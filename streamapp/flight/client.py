@@ -210,6 +210,9 @@ def _ours(error: Exception, where: str, setting: str) -> StreamappError:
         said = message if code.startswith("sql.") else f"{where}: {message}"
         return _KINDS.get(about.get("kind", ""), Retry)(code, said, fix)
     if isinstance(error, flight.FlightUnavailableError):
+        if "parsing HTTP/2" in str(error):  # gRPC's words
+            what, fix = f"what answers at {where} is no Flight server", "is the port the store's?"
+            return Retry("flight.unreachable", what, fix)
         return Retry("flight.unreachable", f"nothing answers at {where}", "streamapp up")
     if isinstance(error, flight.FlightTimedOutError):
         return Retry("flight.timeout", f"{where} did not answer in time", "ask for less, or wait")

@@ -63,10 +63,13 @@ def test_ls_shows_the_lag_of_groups_that_committed(run, tmp_path):
     states = run("topics", "ls", "--json").json
     assert [state["lag"] for state in states if state["lag"]] == [{"mine": 3, "other": 0}]
     assert "mine 3  other 0" in run("topics", "ls").out
-    only = run("topics", "ls", "--group", "mine", "--partitions").out
-    assert "mine 3" in only
-    assert "other" not in only
-    assert run("topics", "ls", "--group", "nobody", "--json").json[0]["lag"] == {}
+    only = run("topics", "ls", "--group", "mine", "--partitions")
+    assert "mine 3" in only.out
+    assert "other" not in only.out
+    assert only.err == ""
+    nobody = run("topics", "ls", "--group", "nobody", "--json")
+    assert nobody.json[0]["lag"] == {}
+    assert nobody.err == "group 'nobody' has committed nothing on this log\n"
 
 
 def commit(folder, group, offsets):

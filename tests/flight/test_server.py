@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pyarrow as pa
 import pytest
@@ -306,3 +307,15 @@ def test_readers_do_not_wait_for_each_other(served, store):
         assert cursor.execute("SELECT count(*) FROM ledger").fetchall() == [(1,)]
         cursor.close()
         assert first + sum(batch.num_rows for batch in reader) == 6000
+
+
+def test_another_server_is_named_as_such():
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            with pytest.raises(Retry, match=f"127.0.0.1:{server.server_port} is no Flight server"):
+                query("127.0.0.1", server.server_port, "SELECT 1", timeout_s=10)
+        finally:
+            server.shutdown()
+            serving.join()
