@@ -53,7 +53,7 @@ def operation_class(name: str, folder: Path = Path()) -> type[Operation]:
     return found
 
 
-def make(name: str, config: Mapping[str, Any], folder: Path) -> Operation:
+def make(name: str, config: Mapping[str, Any], folder: Path = Path()) -> Operation:
     """An operation with its config checked, not yet opened.
 
     Args:

@@ -157,24 +157,19 @@ def test_short_waits_open_nothing(load):
 def test_long_calls_of_many_rows_open_a_replica_that_takes_half(load):
     scheduler = load.scheduler(batch_rows_max=64, replicas_max=2)
     many = {"x": np.zeros((32, 1), np.float32)}
-
-    def asked(begins):
-        first = scheduler.submit(ROW)  # while it runs the others gather
-        load.until(lambda: len(load.running) == 1)
-        futures = [scheduler.submit(many) for _ in range(2)]
-        load.let.release()
-        first.result(WAIT_S)
-        load.until(lambda: len(load.running) == begins)
-        return futures
-
-    futures = asked(begins=1)
+    first = scheduler.submit(ROW)  # while it runs the others gather
+    load.until(lambda: len(load.running) == 1)
+    futures = [scheduler.submit(many) for _ in range(2)]
+    load.end(scheduler, [first])
+    load.until(lambda: len(load.running) == 1)
     load.clock.now_s += GROW_S  # nobody waits, but the call is long
     load.let.release()
     for future in futures:
         future.result(WAIT_S)
     settle(load, scheduler, 2)
-    load.clock.now_s += GROW_S
-    load.end(scheduler, asked(begins=2))
+    futures = [scheduler.submit(many) for _ in range(2)]
+    load.until(lambda: len(load.running) == 2)
+    load.end(scheduler, futures)
     scheduler.close()
 
 

@@ -173,7 +173,9 @@ def test_neighbours_tell_a_model_that_agrees_from_one_that_does_not(asked, shado
 @pytest.mark.models
 def test_two_real_embedders_agree_on_some_neighbours(asked, tmp_path):
     settings, _ = load({"home": tmp_path}, environ={}, folder=tmp_path)
-    pipeline = Pipeline(models=registry(settings)).use(Embed, Shadow, shadow={"model": "minilm"})
+    models = registry(settings)
+    models.pull("embed/all-minilm-l6-v2")
+    pipeline = Pipeline(models=models).use(Embed, Shadow, shadow={"model": "minilm"})
     pipeline.send(*({"id": str(at), "message": text} for at, text in enumerate(TEXTS)))
     [[found]] = asked(pipeline, reports.NEIGHBOURS)
     assert found["rows"] == len(TEXTS)
