@@ -70,8 +70,8 @@ class Served:
         self.source, self.clock = Gated(versions.registry()), Clock()
         self.metrics = Metrics()
         self.server = Server(
-            self.source, lambda _: Policy(replicas_max=1), metrics=self.metrics, clock=self.clock,
-            **options,
+            self.source, lambda _: Policy(replicas_max=1, wait_ms_max=0),
+            metrics=self.metrics, clock=self.clock, **options,
         )  # fmt: skip
 
 
