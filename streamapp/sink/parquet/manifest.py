@@ -8,12 +8,13 @@ done once.  A data file that the manifest does not name is not there.
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import pyarrow as pa
+from msgspec import structs
 from pyarrow import ipc
 
 from streamapp.core.errors import Refuse
@@ -86,6 +87,9 @@ class Retained(msgspec.Struct, frozen=True, array_like=True):
     dead: int
     before_us: int
     retained_at_us: int
+
+
+_Run = TypeVar("_Run", Range, Retained)
 
 
 class Retired(msgspec.Struct, frozen=True, array_like=True):
@@ -251,47 +255,43 @@ def _damaged(place: Place, why: str) -> Refuse:
     )
 
 
-def joined(ranges: list[Range]) -> tuple[Range, ...]:
+def joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
     """Ranges that touch as one."""
-    merged: list[Range] = []
-    for one in sorted(ranges, key=lambda r: (r.topic, r.partition, r.first)):
-        last = merged[-1] if merged else None
-        if last and (last.topic, last.partition, last.next) == (
-            one.topic,
-            one.partition,
-            one.first,
-        ):
-            merged[-1] = Range(
-                last.topic,
-                last.partition,
-                last.first,
-                one.next,
-                last.lost + one.lost,
-                last.rows + one.rows,
-                max(last.stored_at_us, one.stored_at_us),
-            )
-        else:
-            merged.append(one)
-    return tuple(merged)
+    return _side_by_side(
+        ranges,
+        lambda last, one: structs.replace(
+            last,
+            next=one.next,
+            lost=last.lost + one.lost,
+            rows=last.rows + one.rows,
+            stored_at_us=max(last.stored_at_us, one.stored_at_us),
+        ),
+    )
 
 
 def joined_retained(dropped: Iterable[Retained]) -> tuple[Retained, ...]:
     """What was dropped side by side as one, so that it does not grow with every ``retain``."""
-    merged: list[Retained] = []
-    for one in sorted(dropped, key=lambda r: (r.topic, r.partition, r.first)):
+    return _side_by_side(
+        dropped,
+        lambda last, one: structs.replace(
+            last,
+            next=one.next,
+            rows=last.rows + one.rows,
+            dead=last.dead + one.dead,
+            before_us=max(last.before_us, one.before_us),
+            retained_at_us=max(last.retained_at_us, one.retained_at_us),
+        ),
+    )
+
+
+def _side_by_side(found: Iterable[_Run], join: Callable[[_Run, _Run], _Run]) -> tuple[_Run, ...]:
+    """Runs of offsets; of two that touch ``join`` makes one."""
+    merged: list[_Run] = []
+    for one in sorted(found, key=lambda run: (run.topic, run.partition, run.first)):
         last = merged[-1] if merged else None
         place = (one.topic, one.partition, one.first)
-        if last is None or (last.topic, last.partition, last.next) != place:
+        if last is not None and (last.topic, last.partition, last.next) == place:
+            merged[-1] = join(last, one)
+        else:
             merged.append(one)
-            continue
-        merged[-1] = Retained(
-            last.topic,
-            last.partition,
-            last.first,
-            one.next,
-            last.rows + one.rows,
-            last.dead + one.dead,
-            max(last.before_us, one.before_us),
-            max(last.retained_at_us, one.retained_at_us),
-        )
     return tuple(merged)
