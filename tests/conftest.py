@@ -1,5 +1,6 @@
 """What every room's tests share, and the list of what this run could not prove."""
 
+import faulthandler
 import gc
 import os
 import re
@@ -18,8 +19,26 @@ settings.load_profile("house")
 #: Folders whose files take longest, in this order: begun last, one of them would be waited for.
 SLOW = ("path", "contract", "transport")
 
+#: How long a test may take to clean up, and where to say that one did not: stderr before it is captured.
+TEARDOWN_S = 120
+STDERR = pytest.StashKey[int]()
+
 #: Long forms that were left out.  Each process that runs tests deselects all of them.
 SOAKS = pytest.StashKey[int]()
+
+
+def pytest_configure(config):
+    config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    """A test that failed has no timeout any more: a teardown that hangs shows where, and ends its process."""
+    faulthandler.dump_traceback_later(TEARDOWN_S, exit=True, file=item.config.stash[STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_deselected(items):

@@ -205,6 +205,14 @@ def test_closing_answers_what_was_taken(served):
         scheduler.submit(rows(1))
 
 
+def test_closing_waits_for_no_more_to_come(served):
+    session, scheduler = served(Doubling().open(), Clock())  # a clock that never ends a wait
+    assert scheduler.run(rows(0, 0))["y"].tolist() == [[0, 0]] * 2
+    waits = scheduler.submit(rows(1))  # for as many rows as the call before it had
+    scheduler.close()
+    assert results([waits]) == [[2]]
+
+
 @pytest.mark.parametrize("shapes", [{"shape": (1, 2)}, {"shape": (-1, 2), "out": (2,)}])
 def test_a_model_whose_rows_are_not_the_first_axis_is_called_one_by_one(served, shapes):
     session, scheduler = served(Doubling(**shapes))

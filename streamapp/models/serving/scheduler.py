@@ -7,6 +7,7 @@ a Future; nothing here blocks the caller.
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
+from math import inf
 from threading import Condition, Thread
 from typing import Protocol
 
@@ -213,7 +214,8 @@ class Scheduler:
                 for late in self._waiting.late(now_s):
                     late.answer.set_exception(self._late())
                 idle = len(self._sessions) - self._running
-                if batch := self._waiting.take(now_s, idle):
+                # Who closes waits for nobody to come.
+                if batch := self._waiting.take(inf if self._closed else now_s, idle):
                     self._running += 1
                     if idle > 1 and self._waiting.ready_s() <= now_s:
                         self._changed.notify()  # the rest is another's
