@@ -73,10 +73,9 @@ setup(
                 f"{RING}/{name}.c"
                 for name in ("_ring", "_writing", "_buffers", "_mirror", "_protocol")
             ],
-            ["include/streamapp_ring.h"]
-            + [
-                f"{RING}/_{name}.h"
-                for name in ("buffers", "layout_table", "memory", "mirror", "protocol", "ring")
+            [
+                "include/streamapp_ring.h",
+                *sorted(f"{RING}/{header.name}" for header in (HERE / RING).glob("*.h")),
             ],
         ),
         extension(
@@ -86,8 +85,11 @@ setup(
         ),
         extension(
             "streamapp.topics._stamp",
-            [f"{TOPICS}/{name}.c" for name in ("_stamp", "_records", "_event", "_json")],
-            [PACKED, *(f"{TOPICS}/_{name}.h" for name in ("records", "event", "json"))],
+            [
+                f"{TOPICS}/{name}.c"
+                for name in ("_stamp", "_records", "_envelope", "_event", "_json")
+            ],
+            [PACKED, *(f"{TOPICS}/_{name}.h" for name in ("records", "envelope", "event", "json"))],
         ),
         extension("streamapp.sink._keys", [f"{SINK}/_keys.c"], []),
         extension(

@@ -5,6 +5,7 @@
  * (tests/ring/test_sanitizers.py).
  */
 #define _GNU_SOURCE
+#include "_clock.h"
 #include "_memory.h"
 #include "_protocol.h"
 
@@ -13,7 +14,6 @@
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -44,32 +44,20 @@ static uint64_t oldest(const struct evring *ring, uint64_t claim) {
     return most(claim > ring->capacity ? claim - ring->capacity : 0, LOAD(&header(ring)->base, RELAXED));
 }
 
-static int64_t clock_ns(clockid_t which) {
-    struct timespec now;
-    clock_gettime(which, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+static void change_word(const struct evring *ring) { __atomic_fetch_add(&header(ring)->wake, 1, __ATOMIC_SEQ_CST); }
+
+static void wake_sleepers(const struct evring *ring) {
+    syscall(SYS_futex, &header(ring)->wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* About a quarter of a microsecond. */
-static void relax_a_while(void) {
-    for (int i = 0; i < 8; i++) {
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-#endif
-    }
-}
-
-/* Changes the word that readers watch, and notes when it stood still for EVRING_WATCH_NS; returns the time after it.
+/* Notes when the word that readers watch was changed, and whether it stood still for EVRING_WATCH_NS; returns the time.
  *
  * The change before this one came later than touched_ns[0] was read. So a reader that watched for EVRING_WATCH_NS and
  * fell asleep between the two began after touched_ns[0], and this one is at least that much later. The margin is for
  * stores on their way and for clocks of two CPUs.
  */
-static int64_t touch(struct evring *ring) {
+static int64_t note_change(struct evring *ring) {
     const int64_t margin_ns = EVRING_WATCH_NS / 4;
-    __atomic_fetch_add(&header(ring)->wake, 1, __ATOMIC_SEQ_CST);
     int64_t now = clock_ns(CLOCK_MONOTONIC), before = ring->touched_ns[0];
     if (!before || now - before >= EVRING_WATCH_NS - margin_ns)
         ring->stood_still = 1;
@@ -79,20 +67,23 @@ static int64_t touch(struct evring *ring) {
 }
 
 /* Tells readers of a commit; returns the time after it. Without a system call in a dense stream, where readers were
- * told to watch: nobody fell asleep then. The change after that is told, and the call after it, are for those who
- * loaded the word before. */
+ * told to watch: nobody fell asleep then. What they are told changes before the word does, and the call after that is
+ * for those who loaded the word before. */
 static int64_t wake(struct evring *ring) {
     struct evring_header *h = header(ring);
-    int64_t now = touch(ring);
-    uint32_t told = LOAD(&h->watch_ns, RELAXED), watch_ns = ring->stood_still ? 0 : EVRING_WATCH_NS;
+    uint32_t told = LOAD(&h->watch_ns, RELAXED);
+    change_word(ring);
+    if (!told)
+        wake_sleepers(ring); /* before anything else: they wait for it */
+    int64_t now = note_change(ring);
+    uint32_t watch_ns = ring->stood_still ? 0 : EVRING_WATCH_NS;
     if (watch_ns != told) {
         STORE(&h->watch_ns, watch_ns, RELEASE);
-        __atomic_fetch_add(&h->wake, 1, __ATOMIC_SEQ_CST);
+        change_word(ring);
+        wake_sleepers(ring);
     }
-    if (!told || !watch_ns) {
-        syscall(SYS_futex, &h->wake, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    if (!watch_ns)
         ring->clock_offset_ns = clock_ns(CLOCK_REALTIME) - now; /* after a step of that clock, too */
-    }
     ring->stood_still = 0;
     return now;
 }
@@ -133,7 +124,8 @@ int evring_fits(const struct evring *ring, uint64_t file_bytes) {
 static void copy_in(struct evring *ring, unsigned char *to, const unsigned char *from, uint64_t bytes) {
     for (const uint64_t piece = 1 << 16; bytes > piece; to += piece, from += piece, bytes -= piece) {
         copy_piece(to, from, piece);
-        touch(ring);
+        change_word(ring);
+        note_change(ring);
     }
     copy_piece(to, from, bytes);
 }
@@ -377,24 +369,24 @@ static int sleep_on(const struct evring *ring, uint32_t word, int64_t ns) {
 }
 
 /* Watches the word before every sleep on it, see wake(). The word is loaded before head: a commit between the two
- * changes it, and then the kernel does not let us sleep. */
+ * changes it, and then the kernel does not let us sleep. Who wakes looks for news before the clock. */
 uint64_t evring_wait(const struct evring *ring, uint64_t want, int64_t spin_ns, int64_t timeout_ns) {
     uint32_t word = LOAD(&header(ring)->wake, ACQUIRE);
-    int64_t start = clock_ns(CLOCK_MONOTONIC), since = start, now = start;
-    while (!has_news(ring, want) && now - start < timeout_ns) {
-        int64_t left = timeout_ns - (now - start);
+    int64_t start = clock_ns(CLOCK_MONOTONIC), since = start;
+    while (!has_news(ring, want)) {
+        int64_t now = clock_ns(CLOCK_MONOTONIC), left = timeout_ns - (now - start);
         uint32_t seen = LOAD(&header(ring)->wake, ACQUIRE);
         int64_t watch_ns = (int64_t)least(LOAD(&header(ring)->watch_ns, RELAXED), EVRING_WATCH_NS);
-        if (seen == word && now - since >= spin_ns && now - since >= watch_ns) {
-            if (!sleep_on(ring, word, left < EVRING_WAIT_SLICE_NS ? left : EVRING_WAIT_SLICE_NS))
-                break; /* let the caller handle the signal */
-        } else {
+        if (left <= 0)
+            break;
+        if (seen != word) {
+            word = seen;
+            since = clock_ns(CLOCK_MONOTONIC);
+        } else if (now - since < spin_ns || now - since < watch_ns) {
             relax_a_while();
+        } else if (!sleep_on(ring, word, left < EVRING_WAIT_SLICE_NS ? left : EVRING_WAIT_SLICE_NS)) {
+            break; /* let the caller handle the signal */
         }
-        now = clock_ns(CLOCK_MONOTONIC);
-        if (seen != word)
-            since = now;
-        word = seen;
     }
     return evring_head(ring);
 }

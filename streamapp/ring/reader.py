@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 from time import sleep
 from typing import Any, Literal, Self, SupportsIndex, cast, get_args
@@ -20,6 +21,8 @@ from streamapp.ring.stat import RingStat, stat_of
 
 #: While waiting, a reader looks this often whether another file has come to its path.
 LOOK_S = 0.25
+#: A look at the newest frames is begun anew so often when the writer laps it.
+_LOOKS_MAX = 8
 
 Start = Literal["oldest", "latest"]
 
@@ -76,6 +79,9 @@ class RingReader:
 
         May be empty: nothing came, or all that came was lost or void (counted in the result).  With
         ``timeout=None`` it waits until something comes.
+
+        Raises:
+            Refuse: ``timeout`` is no number (``ring.timeout``).
         """
         lag = self._ops.head() - self._next
         if lag <= 0:
@@ -114,9 +120,13 @@ class RingReader:
         Where another file took this one's place it looks there: see :meth:`renew`.
         """
         self.renew()
-        head = self._ops.head()
-        n = min(n, head - oldest(self._map))
-        return self._copy(head - n, n, n)[0]
+        for _ in range(_LOOKS_MAX):
+            low, head = oldest(self._map), self._ops.head()  # so that low is not a lap ahead
+            rows = min(n, head - low)
+            frames = self._copy(head - rows, rows, rows)[0]
+            if frames.lost < rows or rows <= 0:
+                break  # else the writer overwrote all of them meanwhile
+        return frames
 
     def since(self, topic: str, partition: int, offset: int) -> int:
         """Stand at the first frame that came from ``offset`` or later of a source partition.
@@ -189,6 +199,10 @@ class RingReader:
         return frames if kept == n else frames.upto(kept), following
 
     def _wait(self, timeout: float | None) -> None:
+        if timeout is not None and isnan(timeout):
+            raise Refuse(
+                "ring.timeout", "a wait of nan seconds has no end", "give a number, or None"
+            )
         end_s = None if timeout is None else clock.monotonic_s() + timeout
         left_s = LOOK_S if timeout is None else timeout
         while True:

@@ -180,11 +180,14 @@ class RingWriter:
         if index is not None:
             return index
         self._check_open()
-        name = topic.encode()
-        if not 0 < len(name) <= 40:
+        name = topic.encode(errors="replace")
+        if not 0 < len(name) <= 40 or not topic.isprintable():
             raise Refuse(
-                "ring.sources", f"topic {topic!r} has no name of 1 to 40 bytes, the ring's limit"
+                "ring.sources",
+                f"topic {topic!r} has no printable name of 1 to 40 bytes, the ring's limit",
             )
+        if not 0 <= partition < 1 << 32:
+            raise Refuse("ring.sources", f"topic {topic!r} can have no partition {partition}")
         if len(self._index) == SOURCES_MAX:
             raise Refuse(
                 "ring.sources",

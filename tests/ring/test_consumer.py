@@ -9,6 +9,8 @@ import ring_content
 
 from streamapp.core.errors import Refuse
 from streamapp.ring import PhysicsConsumer, RingSpec, RingWriter
+from streamapp.ring.opening import oldest
+from streamapp.ring.pool import Pool
 
 
 def write(writer, n, at=0):
@@ -30,6 +32,26 @@ def test_the_ancestors_snippet(writer, monkeypatch, capsys):
             print(frame.frame_id, frame.semantic[:3], frame.sentiment)  # noqa: T201  # the snippet
     line = ring_content.vectors([2], 4)[0, :3]
     assert capsys.readouterr().out == f"2 {line} {ring_content.records([2])['sentiment'][0]}\n"
+
+
+@pytest.mark.parametrize("when", ["oldest", "copy"])
+def test_the_newest_frame_is_found_though_the_writer_comes_by(writer, monkeypatch, when):
+    """It overwrites the whole ring between a look at the head and the copy."""
+    write(writer, 16)
+    consumer = PhysicsConsumer(writer.path)
+    after, laps = {"oldest": oldest, "copy": Pool.take}[when], []
+
+    def lapped(*args):
+        if not laps:
+            laps.append(16)
+            for at in range(16, 48, 8):
+                write(writer, 8, at)
+        return after(*args)
+
+    where = "streamapp.ring.reader.oldest" if when == "oldest" else "streamapp.ring.pool.Pool.take"
+    monkeypatch.setattr(where, lapped)
+    assert consumer.read_latest().frame_id == 47
+    assert laps, "the writer came by"
 
 
 def test_follow_skips_nothing_between_two_looks(writer):

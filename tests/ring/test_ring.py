@@ -163,6 +163,18 @@ def test_the_sources_page_has_64_places_for_short_names(shm):
             assert caught.value.code == "ring.sources"
 
 
+@pytest.mark.parametrize(
+    ("topic", "partition"), [("t\0", 0), ("\ud800", 0), ("t", -1), ("t", 1 << 32)]
+)
+def test_a_source_that_the_file_cannot_name_is_refused(shm, topic, partition):
+    """A name that ends in NUL would be read back as another."""
+    with RingWriter.open(shm / "ring", RingSpec(DIM, 16)) as writer:
+        with pytest.raises(Refuse) as caught:
+            writer.source_index(topic, partition)
+        assert caught.value.code == "ring.sources"
+        assert writer.sources() == []
+
+
 def leave_unfinished(writer, keys, done, source=0):
     """The bytes of a commit that was killed when `done` of its stamps were complete."""
     mapping = writer._map

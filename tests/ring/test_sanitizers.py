@@ -95,6 +95,17 @@ def test_a_commit_without_a_system_call_leaves_nobody_asleep(tmp_path):
     assert skipped > 100_000, "in a dense stream there is no call at all"
 
 
+def test_no_order_of_steps_leaves_a_reader_asleep(tmp_path):
+    """The engine's own code, a writer and a reader by turns after any load, store or call."""
+    program = HERE / "programs" / "interleaved.c"
+    done = run([build(tmp_path / "interleaved", [program], "-O1", *WARNINGS), 5_000, 1])
+    assert done.returncode == 0, done.stderr
+    sleeps, skipped, kills = map(int, done.stdout.split())
+    assert sleeps > 10_000
+    assert skipped > 10_000, "in a dense stream there is no call at all"
+    assert kills > 100
+
+
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wcast-align", "-Wundef", "-Wvla", "-Werror"]
 
 

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from streamapp.core.errors import Refuse
 from streamapp.ring import RingReader, RingSpec, RingWriter, new_records
 
 VECTOR = np.zeros((1, 1), np.float32)
@@ -27,6 +28,14 @@ def test_a_reader_sleeps_until_a_row_comes(shm, engine):
 def test_a_wait_has_an_end(shm, engine):
     with RingWriter.open(shm / "ring", RingSpec(1, 4), engine=engine):
         assert len(RingReader.open(shm / "ring", engine=engine).read(timeout=0.02)) == 0
+
+
+def test_a_wait_of_no_length_is_refused(shm, engine):
+    with RingWriter.open(shm / "ring", RingSpec(1, 4), engine=engine):
+        reader = RingReader.open(shm / "ring", engine=engine)
+    with pytest.raises(Refuse) as caught:
+        reader.read(timeout=float("nan"))
+    assert caught.value.code == "ring.timeout"
 
 
 @pytest.mark.parametrize("writer_engine", ["c", "twin"])
