@@ -28,6 +28,7 @@ JSON = {"Content-Type": "application/json"}
 V2 = {"Content-Type": bodies.JSON_V2}
 LINES = {"Content-Type": "application/x-ndjson"}
 ARROW = {"Content-Type": bodies.ARROW}
+CLOUDEVENTS = {"Content-Type": bodies.CLOUDEVENTS}
 #: Requests of many events in flight at once; the gateway takes 20,000 events.
 MANY_CONNECTIONS = 8
 #: Declared nowhere, so that Confluent's route takes any bytes, as Karapace does.
@@ -147,6 +148,7 @@ def many(found: Mapping[str, servers.Server], sizes: Sizes) -> Subjects:
     return {
         "ndjson": partial(run, "ours", LINES, lines),
         "arrow": partial(run, "ours", ARROW, arrow),
+        "cloudevents": partial(run, "ours", CLOUDEVENTS, bodies.cloudevents()),
         "ndjson_local": partial(run, "ours_local", LINES, lines),
         "arrow_local": partial(run, "ours_local", ARROW, arrow),
     }

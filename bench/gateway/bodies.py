@@ -13,6 +13,7 @@ SINGLES, MANY = 64, 1_000
 CONVERSATIONS = 997
 ARROW = "application/vnd.apache.arrow.stream"
 JSON_V2 = "application/vnd.kafka.json.v2+json"
+CLOUDEVENTS = "application/cloudevents-batch+json"
 
 
 def events(count: int) -> list[dict[str, object]]:
@@ -49,6 +50,15 @@ def records() -> list[bytes]:
 def lines() -> bytes:
     """A body of NDJSON."""
     return b"\n".join(msgspec.json.encode(event) for event in events(MANY))
+
+
+def cloudevents() -> bytes:
+    """The same as a batch of CloudEvents."""
+    batch = []
+    for number, event in enumerate(events(MANY)):
+        said = {name: event.pop(name) for name in ("type", "source", "time")}
+        batch.append({"specversion": "1.0", "id": f"e{number}", **said, "data": event})
+    return msgspec.json.encode(batch)
 
 
 def arrow() -> bytes:

@@ -30,6 +30,7 @@ SINGLE = {
 MANY = {
     "ndjson": "NDJSON, on Kafka",
     "arrow": "Arrow, on Kafka",
+    "cloudevents": "CloudEvents in a batch, on Kafka",
     "ndjson_local": "NDJSON, on `local://`",
     "arrow_local": "Arrow, on `local://`",
 }

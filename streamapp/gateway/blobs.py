@@ -59,7 +59,7 @@ class Blobs(Protocol):
         ...
 
     def all(self) -> list[Blob]:
-        """Every attachment, in no order."""
+        """Every attachment, in no order; Retry ``attachment.unreachable``."""
         ...
 
     def remove(self, digest: str) -> None:
@@ -72,6 +72,7 @@ def open_blobs(url: str) -> Blobs:
 
     Raises:
         Refuse: the URL's scheme is unknown, or its driver is not installed.
+        Retry: ``attachment.unreachable``.
     """
     scheme, separator, _ = url.partition("://")
     if not separator or scheme == "file":
@@ -160,7 +161,10 @@ class Cloud:
     def __init__(self, url: str) -> None:
         from streamapp.sink.parquet.objects import Objects
 
-        self._objects = Objects(url)
+        try:
+            self._objects = Objects(url)
+        except OSError as error:  # some drivers connect at once
+            raise _unreachable(error) from None
 
     def put(self, data: bytes) -> str:
         digest = sha256(data).hexdigest()
@@ -188,7 +192,11 @@ class Cloud:
         base, now_s = self._objects.base, clock.now_us() / 1e6
         selector = fs.FileSelector(base, allow_not_found=True, recursive=True)
         found = []
-        for info in self._objects.filesystem.get_file_info(selector):
+        try:
+            infos = self._objects.filesystem.get_file_info(selector)
+        except OSError as error:
+            raise _unreachable(error) from None
+        for info in infos:
             if DIGEST.fullmatch(name := info.base_name):
                 at_s = info.mtime and info.mtime.timestamp()  # some drivers do not tell
                 age_s = now_s - at_s if at_s else self._objects.age_s(f"{name[:2]}/{name}")

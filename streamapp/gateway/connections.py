@@ -70,6 +70,7 @@ class Connection(web.RequestHandler):
         super().__init__(server, **options)
         self._all = all_
         self._address: str | None = None
+        self._now_s = asyncio.get_running_loop().time  # to ask for the loop is a system call
         #: When the first byte of the headers came that have not ended; BUSY while the edge answers.
         self.asking_s = IDLE
 
@@ -93,7 +94,7 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Some of a request."""
         if self.asking_s == IDLE:
-            self.asking_s = asyncio.get_running_loop().time()
+            self.asking_s = self._now_s()
         super().data_received(data)
 
     def handle_error(

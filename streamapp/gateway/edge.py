@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
-from prometheus_client import Counter, Histogram
 
+from streamapp.core import metrics
 from streamapp.core.errors import Halt, StreamappError
 from streamapp.core.scopes import Verb
 from streamapp.gateway import webhooks
@@ -22,7 +22,7 @@ from streamapp.gateway.rates import METER, Rates
 from streamapp.gateway.scopes import GRANT, Rule, lacking, rule
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_CLIENT_LEFT = "499"  # nginx's code for it; nobody reads the answer
+_CLIENT_LEFT = 499  # nginx's code for it; nobody reads the answer
 #: Addresses, and names that no DNS server decides about; HTTP/1.0 sends none.
 _LOCAL_HOST = re.compile(
     r"(([A-Za-z0-9-]+\.)*localhost|[0-9]+(\.[0-9]+){3}|\[[0-9A-Fa-f:.]+\])?(:[0-9]*)?",
@@ -37,7 +37,7 @@ class _Route(NamedTuple):
     by_token: bool
     #: Whether it is closed to browsers of other sites, to many requests, and while we stop.
     guarded: bool
-    seconds: Histogram
+    counts: metrics.Route
 
 
 class Edge:
@@ -59,7 +59,6 @@ class Edge:
         self._answer_s_max = gateway.config.answer_s_max
         self._unmatched = self._route("unmatched", Rule(Verb.OPEN), guarded=False)
         self._routes: dict[web.AbstractRoute, _Route] = {}
-        self._counters: dict[tuple[str, str, str], Counter] = {}
 
     def learn(self, app: web.Application) -> None:
         """Name the app's routes for metrics, and note what each takes."""
@@ -76,8 +75,8 @@ class Edge:
             app.on_response_prepare.append(self._add_headers)
 
     def _route(self, label: str, takes: Rule, *, guarded: bool) -> _Route:
-        seconds = self._gateway.metrics.http_seconds.labels(label)
-        return _Route(label, takes, takes.verb is not Verb.OPEN, guarded, seconds)
+        counts = self._gateway.metrics.http.route(label)
+        return _Route(label, takes, takes.verb is not Verb.OPEN, guarded, counts)
 
     @web.middleware
     async def run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -95,7 +94,7 @@ class Edge:
                 response.force_close()
             if may_stall(connection, response):
                 await write_answer(request, response, self._answer_s_max)
-            status = str(response.status)
+            status = response.status
             return response
         finally:
             self._life.leave()
@@ -103,8 +102,9 @@ class Edge:
                 connection.asking_s = IDLE
             if self._has_rates and (meter := request.get(METER)) is not None:
                 meter.count(request.content.total_bytes)
-            route.seconds.observe(self._now_s() - started_s)
-            self._count(route.label, request.method, status)
+            # A client's word must not become a label.
+            method = request.method if request.method in hdrs.METH_ALL else "other"
+            route.counts.answered(method, status, self._now_s() - started_s)
 
     async def _answer(
         self, request: web.Request, route: _Route, handler: Handler
@@ -192,15 +192,6 @@ class Edge:
             response.headers.update(self._cors.headers(request))
         if (meter := request.get(METER)) is not None:
             response.headers.update(meter.headers())
-
-    def _count(self, label: str, method: str, status: str) -> None:
-        if method not in hdrs.METH_ALL:
-            method = "other"  # the client's word must not become a label
-        key = (label, method, status)
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._counters[key] = self._gateway.metrics.http_requests.labels(*key)
-        counter.inc()
 
 
 @lru_cache(maxsize=64)

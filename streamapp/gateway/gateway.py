@@ -32,10 +32,6 @@ if TYPE_CHECKING:  # a gateway that nobody asks for a model loads none of that
 _EVENT_SCHEMA = "event."
 
 
-#: An event as it may be sent; raises Reject.
-Settle = Callable[[Stamped], Stamped]
-
-
 class Target(NamedTuple):
     """A topic that clients may send events to; ``rules`` check them, None: nobody does."""
 
@@ -82,12 +78,6 @@ class Gateway:
         if topic in self.declared:
             raise ProblemError(403, "topic.internal", f"topic {topic!r} takes no events", takes)
         raise ProblemError(404, "topic.unknown", f"no topic is called {topic[:120]!r}", takes)
-
-    def settling(self, target: Target) -> Settle | None:
-        """What every event for the topic must go through; None: there is nothing to do now."""
-        if target.rules is None and not self.watch.guess:
-            return None
-        return lambda stamped: self.settled(target, stamped)
 
     def settlings(self, target: Target, events: Events) -> Iterator[tuple[int, Outcome | None]]:
         """The places of those events that may not go as they are, and what becomes of each.

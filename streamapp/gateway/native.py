@@ -6,7 +6,7 @@ another name for it.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 
@@ -23,17 +23,16 @@ from streamapp.gateway.cloudevents import (
     handshake,
     mode_of,
     stamp_binary,
-    stamp_envelope,
 )
 from streamapp.gateway.forms import FORM
 from streamapp.gateway.gateway import Gateway, Target
 from streamapp.gateway.idempotency import Bodies, idempotency_key
-from streamapp.gateway.plain import Events, Group, Outcome, Taken, tried
+from streamapp.gateway.plain import Events, Outcome, Taken, tried
 from streamapp.gateway.problem import ProblemError, json_response
 from streamapp.gateway.reply import received
 from streamapp.gateway.reports import Reports
 from streamapp.gateway.split import JSON, split, split_batch, unknown_media
-from streamapp.gateway.stamp import Stamped, stamp
+from streamapp.gateway.stamp import stamp
 from streamapp.gateway.trace import trace_headers
 from streamapp.gateway.uploads import event_bytes, lighter_body
 from streamapp.gateway.wire import Line, Lines
@@ -118,7 +117,7 @@ class Native:
 
     def _outcomes(
         self, request: web.Request, body: bytes, target: Target, lease: Lease, key: str | None
-    ) -> Iterable[Group]:
+    ) -> Iterable[Taken]:
         """Every event of a body, made when it is asked for; how depends on what the body is.
 
         Raises:
@@ -127,8 +126,7 @@ class Native:
         headers, config = request.headers, self._gateway.config
         media = media_type(headers.get("Content-Type", ""))
         received_us, bytes_max = self._gateway.clock.now_us(), target.event_bytes_max
-        trace = trace_headers(headers)
-        making = plain.Making(_SOURCE_MANY, received_us, bytes_max, trace)
+        making = plain.Making(_SOURCE_MANY, received_us, bytes_max, trace_headers(headers))
         if media == arrow.MEDIA:
             return arrow.groups(body, lease, making, config=config, id_prefix=key)
         mode = mode_of(headers, media)
@@ -140,28 +138,18 @@ class Native:
             media = "application/json" if media == FORM else media  # its event, by now
             pieces = split(body, media, events_max=config.request_events_max)
         lease.take(events=len(pieces))
-        if mode is None:
-            return plain.groups(pieces, making, id_prefix=key)
-        one = partial(stamp, **making._asdict())
         if mode is Mode.BINARY:
-            return _each(pieces, lambda value: stamp_binary(one, value, headers))
-        return _each(pieces, lambda value: stamp_envelope(one, value, bytes_max))
+            one = partial(stamp_binary, plain.stamper(making), body, headers)
+            return [plain.alone(1, tried(one))]
+        making = making._replace(is_enveloped=mode is not None)
+        return plain.groups(pieces, making, id_prefix=key)
 
-    async def _reported(self, target: Target, groups: Iterable[Group]) -> Reports:
+    async def _reported(self, target: Target, groups: Iterable[Taken]) -> Reports:
         """A report for every event, and the records of the good ones."""
         reports = Reports()
-        settle = self._gateway.settling(target)
-        for count, group in enumerate(groups, 1):
-            if isinstance(group, Taken):
-                reports.take(group, await self._settled(target, group.events))
-                await asyncio.sleep(0)
-                continue
-            line, outcome = group
-            if settle is not None and not isinstance(outcome, Reject):
-                outcome = tried(partial(settle, outcome))
-            reports.add(line, outcome)
-            if count % _EVENTS_PER_TURN == 0:
-                await asyncio.sleep(0)
+        for taken in groups:
+            reports.take(taken, await self._settled(target, taken.events))
+            await asyncio.sleep(0)
         self._gateway.delivery.rejected(reports.refused)
         return reports
 
@@ -179,13 +167,6 @@ class Native:
         if sendings := [records for _, records in reports.sendings()]:
             records = sendings[0] if len(sendings) == 1 else list(chain(*sendings))
             self._gateway.delivery.accept(target.name, records, lease.hand_over())
-
-
-def _each(
-    pieces: Sequence[tuple[int, bytes]], stamp_one: Callable[[bytes], Stamped]
-) -> Iterator[Group]:
-    for line, value in pieces:
-        yield line, tried(partial(stamp_one, value))
 
 
 def _answer(reports: list[Line], all_taken: int) -> web.Response:

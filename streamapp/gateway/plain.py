@@ -1,11 +1,12 @@
 """Many events of one body to records: those in plain form at once, in C, the others by ``stamp``.
 
 A record that the C extension makes is the one that ``stamp`` makes of the same event
-(``topics/records.py``).  It leaves everything else to ``stamp``, which alone says what is wrong
-with an event.
+(``topics/records.py``), or ``cloudevents.stamp_envelope`` of the same CloudEvent.  It leaves
+everything else to these, which alone say what is wrong with an event.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from streamapp.core.errors import Reject
 from streamapp.core.packed import PLACE, Packed, Part
 from streamapp.core.slice import Headers
+from streamapp.gateway.cloudevents import stamp_envelope
 from streamapp.gateway.packing import replaced
 from streamapp.gateway.stamp import TYPE_DEFAULT, Stamped, new_id, stamp
 from streamapp.topics.records import Made, make_records
@@ -29,12 +31,16 @@ NOTHING: Mapping[int, Reject] = MappingProxyType({})
 
 
 class Making(NamedTuple):
-    """What the records of a body share; see ``stamp.stamp``."""
+    """What the records of a body share; see ``stamp.stamp``.
+
+    ``is_enveloped``: what comes are CloudEvents in the JSON event format.
+    """
 
     source: str
     received_us: int
     bytes_max: int
     trace: Headers
+    is_enveloped: bool = False
 
 
 class Events(Bundle):
@@ -118,10 +124,6 @@ class Taken(NamedTuple):
     refused: Sequence[tuple[int, Reject]]
 
 
-#: Some events that follow each other, or one: its line, and what it became or why it is none.
-Group = Taken | tuple[int, Outcome]
-
-
 def groups(pieces: Sequence[Piece], making: Making, *, id_prefix: str | None) -> Iterator[Taken]:
     """Every event in order, with its line; some at a time.
 
@@ -161,6 +163,7 @@ def group(
         received_us=making.received_us // 1000 * 1000,
         event_bytes_max=making.bytes_max,
         more=making.trace,
+        is_enveloped=making.is_enveloped,
     )
     if not made.left and not refused:
         return Taken(Events(made.records, lines, made.ids, made.types), ())
@@ -168,6 +171,16 @@ def group(
     for n in made.left:
         if n not in refused or len(values[n]) > making.bytes_max:
             outcomes[n] = stamped_or_why(lines[n], values[n], making, id_prefix)
+    return _among(made, lines, outcomes)
+
+
+def alone(line: int, outcome: Outcome) -> Taken:
+    """One event that was made by itself."""
+    return _among(Made(Packed(), [], [], [0]), [line], {0: outcome})
+
+
+def _among(made: Made, lines: Sequence[int], outcomes: Mapping[int, Outcome]) -> Taken:
+    """What was made at once, and by itself what is ``left`` of that."""
     none = [(lines[n], why) for n, why in sorted(outcomes.items()) if isinstance(why, Reject)]
     changes = {n: one if isinstance(one, Stamped) else None for n, one in outcomes.items()}
     return Taken(_in_place(made, lines).changed(changes), none)
@@ -199,19 +212,24 @@ def _parts(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
 
 
 def stamped_or_why(line: int, value: bytes, making: Making, id_prefix: str) -> Outcome:
-    """One event by ``stamp``."""
-    source, received_us, bytes_max, trace = making
-    try:
-        return stamp(
-            value,
-            source=source,
-            received_us=received_us // 1000 * 1000,  # as the others have it
-            bytes_max=bytes_max,
-            id_if_none=f"{id_prefix}-{line}",
-            trace=trace,
-        )
-    except Reject as error:
-        return error
+    """One event by ``stamp``, or by ``stamp_envelope``."""
+    one = stamper(making, f"{id_prefix}-{line}")
+    if making.is_enveloped:
+        one = partial(stamp_envelope, one, bytes_max=making.bytes_max)
+    return tried(partial(one, value))
+
+
+def stamper(making: Making, id_if_none: str | None = None) -> Callable[..., Stamped]:
+    """``stamp`` for one event of a body, which is all that is still to be given."""
+    source, received_us, bytes_max, trace, _ = making
+    return partial(
+        stamp,
+        source=source,
+        received_us=received_us // 1000 * 1000,  # as the others have it
+        bytes_max=bytes_max,
+        id_if_none=id_if_none,
+        trace=trace,
+    )
 
 
 def tried(make: Callable[[], Stamped]) -> Outcome:

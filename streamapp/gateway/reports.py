@@ -1,7 +1,6 @@
 """What is said of every event of a body, and what is sent of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from operator import attrgetter
 from typing import Literal
 
@@ -22,7 +21,7 @@ class Reports:
         #: Events that nobody has kept.
         self.refused = 0
         self._good: list[Line] = []
-        self._records: list[Events | Outgoing] = []
+        self._records: list[Events] = []
         self._lettered: list[Line] = []
         self._letters: list[Outgoing] = []
 
@@ -55,18 +54,6 @@ class Reports:
         self._records.append(events)
         self.lines += sorted([*good, *others], key=attrgetter("line")) if others else good
 
-    def add(self, line: int, outcome: Outcome) -> None:
-        """One event."""
-        if isinstance(outcome, Reject):
-            self.lines.append(self._refused(line, outcome))
-        elif isinstance(outcome.record, Letter):
-            self.lines.append(self._letter(line, outcome, outcome.record))
-        else:
-            report = _accepted(line, outcome)
-            self.lines.append(report)
-            self._good.append(report)
-            self._records.append(outcome.record)
-
     @property
     def has_records(self) -> bool:
         """Whether anything is to be sent."""
@@ -75,7 +62,7 @@ class Reports:
     def sendings(self) -> Iterator[tuple[Sequence[Line], Sequence[Outgoing]]]:
         """Records, packed where they are, and the line of each; letters by themselves."""
         if self._good:
-            yield self._good, self._packed()
+            yield self._good, Events.together(self._records)
         if self._letters:
             yield self._lettered, self._letters
 
@@ -89,13 +76,6 @@ class Reports:
             outcomes = await delivery.send(topic, records)
             for line, outcome in zip(lines, outcomes, strict=True):
                 _tell(line, outcome)
-
-    def _packed(self) -> Sequence[Outgoing]:
-        bundles = [one for one in self._records if isinstance(one, Events)]
-        if len(bundles) == len(self._records):
-            return Events.together(bundles)
-        groups = (one if isinstance(one, Events) else (one,) for one in self._records)
-        return list(chain.from_iterable(groups))
 
     def _refused(self, line: int, why: Reject) -> Line:
         self.refused += 1

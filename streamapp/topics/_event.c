@@ -165,23 +165,29 @@ static int take_rest(struct json *json, struct event *event, const struct json_t
     return 0;
 }
 
-int event_parse(struct json_bytes value, struct event *event) {
-    struct json json;
+int event_read(struct json *json, struct event *event) {
     struct json_object object = {0};
     unsigned filled = 0;
     int more;
     memset(event, 0, offsetof(struct event, rest));
-    json_open(&json, value);
-    json_skip_space(&json);
-    if (json.at >= json.end || *json.at != '{')
+    if (json->at >= json->end || *json->at != '{')
         return -1;
-    while ((more = json_next_member(&json, &object)) > 0) {
+    while ((more = json_next_member(json, &object)) > 0) {
         int column = column_of(object.name);
         int is_first = column != EVENT_REST && !(filled >> column & 1); /* of two spellings */
         filled |= 1u << column;
-        if (is_first ? take_field(&json, event, column) : take_rest(&json, event, &object.key))
+        if (is_first ? take_field(json, event, column) : take_rest(json, event, &object.key))
             return -1;
     }
+    return more;
+}
+
+int event_parse(struct json_bytes value, struct event *event) {
+    struct json json;
+    json_open(&json, value);
     json_skip_space(&json);
-    return more || json.at < json.end ? -1 : 0;
+    if (event_read(&json, event))
+        return -1;
+    json_skip_space(&json);
+    return json.at < json.end ? -1 : 0;
 }

@@ -36,6 +36,7 @@ struct event {
 
 /* -1: no event, or one not in plain form. */
 int event_parse(struct json_bytes value, struct event *event);
+int event_read(struct json *json, struct event *event); /* at its first byte: to behind it */
 
 /* RFC 3339, like 2026-11-22T09:30:00.123456+01:00, a zone or not, to Unix microseconds; nanoseconds are cut off. */
 int event_parse_time(struct json_bytes text, int64_t *time_us);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "_event.h"
+#include "_envelope.h"
 
 #define NUMBER_BYTES_MAX 24 /* in digits */
 #define FIXED_BYTES_MAX 512 /* of a record, beside what comes from outside */
@@ -63,15 +63,32 @@ static int is_clean(const uint8_t *at, const uint8_t *end) {
 
 static uint8_t *put_name(uint8_t *to, const char *name) { return packed_put_bytes(to, name, strlen(name)); }
 
-/* A header of what `text` says; `value` is then where it stands. */
-static uint8_t *put_header(uint8_t *to, const char *name, const struct json_text *text, struct json_bytes *value) {
-    to = put_name(to, name);
+/* A header's value, which is then where it stands.  NULL: it is not clean. */
+static uint8_t *put_value(uint8_t *to, const struct json_text *text, struct json_bytes *value) {
     uint8_t *written = to + PACKED_VARINT_MAX;
     value->size = (size_t)(json_write_text(written, text) - written);
     to = packed_put_varint(to, (int64_t)value->size);
     memmove(to, written, value->size);
     value->at = to;
-    return to + value->size;
+    return is_clean(to, to + value->size) ? to + value->size : NULL;
+}
+
+/* A header of what `text` says; NULL stays NULL. */
+static uint8_t *put_header(uint8_t *to, const char *name, const struct json_text *text, struct json_bytes *value) {
+    return to ? put_value(put_name(to, name), text, value) : NULL;
+}
+
+/* What an event knows nothing of, as headers behind all others. */
+static uint8_t *put_attributes(uint8_t *to, const struct envelope *envelope) {
+    struct json_bytes value;
+    for (size_t n = 0; to && n < envelope->attributes; n++) {
+        const struct envelope_attribute *attribute = &envelope->attribute[n];
+        to = packed_put_varint(to, (int64_t)attribute->name.size + 3);
+        memcpy(to, "ce_", 3);
+        memcpy(to + 3, attribute->name.at, attribute->name.size);
+        to = put_value(to + 3 + attribute->name.size, &attribute->text, &value);
+    }
+    return to;
 }
 
 /* -- records */
@@ -108,9 +125,8 @@ static uint8_t *put_headers(uint8_t *to, const struct records *records, const st
     to = put_header(to, "ce_id", id, &value[0]);
     to = put_header(to, "ce_source", &source, &value[1]);
     to = put_header(to, "ce_type", &type, &value[2]);
-    for (int n = 0; n < 3; n++)
-        if (!is_clean(value[n].at, value[n].at + value[n].size))
-            return NULL;
+    if (!to)
+        return NULL;
     made->id_at = (int32_t)(value[0].at - records->data);
     made->id_size = (int32_t)value[0].size;
     made->type_at = (int32_t)(value[2].at - records->data);
@@ -126,22 +142,11 @@ static uint8_t *put_headers(uint8_t *to, const struct records *records, const st
 
 static int32_t place_of(const struct records *records, const uint8_t *at) { return (int32_t)(at - records->data); }
 
-int records_add(struct records *records, struct json_bytes value, int64_t number, struct records_made *made) {
-    struct event event;
-    size_t most = size_max(records, value);
-    if (most > (size_t)INT32_MAX - records->used || event_parse(value, &event))
-        return 0;
-    if (room_for(records, most))
-        return -1;
+/* Into room that is there; `envelope` NULL: there is none.  0: a text is not clean, nothing has changed. */
+static int put_record(struct records *records, struct json_bytes value, const struct event *event,
+                      const struct json_text *id, const struct json_text *key, const struct envelope *envelope,
+                      struct records_made *made) {
     uint8_t *to = records->data + records->used, *const first = to;
-    /* An id of ours stands at the end of the room while it is copied. */
-    uint8_t *own = first + most - records->id_prefix.size - NUMBER_BYTES_MAX;
-    memcpy(own, records->id_prefix.at, records->id_prefix.size);
-    int digits = 0;
-    if (number >= 0)
-        digits = snprintf((char *)own + records->id_prefix.size, NUMBER_BYTES_MAX, "%lld", (long long)number);
-    struct json_text id = text_or(&event.text[EVENT_ID], own, records->id_prefix.size + (size_t)digits);
-    const struct json_text *key = event.text[EVENT_CONVERSATION].bytes.size ? &event.text[EVENT_CONVERSATION] : &id;
     *made = (struct records_made){.place = {.key_at = place_of(records, to)}};
     to = json_write_text(to, key);
     made->place.key_size = (int32_t)(to - first);
@@ -150,10 +155,55 @@ int records_add(struct records *records, struct json_bytes value, int64_t number
     memcpy(to, value.at, value.size);
     to += value.size;
     made->place.headers_at = place_of(records, to);
-    to = put_headers(to, records, &event, &id, made);
+    to = put_headers(to, records, event, id, made);
+    if (to && envelope)
+        to = put_attributes(to, envelope);
     if (!to)
         return 0;
     made->place.headers_size = place_of(records, to) - made->place.headers_at;
     records->used = (size_t)(to - records->data);
     return 1;
+}
+
+int records_add(struct records *records, struct json_bytes value, int64_t number, struct records_made *made) {
+    struct event event;
+    size_t most = size_max(records, value);
+    if (most > (size_t)INT32_MAX - records->used || event_parse(value, &event))
+        return 0;
+    if (room_for(records, most))
+        return -1;
+    /* An id of ours stands at the end of the room while it is copied. */
+    uint8_t *own = records->data + records->used + most - records->id_prefix.size - NUMBER_BYTES_MAX;
+    memcpy(own, records->id_prefix.at, records->id_prefix.size);
+    int digits = 0;
+    if (number >= 0)
+        digits = snprintf((char *)own + records->id_prefix.size, NUMBER_BYTES_MAX, "%lld", (long long)number);
+    struct json_text id = text_or(&event.text[EVENT_ID], own, records->id_prefix.size + (size_t)digits);
+    const struct json_text *key = event.text[EVENT_CONVERSATION].bytes.size ? &event.text[EVENT_CONVERSATION] : &id;
+    return put_record(records, value, &event, &id, key, NULL, made);
+}
+
+static const struct json_text *key_of(const struct envelope *envelope) {
+    static const char name[] = "partitionkey"; /* an extension of CloudEvents (Kafka protocol binding, section 3.1) */
+    const struct json_text *text = envelope->event.text;
+    for (size_t n = 0; n < envelope->attributes; n++) {
+        const struct envelope_attribute *attribute = &envelope->attribute[n];
+        if (attribute->name.size == sizeof name - 1 && !memcmp(attribute->name.at, name, sizeof name - 1))
+            return &attribute->text;
+    }
+    return text[EVENT_CONVERSATION].bytes.size ? &text[EVENT_CONVERSATION] : &text[EVENT_ID];
+}
+
+int records_add_envelope(struct records *records, struct json_bytes value, int64_t number, struct records_made *made) {
+    struct envelope envelope;
+    size_t most = size_max(records, value);
+    (void)number;
+    if (most > (size_t)INT32_MAX - records->used || envelope_parse(value, &envelope))
+        return 0;
+    const struct json_text *key = key_of(&envelope);
+    if (key->bytes.size > EVENT_KEY_CHARACTERS_MAX && json_characters(key) > EVENT_KEY_CHARACTERS_MAX)
+        return 0;
+    if (room_for(records, most))
+        return -1;
+    return put_record(records, envelope.data, &envelope.event, &envelope.event.text[EVENT_ID], key, &envelope, made);
 }

@@ -24,4 +24,7 @@ struct records_made {
 /* One more record; a number below 0 is none, and the id is the prefix alone.  1: added; 0: left to gateway.stamp, nothing has changed; -1: no memory. */
 int records_add(struct records *records, struct json_bytes value, int64_t number, struct records_made *made);
 
+/* The same for a CloudEvent in the JSON event format, left to gateway.cloudevents; it has an id. */
+int records_add_envelope(struct records *records, struct json_bytes value, int64_t number, struct records_made *made);
+
 #endif

@@ -30,9 +30,11 @@ static int take(PyObject *value, PyObject *number, size_t value_bytes_max, struc
 }
 
 /* Needs no interpreter lock.  -1: no memory. */
-static int make_all(struct records *records, struct given *given, size_t count) {
+static int make_all(struct records *records, struct given *given, size_t count, int is_enveloped) {
+    int (*add)(struct records *, struct json_bytes, int64_t, struct records_made *) =
+        is_enveloped ? records_add_envelope : records_add;
     for (size_t n = 0; n < count; n++) {
-        int added = given[n].is_left ? 0 : records_add(records, given[n].value, given[n].number, &given[n].made);
+        int added = given[n].is_left ? 0 : add(records, given[n].value, given[n].number, &given[n].made);
         if (added < 0)
             return -1;
         given[n].is_left = !added;
@@ -98,8 +100,10 @@ static PyObject *stamp(PyObject *module, PyObject *args) {
     const char *source, *prefix, *tail;
     Py_ssize_t source_size, prefix_size, tail_size, value_bytes_max;
     long long received_us;
-    if (!PyArg_ParseTuple(args, "O!O!y#y#y#Ln:stamp", &PyTuple_Type, &values, &PyTuple_Type, &numbers, &source,
-                          &source_size, &prefix, &prefix_size, &tail, &tail_size, &received_us, &value_bytes_max))
+    int is_enveloped;
+    if (!PyArg_ParseTuple(args, "O!O!y#y#y#Lnp:stamp", &PyTuple_Type, &values, &PyTuple_Type, &numbers, &source,
+                          &source_size, &prefix, &prefix_size, &tail, &tail_size, &received_us, &value_bytes_max,
+                          &is_enveloped))
         return NULL;
     size_t count = (size_t)PyTuple_Size(values), value_bytes = 0;
     if ((size_t)PyTuple_Size(numbers) != count) {
@@ -123,7 +127,7 @@ static PyObject *stamp(PyObject *module, PyObject *args) {
         value_bytes += given[n].is_left ? 0 : given[n].value.size;
     }
     PyThreadState *released = value_bytes >= UNLOCK_FROM_BYTES ? PyEval_SaveThread() : NULL;
-    int failed = make_all(&records, given, count);
+    int failed = make_all(&records, given, count, is_enveloped);
     if (released)
         PyEval_RestoreThread(released);
     answer = failed ? PyErr_NoMemory() : answer_of(&records, given, count);

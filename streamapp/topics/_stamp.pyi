@@ -6,6 +6,7 @@ def stamp(
     tail: bytes,
     received_us: int,
     value_bytes_max: int,
+    is_enveloped: bool,
     /,
 ) -> tuple[bytes, bytes, list[str], list[str | None], list[int]]: ...
 def stamp_one(

@@ -75,7 +75,7 @@ class Catalogue:
             raise Refuse(
                 "topic.unknown",
                 f"no topic is called {name!r}",
-                f"declared in {self.folder}: {', '.join(sorted(self.topics))}",
+                f"declared in {self.folder}: {', '.join(sorted(self.topics)) or 'no topics'}",
             )
         return self.topics[name]
 

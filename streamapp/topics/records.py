@@ -49,6 +49,7 @@ def make_records(
     received_us: int,
     event_bytes_max: int,
     more: Headers,
+    is_enveloped: bool = False,
 ) -> Made:
     """Records of events that are in no topic yet.
 
@@ -60,6 +61,7 @@ def make_records(
         received_us: the time of events that name none, Unix microseconds.
         event_bytes_max: a larger value is left.
         more: headers behind those of the event.
+        is_enveloped: the values are CloudEvents in the JSON event format, which say all of that.
     """
     data, places, ids, types, left = stamp(
         tuple(values),
@@ -69,6 +71,7 @@ def make_records(
         pack_headers(more),
         received_us,
         event_bytes_max,
+        is_enveloped,
     )
     part = Part(memoryview(data), np.frombuffer(places, PLACE))
     return Made(Packed([part]), ids, types, left)

@@ -3,6 +3,7 @@
 import gc
 import json
 import sys
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from taken import each
 
 from streamapp.core.errors import Reject
 from streamapp.gateway import plain
+from streamapp.gateway.cloudevents import stamp_envelope
 from streamapp.gateway.plain import Making
 from streamapp.gateway.stamp import stamp
 from streamapp.topics._stamp import stamp as stamp_all
@@ -18,6 +20,7 @@ from streamapp.topics._stamp import stamp_one
 from streamapp.transport.bundle import Bundle
 
 MAKING = Making("/v1/events", 1_700_000_000_123_000, 400, [("traceparent", b"00-1")])
+CLOUDEVENTS = MAKING._replace(is_enveloped=True)
 LINES = {"Content-Type": "application/x-ndjson"}
 
 #: Every field, every way to be no event, and what the C extension leaves to Python.
@@ -30,6 +33,29 @@ EVENTS = [
     b'{"x":"\\ud800"}', b'{"attachments":[1]}',
 ]  # fmt: skip
 
+WHOLE = b'"specversion":"1.0","id":"a","source":"/s","type":"T"'
+#: The same of CloudEvents: every attribute, every kind of data, and what is told or left.
+ENVELOPES = [
+    b"{%s,%s}" % (WHOLE, more)
+    for more in (
+        b'"data":{"message":"hi"}', b'"data":{"id":"z","type":"Q","source":"/q","conversation_id":"c","time":1700000000001}',
+        b'"time":"2024-02-29T23:59:59.5+01:00","data":{"time":1}', b'"subject":"x","partitionkey":"k","vip":"\\u00e9\\"","data":{}',
+        b'"partitionkey":"' + b"x" * 513 + b'","data":{}', b'"datacontenttype":"application/json","data": {"x" : [1, 2]} ',
+        b'"datacontenttype":"text/plain","data":"x"', b'"datacontenttype":"application/x+json","data":{}', b'"data":[1]',
+        b'"data":null', b'"data_base64":"e30="', b'"data":{},"data_base64":"e30="', b'"n":7,"b":true,"none":null,"data":{}',
+        b'"empty":"","data":{}', b'"VIP":"x","data":{}', b'"a_b":"x","data":{}', b'"v\\u0069p":"x","data":{}', b'"time":"noon","data":{}',
+        b'"subject":"a\\tb","data":{}', b'"subject":"\\ufdd0","data":{}', b'"id":"b","data":{}', b'"data":{"a":1,"a":2}', b'"data":{"id":{}}',
+        b'"' + b"n" * 65 + b'":"x","data":{}', b'"x":{"y":1},"data":{}', b'"data":{},"data":{}', b'"data":{"message":"\xff"}',
+        b'"data":{"message":"' + b"y" * 300 + b'"}', b'"data":{"message":"' + b"y" * 400 + b'"}',
+    )
+] + [
+    b'{"data":{"message":"first"},%s}' % WHOLE, b' { %s, "data" : {} } ' % WHOLE, b"{%s}" % WHOLE, b"{", b"[]", b"{}", b"",
+    b'{"specversion":"0.3","id":"a","source":"/s","type":"T","data":{}}', b'{"id":"a","source":"/s","type":"T","data":{}}',
+    b'{"specversion":"1.0","id":"","source":"/s","type":"T","data":{}}', b'{"specversion":"1.0","id":5,"source":"/s","type":"T","data":{}}',
+    b'{"specversion":"1.0","source":"/s","type":"T","data":{}}', b'{"specversion":"1.0","id":"a\\u0000","source":"/s","type":"T","data":{}}',
+    b'{"specversion":"1.0","id":"' + b"x" * 513 + b'","source":"/s","type":"T","data":{}}', b'{%s,"data":{}} x' % WHOLE,
+]  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def only_python(monkeypatch):
@@ -37,17 +63,17 @@ def only_python(monkeypatch):
     monkeypatch.setattr("streamapp.gateway.stamp.make_record", lambda *_: None)
 
 
-def alone(line, value, prefix):
-    source, received_us, bytes_max, trace = MAKING
+def alone(line, value, prefix, making):
+    one = partial(
+        stamp,
+        source=making.source,
+        received_us=making.received_us,
+        bytes_max=making.bytes_max,
+        id_if_none=f"{prefix}-{line}",
+        trace=making.trace,
+    )
     try:
-        return stamp(
-            value,
-            source=source,
-            received_us=received_us,
-            bytes_max=bytes_max,
-            id_if_none=f"{prefix}-{line}",
-            trace=trace,
-        )
+        return stamp_envelope(one, value, making.bytes_max) if making.is_enveloped else one(value)
     except Reject as error:
         return error.code, error.message
 
@@ -56,13 +82,13 @@ def made(pieces, making=MAKING, id_prefix="k"):
     return list(each(plain.groups(pieces, making, id_prefix=id_prefix)))
 
 
-def assert_same(values):
+def assert_same(values, making=MAKING):
     pieces = list(enumerate(values, 1))
     got = [
         (line, (found.code, found.message) if isinstance(found, Reject) else found)
-        for line, found in made(pieces)
+        for line, found in made(pieces, making)
     ]
-    assert got == [(line, alone(line, value, "k")) for line, value in pieces]
+    assert got == [(line, alone(line, value, "k", making)) for line, value in pieces]
 
 
 @pytest.mark.parametrize("value", EVENTS)
@@ -74,6 +100,16 @@ def test_an_event_among_others_has_the_record_that_it_has_alone(value):
 def test_all_of_them_together():
     assert_same(EVENTS * 3)
     assert_same([value for value in EVENTS if b"\\u0000" not in value and b"\\n" not in value] * 50)
+
+
+@pytest.mark.parametrize("value", ENVELOPES)
+def test_a_cloudevent_among_others_has_the_record_that_it_has_alone(value):
+    others = [b'{%s,"data":{"message":"other"}}' % WHOLE] * 8
+    assert_same([*others, value, *others], CLOUDEVENTS)
+
+
+def test_all_cloudevents_together():
+    assert_same(ENVELOPES * 3, CLOUDEVENTS)
 
 
 @pytest.mark.parametrize("value", EVENTS)
@@ -120,15 +156,40 @@ def test_any_events_have_the_records_that_they_have_alone(values):
     assert_same(values)
 
 
-def test_events_in_plain_form_are_not_parsed_one_by_one(monkeypatch):
+@given(
+    st.lists(
+        st.one_of(
+            st.dictionaries(
+                st.sampled_from([*FIELDS, "specversion", "subject", "partitionkey", "data", "vip"]),
+                st.none() | st.integers(0, 2**33) | st.text(max_size=5) | st.just({"id": "d"}),
+                max_size=4,
+            ).map(lambda more: json.dumps(json.loads(ENVELOPES[0]) | more).encode()),
+            st.sampled_from(ENVELOPES),
+            st.sampled_from(ENVELOPES).map(lambda value: value[:-2]),
+        ),
+        min_size=8,
+        max_size=30,
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_any_cloudevents_have_the_records_that_they_have_alone(values):
+    assert_same(values, CLOUDEVENTS)
+
+
+@pytest.mark.parametrize(
+    ("making", "value"),
+    [
+        (MAKING, b'{"type":"T","message":"%d","time":"2024-01-01T00:00:00Z"}'),
+        (CLOUDEVENTS, b'{%s,"subject":"x","data":{"message":"%%d"}}' % WHOLE),
+    ],
+)
+def test_events_in_plain_form_are_not_parsed_one_by_one(making, value, monkeypatch):
     def never(*_, **__):
         raise AssertionError("an event was parsed alone")
 
     monkeypatch.setattr(plain, "stamp", never)
-    values = [
-        b'{"type":"T","message":"%d","time":"2024-01-01T00:00:00Z"}' % n for n in range(2_000)
-    ]
-    assert len(made(list(enumerate(values)))) == 2_000
+    values = [value % n for n in range(2_000)]
+    assert len(made(list(enumerate(values)), making)) == 2_000
 
 
 def test_a_turn_has_an_end_in_events_and_in_bytes(monkeypatch):
@@ -194,11 +255,12 @@ async def test_a_body_goes_to_the_log_in_one_bundle_whatever_lines_are_bad(gate,
 
 
 def test_what_is_stamped_is_not_held():
-    value, number = b'{"id":"x","type":"T"}', 1 << 40
+    value, number, enveloped = b'{"id":"x","type":"T"}', 1 << 40, ENVELOPES[0]
     gc.collect()  # what earlier tests left behind holds None too
     before = sys.getrefcount(value), sys.getrefcount(number), sys.getrefcount(None)
     for _ in range(5_000):
-        stamp_all((value, b"{"), (number, 1), b"/s", b"p-", b"", 0, 1_000)
+        stamp_all((value, b"{"), (number, 1), b"/s", b"p-", b"", 0, 1_000, False)
+        stamp_all((enveloped, b"{"), (number, 1), b"/s", b"p-", b"", 0, 1_000, True)
         stamp_one(value, "/s", "p", 0)
         stamp_one(b"{", "/s", "p", 0)
     after = sys.getrefcount(value), sys.getrefcount(number), sys.getrefcount(None)
@@ -218,4 +280,4 @@ def test_what_is_stamped_is_not_held():
 )
 def test_what_is_no_value_or_number_is_said(values, numbers, error):
     with pytest.raises(error):
-        stamp_all(values, numbers, b"/s", b"p-", b"", 0, 1_000)
+        stamp_all(values, numbers, b"/s", b"p-", b"", 0, 1_000, False)

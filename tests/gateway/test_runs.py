@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from words_flow import words_flow
 from yarl import URL
 
 from streamapp.cli.flow_run import parsed_params
@@ -12,19 +13,14 @@ from streamapp.gateway.services import runs as running
 from streamapp.gateway.services.wire import Run
 from streamapp.testing.clock import FakeClock
 
-FILE = """name: words
-version: "3"
-params: {least: 0}
-inputs:
-  rows: {type: file, path: rows.jsonl}
-stages:
-  - name: counted
-    service: python
-    operation: "mine:words"
-    config: {columns: {words: int32}, arguments: {wait: "${params.wait}", least: "${params.least}"}}
-outputs:
-  counted: {source: counted, format: jsonl}
-"""
+STAGE = {
+    "service": "python",
+    "operation": "mine:words",
+    "config": {
+        "columns": {"words": "int32"},
+        "arguments": {"wait": "${params.wait}", "least": "${params.least}"},
+    },
+}
 MINE = """
 import pathlib, time
 
@@ -40,11 +36,11 @@ RUNS = "/v1/workflows/words/runs"
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     folder = tmp_path / "project"
-    (folder / "workflows").mkdir(parents=True)
-    text = FILE.replace("params: {least: 0}", "params: {least: 0, wait: false}")
-    (folder / "workflows" / "words.yaml").write_text(text)
+    words_flow(
+        folder / "workflows", STAGE, [{"text": "a b"}, {"text": "c"}],
+        version="3", params={"least": 0, "wait": False},
+    )  # fmt: skip
     (folder / "workflows" / "broken.yaml").write_text("name: [")
-    (folder / "workflows" / "rows.jsonl").write_text('{"text": "a b"}\n{"text": "c"}\n')
     (folder / "mine.py").write_text(MINE)
     (folder / "streamapp.toml").write_text('[interop.python]\npaths = ["."]\n')
     monkeypatch.setenv("STREAMAPP_HOME", str(tmp_path / "home"))

@@ -21,13 +21,19 @@ SEEDS = [
     '{"conversation_id":"c","conversation":"d","x":1e299,"y":-0.000001E-9,"z":"' + "z" * 1000 + '"}',
     '{"time":"2024-02-29T23:59:59.999999-14:00","type":"","source":""}',
     "{}",
+    ('{"specversion":"1.0","id":"e\\u0031","source":"/s","type":"T","time":"2026-11-22T09:30:00.5Z","subject":"é","a":"b",'
+    '"datacontenttype":"application/json","partitionkey":"k","data":{"message":"hello","x":[1,{"y":2}]}}'),
+    '{"data":{"id":"d","conversation_id":"c"},"specversion":"1.0","type":"T","source":"/s","id":"' + "x" * 512 + '"}',
 ]  # fmt: skip
 
 
 def compiled(out, *flags):
     files = [
         HERE / "events_driver.c",
-        *(SOURCES / f"_{name}.c" for name in ("events", "event", "json", "arrow", "records")),
+        *(
+            SOURCES / f"_{name}.c"
+            for name in ("events", "envelope", "event", "json", "arrow", "records")
+        ),
     ]
     command = [shutil.which("cc") or "gcc", "-std=c11", "-O1", "-g", f"-I{SOURCES}", *flags, *files]
     return subprocess.run([*command, "-o", out], capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ what the rest of a record costs here.  A topic's ``compression.type`` has the br
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import numpy as np
@@ -41,12 +41,14 @@ class KafkaProducer:
         self._turn = count()
         self._room = _Room(IN_FLIGHT_BYTES_MAX)
         self._calls = 0
+        self._new_future: Callable[[], asyncio.Future[int]]  # of the loop that it is started in
         self._idle = asyncio.Event()
         self._idle.set()
         self._open = False
 
     async def start(self) -> None:
         await self._connection.start()
+        self._new_future = asyncio.get_running_loop().create_future
         self._open = True
 
     async def stop(self) -> None:
@@ -115,8 +117,9 @@ class KafkaProducer:
         except Reject:
             return (await self._send(topic, [record]))[0]
         size += _RECORD_BYTES
-        await self._room.take(size)
-        piece = Piece([record], size, asyncio.get_running_loop().create_future())
+        if not self._room.takes(size):
+            await self._room.take(size)
+        piece = Piece([record], size, self._new_future())
         self._lane(spec, partition).append(piece)
         try:
             return Address(topic, partition, await piece.offset)
@@ -187,10 +190,16 @@ class _Room:
         self._bytes_max = bytes_max
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    def takes(self, size: int) -> bool:
+        """Take ``size`` if it fits now, and nobody waits."""
+        if self._waiting or not self._fits(size):
+            return False
+        self._left -= size
+        return True
+
     async def take(self, size: int) -> None:
         """Wait until ``size`` fits; what is larger than all has all to itself."""
-        if self._fits(size) and not self._waiting:
-            self._left -= size
+        if self.takes(size):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
@@ -207,7 +216,8 @@ class _Room:
     def give(self, size: int) -> None:
         """Give ``size`` back."""
         self._left += size
-        self._let_in()
+        if self._waiting:
+            self._let_in()
 
     def _let_in(self) -> None:
         while self._waiting and self._fits(self._waiting[0][0]):
