@@ -32,6 +32,7 @@ from streamapp.screen.supervisor import Child, Printer, Supervisor
 from streamapp.transport import TopicSpec, configure, slice_topic
 from streamapp.transport.acks import generation_of
 from streamapp.workflow.data import open_input, open_output
+from streamapp.workflow.data.replacing import Together
 from streamapp.workflow.graph.load import load_graph
 from streamapp.workflow.run.binding import Binding, bind
 from streamapp.workflow.run.outputs import write_lines
@@ -279,17 +280,18 @@ class Flow:
         return asides
 
     def _write(self, run: int, spool: Path, asides: list[Aside], folder_out: Path) -> Result:
-        graph, written = self.binding.graph, []
+        graph, written, together = self.binding.graph, [], Together()
         folder_out.mkdir(parents=True, exist_ok=True)
         for name, topic in self.topology.outputs.items():
             output = graph.outputs[name]
             writer = open_output(output, folder_out, name=name, home=graph.folder)
-            with pa.memory_map(str(spool / f"{topic}.arrow")) as file:
+            with together.held(), pa.memory_map(str(spool / f"{topic}.arrow")) as file:
                 table = pa.ipc.open_file(file).read_all()
                 rows = writer.write(table.to_reader())
             where = output.path or output.url or f"{name}.{output.format}"
             shown = where if output.url else str(folder_out / where)
             written.append(Written(name, shown, rows))
+        together.take_places()
         return Result(run, tuple(written), _write_quarantine(asides, folder_out))
 
     def _done(self) -> tuple[int, Places]:

@@ -126,6 +126,17 @@ class Hungry(Lab):
         return table
 
 
+class Grabs(Lab):
+    """Asks for so many gigabytes at once."""
+
+    class Config(Lab.Config):
+        gb: int = 0
+
+    def run(self, inputs):
+        bytearray(self.config.gb << 30)
+        return super().run(inputs)
+
+
 class Holds(Lab):
     """Holds so many megabytes also when it is done, and may wait until one of them gave way."""
 
@@ -217,8 +228,8 @@ class Looks(Lab):
 
 
 NAMES = (
-    "Same", "Double", "Threads", "Total", "Flaky", "Waits", "Hungry", "Holds", "Dies", "Breaks", "Aside",
-    "Secret", "Looks",
+    "Same", "Double", "Threads", "Total", "Flaky", "Waits", "Hungry", "Grabs", "Holds", "Dies", "Breaks",
+    "Aside", "Secret", "Looks",
 )  # fmt: skip
 
 

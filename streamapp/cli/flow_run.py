@@ -12,6 +12,7 @@ from streamapp.cli.framework import command
 from streamapp.cli.options import PlaceParam, json_option, settings_options
 from streamapp.cli.output import print_error, print_json
 from streamapp.core.config import Settings, to_environment
+from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
     from streamapp.workflow.graph.spec import Graph
@@ -124,6 +125,18 @@ def execute(
     return _exit_code(report, as_json=as_json)
 
 
+def _refuse_in_stream(**options: object) -> None:
+    """Options of the engine's runs, which a run on topics would leave out without a word."""
+    for key, value in options.items():
+        if value:
+            name = "--" + key.replace("_", "-")
+            raise Refuse(
+                "flow.option",
+                f"{name} is not for a run on topics",
+                f"leave out {name}, or --stream and --feed",
+            )
+
+
 def _exit_code(report: "Report", *, as_json: bool) -> int:
     if report.error is None:
         return 0
@@ -183,6 +196,7 @@ def run(
     if stream or feed:
         from streamapp.cli.flow_stream import run_stream
 
+        _refuse_in_stream(lineage=lineage, dry_run=dry_run, cpus=cpus, memory_mb=memory_mb)
         return run_stream(
             settings, file, params, folder_out, feed=feed, as_json=as_json, partitions=partitions
         )

@@ -13,6 +13,7 @@ import msgspec
 from streamapp.cli.output import print_json
 from streamapp.core.clock import monotonic_s
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ class _Stream:
         if now_s - self._told_s >= _TOLD_EVERY_S:
             self._told_s = now_s
             rate = self._collected / (now_s - self._began_s)
-            self._say("run", f"{self._fed:,} rows in, {self._collected:,} out ({rate:,.0f}/s)")
+            self._say(
+                "run", f"{counted(self._fed, 'row')} in, {self._collected:,} out ({rate:,.0f}/s)"
+            )
 
     def _say(self, name: str, line: str) -> None:
         if not self._as_json:
@@ -143,9 +146,9 @@ class _Stream:
             print_json(msgspec.to_builtins(result))
             return
         for written in result.outputs:
-            click.echo(f"{written.name}: {written.rows:,} rows in {written.path}")
+            click.echo(f"{written.name}: {counted(written.rows, 'row')} in {written.path}")
         for aside in result.quarantine:
-            click.echo(f"{aside.name}: {aside.rows:,} rows set aside in {aside.path}")
+            click.echo(f"{aside.name}: {counted(aside.rows, 'row')} set aside in {aside.path}")
 
 
 def _refuse_if_refused(groups: "Supervisor") -> None:

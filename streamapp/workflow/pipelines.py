@@ -31,7 +31,7 @@ from streamapp.services.pipeline.expression import literal, quoted
 from streamapp.services.pipeline.run import Run, RunConfig
 from streamapp.workflow.data import BadRow, declared_sources, open_input, open_output
 from streamapp.workflow.data.plain_rows import json_rows
-from streamapp.workflow.data.replacing import replaced
+from streamapp.workflow.data.replacing import Together, replaced
 from streamapp.workflow.graph.spec import Input, Output
 
 Location = str | Path
@@ -185,7 +185,8 @@ def run_pipeline(
     operation = pipeline.operation()
     path, form = source
     _check_places(folder, path, sink and sink[0], rejects)
-    with _Rejects(rejects and folder / rejects) as aside:
+    together = Together()
+    with together.held(), _Rejects(rejects and folder / rejects) as aside:
         declared = Input(path=fspath(path), format=form, options=dict(options or {}))
         opened = open_input(declared, folder, name=Path(path).stem, on_bad=aside.bad)
         work = _Work(declared_sources(folder), project_models, folder, rejects=aside)
@@ -195,19 +196,11 @@ def run_pipeline(
             found = pa.RecordBatchReader.from_batches(
                 schema, _batches(operation, opened.name, opened.read(), schema)
             )
-            table, rows = None, 0
-            if sink is None:
-                table = found.read_all()
-                rows = table.num_rows
-            else:
-                to, form = sink
-                place = folder / to
-                kept = Output(source=opened.name, path=place.name, format=form)
-                writer = open_output(kept, place.parent, name=place.stem)
-                rows = writer.write(found)
+            rows, table = _kept(found, opened.name, sink, folder)
             told = operation.report()
         finally:
             operation.close()
+    together.take_places()
     for step, counts in zip(pipeline.transforms, told, strict=True):
         counts["name"] = step.name
     return Processed(
@@ -219,6 +212,22 @@ def run_pipeline(
         seconds=perf_counter() - started_s,
         table=table,
     )
+
+
+def _kept(
+    found: pa.RecordBatchReader,
+    name: str,
+    sink: tuple[Location, str | None] | None,
+    folder: Path,
+) -> tuple[int, pa.Table | None]:
+    """How many rows there are, and the rows where they go to no file."""
+    if sink is None:
+        table = found.read_all()
+        return table.num_rows, table
+    to, form = sink
+    place = folder / to
+    output = Output(source=name, path=place.name, format=form)
+    return open_output(output, place.parent, name=place.stem).write(found), None
 
 
 def _check_places(

@@ -1,12 +1,14 @@
 """Functions of the project in a process of their own: as operations, as stages, and when they die."""
 
 import os
+import select
 import subprocess
 import sys
 import tomllib
 
 import pyarrow as pa
 import pytest
+from words_flow import words_flow
 
 from streamapp.core.errors import Refuse, Reject, Retry
 from streamapp.plugin.bridge.place import PythonPlace, python_place
@@ -16,7 +18,7 @@ from streamapp.services import call
 from streamapp.workflow.spec import Workflow, make_stages
 
 MODULE = """
-import os, sys, time
+import os, subprocess, sys, time
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,6 +46,26 @@ def slow_and_says_so(table):
     print("called")
     time.sleep(60)
 
+def begins_another(table):
+    other = subprocess.Popen(["sleep", "1000"])
+    return pa.table({"pid": [other.pid]})
+
+def begins_another_and_waits(table):
+    print("pid", begins_another(table)["pid"][0])
+    time.sleep(60)
+
+def begins_another_and_dies(table):
+    note(begins_another(table))
+    os.abort()
+
+def begins_another_and_stays(table):
+    note(begins_another(table))
+    time.sleep(60)
+
+def note(began):
+    with open("pid.txt", "w") as file:
+        file.write(str(began["pid"][0]))
+
 def wrong(table):
     return 7
 
@@ -63,16 +85,15 @@ import pyarrow as pa
 from streamapp.services import call
 call("python.mine:slow_and_says_so", pa.table({"text": ["a"]}), scope="row")
 """
-FILE = """name: words
-inputs:
-  rows: {type: file, path: rows.jsonl}
-stages:
-  - name: counted
-    service: python
-    operation: "mine:words"
-    config: {columns: {words: int32}}
-outputs:
-  counted: {source: counted, format: jsonl}
+BETWEEN_CALLS = """
+import sys
+import pyarrow as pa
+from streamapp.plugin.bridge.place import python_place
+from streamapp.plugin.bridge.process import FunctionProcess
+process = FunctionProcess("mine:begins_another", python_place(), 30)
+found = process.call(pa.table({"text": ["a"]}), {}, {})
+print("pid", found["pid"][0], file=sys.stderr, flush=True)
+sys.stdin.read()
 """
 WORDS = {"columns": {"words": "int32"}}
 TABLE = pa.table({"text": ["a b", "skip", "c"]})
@@ -142,19 +163,73 @@ def test_a_call_ends_with_its_caller_though_that_was_killed(project):
     caller.communicate(timeout=20)
 
 
+def ended(pid, wait_s=20):
+    """Whether a process that we did not start ends."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        waiting = select.poll()
+        waiting.register(handle, select.POLLIN)
+        return bool(waiting.poll(wait_s * 1_000))
+    finally:
+        os.close(handle)
+
+
+def test_what_a_function_began_goes_on_between_calls_and_ends_with_its_process(project):
+    process = FunctionProcess("mine:begins_another", python_place(), 30)
+    first, second = (process.call(TABLE, {}, {})["pid"][0].as_py() for _ in range(2))
+    assert not ended(first, 0)
+    process.close()
+    assert ended(first)
+    assert ended(second)
+
+
+@pytest.mark.parametrize(
+    ("function", "call_s_max", "said"),
+    [
+        ("begins_another_and_dies", 30, "ended by SIGABRT"),
+        ("begins_another_and_stays", 1, "was stopped"),
+    ],
+)
+def test_what_a_function_began_ends_when_it_dies_or_is_stopped(
+    project, function, call_s_max, said, monkeypatch
+):
+    monkeypatch.chdir(project)
+    process = FunctionProcess(f"mine:{function}", python_place(), call_s_max)
+    assert process.takes == "table"
+    with pytest.raises(Retry, match=said):
+        process.call(TABLE, {}, {})
+    assert ended(int((project / "pid.txt").read_text()))
+
+
+@pytest.mark.parametrize(
+    "program", [CALLER.replace("slow_and_says_so", "begins_another_and_waits"), BETWEEN_CALLS]
+)
+def test_what_a_function_began_ends_with_its_caller_though_that_was_killed(project, program):
+    caller = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    began, pid = caller.stderr.readline().split()
+    assert began == b"pid"
+    caller.kill()
+    assert ended(int(pid))
+    caller.communicate(timeout=20)  # all have the same standard error: none of them is left
+
+
 def test_a_workflow_finds_the_functions_of_its_own_project_from_anywhere(run, project, monkeypatch):
-    (project / "flows").mkdir()
-    (project / "flows" / "w.yaml").write_text(FILE)
-    (project / "flows" / "rows.jsonl").write_text('{"text": "a b"}\n')
+    stage = {"service": "python", "operation": "mine:words", "config": WORDS}
+    words_flow(project / "flows", stage, [{"text": "a b"}])
     (project / "elsewhere").mkdir()
     monkeypatch.chdir(project / "elsewhere")
     (project / "elsewhere" / "streamapp.toml").write_text("")
-    told = run("run", "../flows/w.yaml", "--json")
+    told = run("run", "../flows/words.yaml", "--json")
     assert told.code == 0, told.err
     assert '"words":2' in (project / "flows" / "out" / "counted.jsonl").read_text()
-    assert "cached" in run("run", "../flows/w.yaml", "--json").out
+    assert "cached" in run("run", "../flows/words.yaml", "--json").out
     (project / "src" / "mine.py").write_text(MODULE.replace("len(row", "3 * len(row"))
-    run("run", "../flows/w.yaml", "--json")
+    run("run", "../flows/words.yaml", "--json")
     assert '"words":6' in (project / "flows" / "out" / "counted.jsonl").read_text()
 
 

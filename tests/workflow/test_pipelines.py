@@ -146,3 +146,13 @@ def test_the_file_of_rejected_rows_is_that_of_this_run(folder, capsys):
     assert main([*line, "filter=id > 0"]) == 0
     assert rejects.read_text() == ""
     assert sorted(path.name for path in folder.iterdir()) == ["bad.jsonl", "input.csv", "out.csv"]
+
+
+def test_the_result_is_as_it_was_where_the_rejected_rows_cannot_be_written(folder, capsys):
+    (folder / "out.csv").write_text("old")
+    (folder / "bad.jsonl").mkdir()
+    line = ["pipeline", "run", "input.csv", "out.csv", "filter=id > 0", "--rejects", "bad.jsonl"]
+    assert main(line) == 2
+    assert "bad.jsonl: Is a directory" in capsys.readouterr().err
+    assert (folder / "out.csv").read_text() == "old"
+    assert sorted(path.name for path in folder.iterdir()) == ["bad.jsonl", "input.csv", "out.csv"]

@@ -2,7 +2,9 @@
 
 It needs pyarrow and nothing of ours, so that any environment's interpreter runs it, as ``python
 child.py FD MODULE:FUNCTION PATH...``.  On the socket FD comes a line of JSON with the descriptor of
-an Arrow IPC stream in shared memory, and an answer of the same kind goes back.
+an Arrow IPC stream in shared memory, and an answer of the same kind goes back.  An empty line says
+that no more will come; a hang-up without one is the other side's death, with which this process
+ends and whatever it started in its session.
 """
 
 import contextlib
@@ -25,11 +27,13 @@ _CHARS_MAX = 2_000
 
 
 def main(fd: int, target: str, paths: list[str]) -> None:
-    """Answer requests until the other side hangs up."""
+    """Answer requests until the other side says that there are no more."""
     channel = socket.socket(fileno=fd)
+    if os.getpgrp() != os.getpid():
+        os.setsid()
     sys.path[:0] = paths
     os.dup2(2, 1)  # what the function prints must not pass for an answer of the process around
-    fcntl.fcntl(channel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(channel, fcntl.F_SETOWN, -os.getpid())  # the whole group
     fcntl.fcntl(channel, fcntl.F_SETSIG, signal.SIGKILL)
     try:
         with _ending_with(channel):
@@ -53,7 +57,7 @@ def main(fd: int, target: str, paths: list[str]) -> None:
 
 @contextlib.contextmanager
 def _ending_with(channel: socket.socket) -> typing.Iterator[None]:
-    """Within, this process ends when the other side does, whatever code it is in.
+    """Within, this process and its children end when the other side does, whatever they are at.
 
     The kernel sees to it: nothing comes from the other side now but its end, and what comes raises
     the signal.  A parent's end would raise one for the end of the thread that started us, too.
@@ -63,10 +67,16 @@ def _ending_with(channel: socket.socket) -> typing.Iterator[None]:
     try:
         with contextlib.suppress(BlockingIOError):
             channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            os._exit(0)  # it ended before we began to watch
+            _end_all()  # it ended before we began to watch
         yield
     finally:
         fcntl.fcntl(channel, fcntl.F_SETFL, flags)
+
+
+def _end_all() -> typing.NoReturn:
+    """End this process and all of its group at once."""
+    os.killpg(0, signal.SIGKILL)
+    raise AssertionError
 
 
 def _find(target: str) -> typing.Any:
@@ -151,7 +161,9 @@ def _receive(channel: socket.socket) -> tuple[dict[str, typing.Any] | None, int]
     data, fds, _, _ = socket.recv_fds(channel, 65_536, 1)
     while data and not data.endswith(b"\n"):
         data += channel.recv(65_536)
-    return (json.loads(data), fds[0]) if data else (None, -1)
+    if not data:
+        _end_all()
+    return (json.loads(data), fds[0]) if data.strip() else (None, -1)
 
 
 def _answer(channel: socket.socket, answer: dict[str, typing.Any], table: pa.Table | None) -> None:

@@ -1,9 +1,11 @@
 """One function in a process of its own: started when first asked, started anew when it died."""
 
+import contextlib
 import fcntl
 import json
 import mmap
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -30,6 +32,8 @@ class FunctionProcess:
     """``module:function`` in another process.
 
     Tables go there and back in shared memory.  One call at a time; not to be shared by threads.
+    What the function starts ends with its process: when it is closed or stopped, when it dies, and
+    when we do, by whatever signal; but for what begins a session of its own.
 
     Args:
         target: ``module:function``.
@@ -96,7 +100,7 @@ class FunctionProcess:
         return _read(found)
 
     def close(self) -> None:
-        """End the process; a later call starts it anew."""
+        """End the process and what it started; a later call starts it anew."""
         if self._end is not None:
             self._end()
         self._process = self._channel = self._end = None
@@ -111,6 +115,7 @@ class FunctionProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
+                    start_new_session=True,
                 )
             except OSError as error:
                 ours.close()
@@ -165,11 +170,10 @@ class FunctionProcess:
 
     def _died(self) -> Retry:
         assert self._process is not None  # noqa: S101  # as above
-        try:
-            code = self._process.wait(END_S_MAX)
-        except subprocess.TimeoutExpired:
-            code = 0
+        process = self._process
+        has_ended = _has_ended(process, END_S_MAX)
         self._kill()
+        code = process.returncode if has_ended else 0
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return Retry(
             "interop.crashed",
@@ -179,18 +183,38 @@ class FunctionProcess:
 
     def _kill(self) -> None:
         assert self._process is not None  # noqa: S101  # as above
-        self._process.kill()
+        _kill_group(self._process)
         self.close()
 
 
 def _end(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
-    """Hang up, which ends it; kill it when it does not."""
+    """Say that no more will come, which ends it; kill what is left of its group."""
+    with contextlib.suppress(OSError):
+        channel.send(b"\n", socket.MSG_DONTWAIT)
     channel.close()
+    _has_ended(process, END_S_MAX)
+    _kill_group(process)
+    process.wait()
+
+
+def _has_ended(process: "subprocess.Popen[bytes]", wait_s_max: float) -> bool:
+    """Whether it ended within that time.  It is not reaped, so that its group keeps its number."""
     try:
-        process.wait(END_S_MAX)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:  # it is reaped
+        return True
+    try:
+        waiting = select.poll()
+        waiting.register(handle, select.POLLIN)
+        return bool(waiting.poll(wait_s_max * 1_000))
+    finally:
+        os.close(handle)
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _share(table: pa.Table) -> int:

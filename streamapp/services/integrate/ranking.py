@@ -20,6 +20,11 @@ ENTITY = "_entity"
 _US_PER_DAY = 86_400_000_000
 #: What could reach beyond the records: polars' SQL reads files in sub-queries.
 _REACHES_OUT = re.compile(r"\b(select|from|table|values|with|read_\w+|scan_\w+)\b", re.IGNORECASE)
+#: Functions that make a value of any size of a number; Polars ends the process at too large ones.
+_MAKES = re.compile(r"\b(lpad|rpad|range|generate_series)\b", re.IGNORECASE)
+#: Polars takes a time that is the square of a chain's length.
+_CHARS_MAX = 1_000
+_TEXT = re.compile(r"'(?:[^']|'')*'")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 
 
@@ -158,6 +163,12 @@ def _scored(conflict: Conflict, name: str, rules: Rules) -> Order:
         raise Refuse(
             "integrate.expression", f"{where} is empty", "give SQL over a record's columns"
         )
+    if len(text) > _CHARS_MAX:
+        why = f"{where} has more than {_CHARS_MAX:,} characters"
+        raise Refuse("integrate.expression", why, "work it out by pipeline.map before")
+    if made := _MAKES.search(_TEXT.sub("", text)):
+        why = f"{where} has the word {made[0]!r}, which makes values of any size"
+        raise Refuse("integrate.expression", why, "work it out by pipeline.map before")
     reached = _REACHES_OUT.search(_QUOTED.sub("", text))
     if reached:
         why = f"{where} has the word {reached[0]!r}; it may use a record's columns alone"

@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from streamapp.plugin import Refuse
+from streamapp.services.pipeline.large import too_much
 
 CHARS_MAX = 10_000
 #: Which DuckDB shows as columns, and which are not the same twice.
@@ -66,13 +67,16 @@ def parse(sql: str, key: str, *, groups: bool = False) -> Expression:
     if not sql.strip() or len(sql) > CHARS_MAX:
         size = "is empty" if not sql.strip() else f"has more than {CHARS_MAX:,} characters"
         raise _refuse(key, f"the expression {size}", "write one, like length(text) > 10")
-    nodes = list(_nodes(_tree(sql, key)))
+    tree = _tree(sql, key)
+    nodes = list(_nodes(tree))
     behind = list(_behind(nodes))
     meant = [*nodes, *behind]
     kinds = {node["class"] for node in meant if "class" in node}
     for kind, (what, fix) in _FOREIGN.items():
         if kind in kinds:
             raise _refuse(key, f"{_short(sql)} has {what}", fix)
+    if told := too_much(tree):
+        raise _refuse(key, f"{_short(sql)} {told[0]}", told[1])
     _check_functions(sql, key, meant, groups=groups)
     for name in _MOMENTS.intersection(_columns(behind)):
         why = f"{_short(sql)} reads {name}, which is another one each time"

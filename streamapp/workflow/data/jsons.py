@@ -1,6 +1,7 @@
 """JSON lines, and JSON: an array of objects, or one that has such an array in it."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -13,9 +14,9 @@ from streamapp.workflow.data.blocks import Block, after_line, blocks, start_of
 from streamapp.workflow.data.contract import BATCH_ROWS, Options
 from streamapp.workflow.data.encodings import Encodings, Undecodable, decode
 from streamapp.workflow.data.files import FileReader
-from streamapp.workflow.data.json_rows import learn, parse, parse_joined
+from streamapp.workflow.data.json_rows import Sorting, learn, parse, parse_joined
 from streamapp.workflow.data.pointing import array_at
-from streamapp.workflow.data.recovering import Record, recover
+from streamapp.workflow.data.recovering import Record
 
 #: Bytes: what ends a line, and the last of those that may stand for nothing.
 _LINE_END, _BLANK_MAX = 10, 32
@@ -58,13 +59,9 @@ class JsonLinesReader(FileReader):
     def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for block in blocks(path, self.options.encoding, after_line):
             try:
-                yield parse_joined(block.data, _count(block.data), schema)
+                yield parse_joined(block.data, _begins(block.data), schema)
             except (pa.ArrowException, UnicodeDecodeError):
-                yield from recover(
-                    _lines(block),
-                    lambda records: parse(records, schema),
-                    lambda record, reason: self.bad_record(path, record, reason),
-                )
+                yield from Sorting(schema).rows(_lines(block), partial(self.bad_record, path))
 
     def bad_record(self, path: Path, record: Record, reason: str) -> None:
         """Hand over a bad object."""
@@ -84,11 +81,11 @@ class JsonReader(JsonLinesReader):
     def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         records = self._records(path)
         for start in range(0, len(records), BATCH_ROWS):
-            yield from recover(
-                records[start : start + BATCH_ROWS],
-                lambda some: parse(some, schema),
-                lambda record, reason: self.bad_record(path, record, reason),
-            )
+            some = records[start : start + BATCH_ROWS]
+            try:
+                yield parse(some, schema)
+            except (pa.ArrowException, UnicodeDecodeError):
+                yield from Sorting(schema).rows(some, partial(self.bad_record, path))
 
     def _records(self, path: Path) -> list[Record]:
         most = self.options.bytes_max
@@ -119,11 +116,11 @@ def _lines(block: Block) -> list[Record]:
     return [Record(line, data) for line, data in lines if data.strip()]
 
 
-def _count(data: bytes) -> int:
-    """How many lines are not blank."""
+def _begins(data: bytes) -> bytes:
+    """The first byte of each line that is not blank."""
     text = np.frombuffer(b"\n" + data, np.uint8)
     begins = np.flatnonzero(text == _LINE_END) + 1
     firsts = text[begins[begins < len(text)]]
     if (firsts > _BLANK_MAX).all():
-        return len(firsts)
-    return sum(1 for line in data.split(b"\n") if line.strip())
+        return firsts.tobytes()
+    return b"".join(line.lstrip()[:1] for line in data.split(b"\n"))

@@ -21,13 +21,19 @@ def misfits(rows: pa.RecordBatch, schema: pa.Schema) -> dict[int, str]:
             continue
         if not pa.types.is_boolean(kind) and not pa.types.is_timestamp(kind):
             texts = pc.utf8_trim(texts, " \t")  # noqa: PLW2901  # as the parser does with these
-        encoded = texts.dictionary_encode()
-        wrong = _wrong(encoded.dictionary, kind)
-        if not wrong.any():
-            continue
-        is_wrong = np.append(wrong, False)[pc.fill_null(encoded.indices, len(wrong)).to_numpy()]
-        for place in np.flatnonzero(is_wrong).tolist():
+        for place in misplaced(texts, kind):
             found.setdefault(place, f"column {field.name!r} is {kind}, not '{texts[place]}'")
+    return found
+
+
+def misplaced(texts: pa.Array, kind: pa.DataType) -> list[int]:
+    """The places of texts that are no values of that type."""
+    encoded = texts.dictionary_encode()
+    wrong = _wrong(encoded.dictionary, kind)
+    if not wrong.any():
+        return []
+    is_wrong = np.append(wrong, False)[pc.fill_null(encoded.indices, len(wrong)).to_numpy()]
+    found: list[int] = np.flatnonzero(is_wrong).tolist()
     return found
 
 

@@ -33,6 +33,8 @@ _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv, ast.Mod: operator.mod,
 }  # fmt: skip
 CHARS_MAX = 2_000
+#: Of parts within each other; a chain like ``1 + 1 + 1`` nests, too.
+NESTED_MAX = 100
 
 
 def parse(text: str) -> ast.expr:
@@ -47,11 +49,23 @@ def parse(text: str) -> ast.expr:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _refuse(text, str(getattr(error, "msg", error)), "write it as in Python") from None
-    for node in ast.walk(tree):
+    for node, depth in _nested(tree):
         if not isinstance(node, _ALLOWED):
             kind = type(node).__name__
             raise _refuse(text, f"{kind} is none of what a condition may hold", _MAY)
+        if depth > NESTED_MAX:
+            why = f"more than {NESTED_MAX} parts are within each other"
+            raise _refuse(text[:40] + "...", why, "shorten it")
     return tree
+
+
+def _nested(tree: ast.AST) -> Iterator[tuple[ast.AST, int]]:
+    """Every node, and how deep it is."""
+    waiting = [(tree, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        yield node, depth
+        waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
 
 
 _MAY = "compare params.NAME, rows.NAME and variables with and, or, not, in and arithmetic"

@@ -147,7 +147,14 @@ def _context(
     with disk(folder_out):
         folder_out.mkdir(parents=True, exist_ok=True)
     cache = Cache(services.cache)
-    pool = Pool(cache.folder, graph.folder.absolute(), services.environ, services.models)
+    limits = services.limits()
+    pool = Pool(
+        cache.folder,
+        graph.folder.absolute(),
+        services.environ,
+        services.models,
+        limits.memory_bytes,
+    )
     record = Record(
         run=resumed.run if resumed else new_run(),
         workflow=graph.name,
@@ -158,7 +165,6 @@ def _context(
         state="running",
         pinned=dict(resumed.pinned) if resumed else {},
     )
-    limits = services.limits()
     return Context(binding, cache, pool, Budget(limits), limits, progress, record)
 
 

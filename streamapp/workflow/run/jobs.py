@@ -13,9 +13,10 @@ from streamapp.core.project import read_secret
 from streamapp.plugin import Cancelled, Operation, Source
 from streamapp.plugin.registered import config_of, operation_class
 from streamapp.workflow.data import BadRow, declared_sources, open_input, open_output
+from streamapp.workflow.data.replacing import Together
 from streamapp.workflow.graph.expressions import fill
 from streamapp.workflow.run.asked import AskedModels, make_models
-from streamapp.workflow.run.messages import Aside, Call, Done, Job, Read, Setup, Write
+from streamapp.workflow.run.messages import Aside, Call, Done, Job, Place, Read, Setup, Write
 from streamapp.workflow.run.parts import read_parts, write_part, write_table
 from streamapp.workflow.run.secrets import Redactor
 
@@ -43,6 +44,7 @@ class Jobs:
         self._cache, self._folder = Path(setup.cache), Path(setup.folder)
         self._opening = Lock()
         self._opened: _Opened | None = None
+        self._outputs = Together()
 
     def do(self, job: Job) -> Done:
         """Raises what the work raises: our errors, ``Cancelled``, or anything."""
@@ -52,6 +54,9 @@ class Jobs:
             return self._read(job)
         if isinstance(job, Write):
             return self._write(job)
+        if isinstance(job, Place):
+            self._outputs.take_places()
+            return Done(job.id, None, 0)
         return self._call(job)
 
     def _read(self, job: Read) -> Done:
@@ -82,9 +87,13 @@ class Jobs:
         return (Aside("", write_table(self._cache, _table_of(bad))),) if bad else ()
 
     def _write(self, job: Write) -> Done:
-        writer = open_output(job.declared, Path(job.folder_out), name=job.name, home=self._folder)
-        table = read_parts(self._cache, job.parts)
-        return Done(job.id, None, writer.write(table.to_reader()))
+        with self._outputs.held():
+            folder = Path(job.folder_out)
+            writer = open_output(job.declared, folder, name=job.name, home=self._folder)
+            table = read_parts(self._cache, job.parts)
+            before = len(self._outputs)
+            rows = writer.write(table.to_reader())
+            return Done(job.id, None, rows, waits=len(self._outputs) > before)
 
     def _call(self, job: Call) -> Done:
         opened = self._open(job)

@@ -38,6 +38,7 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
         environ: settings, as an environment.
         models: ``module:function`` that gives the Models for a folder; empty: the project's.
         slots: calls at once.
+        memory_bytes_max: of all working processes of the run.
     """
 
     paths: tuple[str, ...]
@@ -46,6 +47,7 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     environ: dict[str, str]
     models: str
     slots: int
+    memory_bytes_max: int
 
 
 class Read(msgspec.Struct, frozen=True, tag=True):
@@ -87,13 +89,19 @@ class Call(msgspec.Struct, frozen=True, tag=True):
 
 
 class Write(msgspec.Struct, frozen=True, tag=True):
-    """Write an output."""
+    """Write an output; a file waits for ``Place``."""
 
     id: int
     name: str
     declared: Output
     parts: tuple[Part, ...]
     folder_out: str
+
+
+class Place(msgspec.Struct, frozen=True, tag=True):
+    """Put the files that this process wrote in their places."""
+
+    id: int
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -112,13 +120,14 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
     Args:
         id: of the job.
-        part: the result; None: of ``Write``.
+        part: the result; None: of ``Write`` and ``Place``.
         rows: of the result, or written.
         asides: rows that were set aside.
         models: what the operation asked of the models, with what it got: ``classifier:x`` to a
             digest, or empty where it cannot be said.
         told: what the operation says of this call by an optional ``report()``: a dict for each of
             its steps, with counts and times.
+        waits: of ``Write``: it is a file that waits for ``Place``.
     """
 
     id: int
@@ -127,6 +136,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     asides: tuple[Aside, ...] = ()
     models: dict[str, str] = {}
     told: list[dict[str, Any]] = []
+    waits: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -146,8 +156,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     trace: str = ""
 
 
-Job = Read | Call | Write
-ToWorker = Setup | Read | Call | Write | Cancel
+Job = Read | Call | Write | Place
+ToWorker = Setup | Read | Call | Write | Place | Cancel
 FromWorker = Advanced | Done | Failed
 HEADER_BYTES = 4
 #: One message; tables travel as files.

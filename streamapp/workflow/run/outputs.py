@@ -10,41 +10,59 @@ from streamapp.core.errors import StreamappError
 from streamapp.workflow.data.replacing import replaced
 from streamapp.workflow.graph.check import place
 from streamapp.workflow.run.binding import failure
+from streamapp.workflow.run.cache import Entry
 from streamapp.workflow.run.context import Context
 from streamapp.workflow.run.events import Advance, PartStarted
-from streamapp.workflow.run.messages import Aside, Write
+from streamapp.workflow.run.messages import Aside, Done, Place, Write
 from streamapp.workflow.run.parts import disk, read_parts
+from streamapp.workflow.run.pool import Worker
 from streamapp.workflow.run.report import Problem, StageReport, Written
 
 ROWS = 10_000
 
 
 async def write_outputs(context: Context, folder_out: Path) -> None:
-    """Write every output whose rows are there, one after the other, and note them.
+    """Write every output whose rows are there, and note them.
+
+    Files take their places when all outputs are written; tables change one by one.
 
     Raises:
-        StreamappError: one could not be written; those before it are.
+        StreamappError: one could not be written; files are as they were.
     """
+    ready = {}
     for name, output in context.graph.outputs.items():
-        result = context.results[output.source]
-        if result.entry is None:
+        entry = context.results[output.source].entry
+        if entry is None:
             why = f"{output.source} gave nothing"
             context.ended("output", StageReport(name, "output", "skipped", why=why))
-            continue
-        rows = await _write(context, name, folder_out)
-        where = output.path or output.url or f"{name}.{output.format}"
-        shown = where if output.url else str(folder_out / where)
-        context.written.append(Written(name, shown, rows))
+        else:
+            ready[name] = entry
+    if not ready:
+        return
+    worker = await context.pool.take()
+    waiting: list[Written] = []
+    try:
+        for name, entry in ready.items():
+            answer = await _write(context, worker, name, entry, folder_out)
+            output = context.graph.outputs[name]
+            where = output.path or output.url or f"{name}.{output.format}"
+            shown = where if output.url else str(folder_out / where)
+            kept = waiting if answer.waits else context.written
+            kept.append(Written(name, shown, answer.rows))
+        await worker.do(Place)
+    except BaseException:
+        context.pool.retire(worker)
+        raise
+    context.pool.give_back(worker)
+    context.written += waiting
 
 
-async def _write(context: Context, name: str, folder_out: Path) -> int:
+async def _write(
+    context: Context, worker: Worker, name: str, entry: Entry, folder_out: Path
+) -> Done:
     output = context.graph.outputs[name]
-    entry = context.results[output.source].entry
-    assert entry is not None  # noqa: S101  # looked at by the caller
     started_s = monotonic_s()
     context.tell(PartStarted("output", name, entry.rows, 1, "", now_us()))
-    worker = await context.pool.take()
-    state = "ran"
     try:
         answer = await worker.do(
             lambda job: Write(job, name, output, entry.parts, str(folder_out.absolute()))
@@ -54,19 +72,15 @@ async def _write(context: Context, name: str, folder_out: Path) -> int:
         final = type(error)(error.code, said.message, error.fix)
         context.ended("output", StageReport(name, "output", "failed", error=Problem.of(final)))
         raise final from None
-    except BaseException:
-        context.pool.retire(worker)
-        raise
-    context.pool.give_back(worker)
     context.tell(Advance("output", name, entry.rows))
     context.ended(
         "output",
         StageReport(
-            name, "output", state, output.format or "",  # type: ignore[arg-type]
+            name, "output", "ran", output.format or "",
             rows_in=entry.rows, rows_out=answer.rows, seconds=monotonic_s() - started_s,
         ),
     )  # fmt: skip
-    return answer.rows
+    return answer
 
 
 def write_quarantine(context: Context, folder_out: Path) -> tuple[Written, ...]:

@@ -48,12 +48,19 @@ class Pool:
         folder: of the workflow's file.
         environ: settings, as an environment.
         models: see ``Setup``.
+        memory_bytes_max: see ``Setup``.
     """
 
     def __init__(
-        self, cache: Path, folder: Path, environ: Mapping[str, str], models: str = ""
+        self,
+        cache: Path,
+        folder: Path,
+        environ: Mapping[str, str],
+        models: str,
+        memory_bytes_max: int,
     ) -> None:
         self._setup = (str(cache), str(folder), dict(environ), models)
+        self._memory_bytes_max = memory_bytes_max
         self._idle: dict[int, list[Worker]] = {}
         self._all: set[Worker] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -72,7 +79,7 @@ class Pool:
                 return worker
         cache, folder, environ, models = self._setup
         paths = tuple(path or str(Path.cwd()) for path in sys.path)
-        worker = Worker(Setup(paths, cache, folder, environ, models, slots))
+        worker = Worker(Setup(paths, cache, folder, environ, models, slots, self._memory_bytes_max))
         await worker.start()
         self._all.add(worker)
         return worker

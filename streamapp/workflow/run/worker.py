@@ -4,6 +4,7 @@ It works for one run, and ends with the engine: its standard input closes.
 """
 
 import os
+import resource
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,10 @@ from streamapp.workflow.run.messages import (
 )
 from streamapp.workflow.run.secrets import Redactor
 
+#: What a process may ask for beyond the memory of its run, which is looked at while it works: this
+#: is for what asks for so much at once that the machine would be out of it before that.
+_SPARE_BYTES = 4 << 30
+
 
 def main() -> None:
     """Work until standard input closes."""
@@ -38,6 +43,10 @@ def main() -> None:
     setup = _next(requests)
     if not isinstance(setup, Setup):
         return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    asked_max = setup.memory_bytes_max + _SPARE_BYTES
+    least = asked_max if most == resource.RLIM_INFINITY else min(most, asked_max)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, most))
     sys.path[:] = [*setup.paths, *(path for path in sys.path if path not in setup.paths)]
     _Worker(setup, answers).serve(requests)
 

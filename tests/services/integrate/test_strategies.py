@@ -189,6 +189,12 @@ def test_every_value_says_where_it_is_from():
         ({"strategy": "expression", "expression": "nam"}, ["expression", "nam", "there are"]),
         ({"strategy": "expression", "expression": "length("}, ["expression"]),
         ({"strategy": "expression", "expression": "abs(name)"}, ["expression"]),
+        ({"strategy": "expression", "expression": "n" + " + n" * 300}, ["more than 1,000 char"]),
+        (
+            {"strategy": "expression", "expression": "LPAD(name, 1000000000)"},
+            ["'LPAD'", "any size"],
+        ),
+        ({"strategy": "expression", "expression": '"range"(0, 100000000)'}, ["'range'"]),
         (
             {
                 "strategy": "expression",

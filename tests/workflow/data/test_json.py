@@ -2,11 +2,15 @@
 
 import gzip
 import json
+import random
 
+import pyarrow as pa
 import pytest
 
 from streamapp.core.errors import Refuse
-from streamapp.workflow.data import blocks, open_input
+from streamapp.workflow.data import blocks, json_rows, open_input
+from streamapp.workflow.data.json_faults import Faults, sieve
+from streamapp.workflow.data.recovering import Record, plain
 from streamapp.workflow.graph.spec import Input
 
 
@@ -128,3 +132,89 @@ def test_objects_that_are_all_empty_are_not_lost_without_a_word(tmp_path, name, 
         open_input(Input(path=name), tmp_path, name="rows").read()
     told = open_input(Input(path=name, options={"columns": {"a": "int"}}), tmp_path, name="rows")
     assert told.read().read_all().to_pylist() == [{"a": None}, {"a": None}]
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("a.jsonl", 'null\n{"n": 1, "s": "x"}\n  null\n{"n": 2, "s": "y"}\n'),
+    ("a.json", '[null, {"n": 1, "s": "x"}, null, {"n": 2, "s": "y"}]'),
+])  # fmt: skip
+def test_a_null_in_place_of_an_object_is_a_bad_row(tmp_path, name, text):
+    bad = []
+    rows = opened(tmp_path, text, bad, name=name).read().read_all().to_pylist()
+    assert rows == [{"n": 1, "s": "x"}, {"n": 2, "s": "y"}]
+    why = "Column() changed from object to null"
+    assert [(row.line, row.reason) for row in bad] == [(1, why), (3, why)]
+
+
+OF_ALL_KINDS = pa.schema([
+    ("id", pa.int64()), ("name", pa.string()), ("price", pa.float64()), ("ok", pa.bool_()),
+    ("tags", pa.list_(pa.string())), ("small", pa.int32()),
+    ("in", pa.struct([("a", pa.int64()), ("l", pa.list_(pa.struct([("z", pa.float64())])))])),
+])  # fmt: skip
+GOOD = (
+    b'{"id": 12, "name": "a\\u00e4 \xc3\xa4 \\"x", "price": -1.25, "ok": true, "small": 7, '
+    b'"tags": ["a", null], "in": {"a": 5, "l": [{"z": 1}, {"z": null}, null]}}'
+)
+PIECES = (
+    b'"x"', b"5", b"1.5", b"1e5", b"null", b"true", b"{", b"}", b"[", b"]", b",", b":", b" ",
+    b"-", b'"id"', b"9999999999999999999", b"N", b'"', b"\\", b"0", b".", b"\xff", b"\t", b"",
+)  # fmt: skip
+
+
+def asked(data):
+    """What Arrow says of one object; None: it takes it."""
+    try:
+        json_rows.parse([Record(1, data)], OF_ALL_KINDS)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        return plain(error)
+    return None
+
+
+def test_what_is_wrong_with_an_object_is_said_as_the_parser_says_it():
+    faults, fits, chance = Faults(OF_ALL_KINDS), sieve(OF_ALL_KINDS), random.Random(7)
+    assert fits(GOOD)
+    assert asked(GOOD) is None
+    told = set()
+    for end in range(1, len(GOOD)):
+        at = chance.randrange(1, len(GOOD))
+        cut = at + chance.randrange(8)
+        for data in (GOOD[:end], GOOD[:at] + chance.choice(PIECES) + GOOD[cut:]):
+            reason = faults.of(data)
+            if reason is not None:
+                assert reason == asked(data), data
+                told.add(reason)
+            elif fits(data):
+                assert asked(data) is None, data
+    assert len(told) > 15
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_file_with_many_bad_rows_is_parsed_as_often_as_one_with_few(tmp_path, monkeypatch, name):
+    parse, calls = json_rows._read, []  # each call of it starts threads
+    monkeypatch.setattr(json_rows, "_read", lambda *args: calls.append(1) or parse(*args))
+    wrong = ['{"n": "no", "at": null}', '{"n": 1.5}', '{"n": 1, "at": "soon"}', '{"n": 1, "o": 2}']
+    if name == "rows.jsonl":
+        wrong.append('{"n": 1, "at"')
+    counts = []
+    for every in (4_000, 10):
+        lines = [f'{{"n": {n}, "at": "2024-01-01 10:00:00"}}' for n in range(20_000)]
+        lines[5_000::every] = [wrong[n % len(wrong)] for n in range(len(lines[5_000::every]))]
+        text = "\n".join(lines) if name == "rows.jsonl" else f"[{','.join(lines)}]"
+        calls.clear()
+        bad = []
+        source = opened(tmp_path, text, bad, name=name, columns={"at": "timestamp", "n": "int"})
+        source.schema()
+        rows = source.read().read_all()
+        assert len(rows) + len(bad) == 20_000
+        counts.append(len(calls))
+    assert counts[1] <= counts[0] + 20  # one for each 1,000 rows that types are learned from
+
+
+def test_columns_are_learned_from_the_good_ones_of_many_bad_rows(tmp_path):
+    lines = ['{"a": 1, "b": {"c": [1]}}', '{"a": 2, "a": 3}', '{"a": "x", "d": 1}', "null", '{"a"',
+             '{"a": 1.5, "b": {"c": [2.5]}}', '{"e": NaN}', '{"a": null, "b": null}']  # fmt: skip
+    source = opened(tmp_path, "\n".join(lines * 500), [])
+    assert {field.name: str(field.type) for field in source.schema()} == {
+        "a": "double", "b": "struct<c: list<item: double>>", "d": "int64", "e": "double",
+    }  # fmt: skip
+    assert source.read().read_all().num_rows == 4 * 500

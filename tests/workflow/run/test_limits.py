@@ -21,6 +21,12 @@ def order(project):
     ]  # fmt: skip
 
 
+def test_what_asks_for_far_too_much_at_once_gets_none_of_it(project):
+    report = project.run(project.graph({"operation": "grabs", "config": {"gb": 5}}), memory_mb=256)
+    assert (report.state, report.error.code) == ("failed", "workflow.memory")
+    assert "ran out of memory" in report.error.message
+
+
 def test_stages_start_when_what_they_took_the_last_time_is_free(project):
     report = project.run(two(project, "first"), cpus=2, memory_mb=2_000)
     assert report.state == "done", report.error

@@ -209,7 +209,7 @@ def test_parts_are_named_by_content_and_whole(tmp_path):
 
 
 def test_rows_that_cannot_be_read_are_one_part_whatever_their_reasons(tmp_path):
-    setup = Setup((), str(tmp_path), str(tmp_path), {}, "", 1)
+    setup = Setup((), str(tmp_path), str(tmp_path), {}, "", 1, 1 << 30)
     bad = [BadRow("rows.csv", n, f"no number: {n}", "x") for n in range(100)]
     (aside,) = Jobs(setup, lambda *_: None)._bad_rows(bad)
     assert read_parts(tmp_path, [aside.part])["reason"].to_pylist() == [row.reason for row in bad]

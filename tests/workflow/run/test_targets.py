@@ -54,6 +54,25 @@ def test_what_the_system_refuses_is_an_error_with_its_place(project):
         project.run(graph)
 
 
+def test_where_one_output_cannot_be_written_the_files_of_the_others_are_as_they_were(project):
+    graph = project.graph(SAME, outputs=outputs(a="a.csv", b="b.csv", c="c.db"))
+    assert project.run(graph).state == "done"
+    before = (project.out / "a.csv").read_bytes()
+    (project.out / "b.csv").unlink()
+    (project.out / "b.csv").mkdir()
+    project.write(range(3))
+    report = project.run(graph)
+    assert report.state == "failed"
+    assert "b.csv: Is a directory" in report.error.message
+    assert report.outputs == ()
+    assert (project.out / "a.csv").read_bytes() == before
+    assert not list(project.out.glob(".*.part"))
+    (project.out / "b.csv").rmdir()
+    report = project.run(graph)
+    assert [(each.name, each.rows) for each in report.outputs] == [("c", 3), ("a", 3), ("b", 3)]
+    assert (project.out / "a.csv").read_text() == (project.out / "b.csv").read_text()
+
+
 def test_rows_that_cannot_be_set_aside_beside_the_outputs_are_an_error(project):
     project.out.mkdir()
     (project.out / "quarantine").write_text("a file")
