@@ -61,7 +61,8 @@ class OnnxEmbedder:
         call: how it wants to be called.
 
     Raises:
-        Refuse: the tokenizer cannot be read, or inputs and outputs are not an encoder's.
+        Refuse: the tokenizer cannot be read, or inputs, outputs or what a text gives are not an
+            encoder's.
     """
 
     def __init__(self, session: Session, tokenizer: Path, call: Call) -> None:
@@ -78,7 +79,7 @@ class OnnxEmbedder:
             else None
         )
         feed, _ = self._feed([self._encode([""], "query")[0][0]])
-        self.dim: int = session.run(feed, [self._output])[self._output].shape[-1]
+        self.dim = _dim(session, self._output, session.run(feed, [self._output])[self._output])
 
     def embed(
         self, texts: Sequence[str | None], kind: str = "query", out: Vectors | None = None
@@ -252,6 +253,17 @@ def _gives_vectors(session: Session, output: str) -> bool:
     """Whether the output is one float32 vector per text, and so can be written where we say."""
     found = next(tensor for tensor in session.outputs if tensor.name == output)
     return len(found.shape) == 2 and found.dtype == "float32"
+
+
+def _dim(session: Session, output: str, found: Vectors) -> int:
+    """How many numbers a text becomes, from what one text gave."""
+    if len(found) != 1:  # a runtime that takes an operator for another
+        raise Refuse(
+            "models.run",
+            f"{session.ref}: 1 text gave {output} of shape {found.shape}",
+            "run it by another backend, or export it anew",
+        )
+    return int(found.shape[-1])
 
 
 def _output(session: Session, pooling: str, named: str) -> str:

@@ -2,7 +2,7 @@
 
 The lexicon and the constants are the package's.  Its rules are written anew, in the same arithmetic
 in the same order, so that every bit is equal: what they ask of a word is asked once for each word
-of the language, texts are first looked at as arrays of one letter a word, and the rules run only
+of the language, texts are first looked at as arrays of one byte a word, and the rules run only
 where one of the five words around bears on them.
 """
 
@@ -25,7 +25,7 @@ from vaderSentiment.vaderSentiment import (
 )
 
 from streamapp.plugin.memo import Memo
-from streamapp.plugin.tokens import Tokens, tokens_of
+from streamapp.plugin.words import Tokens, tokens_of
 
 #: How far the rules look.
 _BACK, _AHEAD = 3, 2
@@ -52,15 +52,18 @@ class Scores(NamedTuple):
     compound: float
 
 
-#: A word as a letter, a capital if the word is in capitals: told are words that are in the lexicon,
-#: and set told ones that bear on others, or are part of a phrase.
-_PLAIN, _TOLD, _SET, _TURNS, _LEADS, _PHRASED, _BUT = "otsrlpb"
-#: Stands before, between and behind texts, so far that no rule looks across.
-_EDGE = " "
-_CASE = ord(_EDGE)  # the bit that a capital lacks
-
+#: A word as bits: the lexicon judges it; it turns what comes later, turns what comes next, may be
+#: part of a phrase, is "but", is in capitals.
+_JUDGED, _TURNS, _LEADS, _TELLS, _BUT, _UPPER = 1, 2, 4, 8, 16, 32
+#: [words around, 1]: where they are, and which of their bits bear on the one in the middle.
+_AROUND = np.arange(-_BACK, _AHEAD + 1)[:, None]
+_BEARING = np.array(
+    [_TURNS | _TELLS] * (_BACK - 1) + [_TURNS | _TELLS | _LEADS] + [_TELLS] * (1 + _AHEAD),
+    np.uint8,
+)[:, None]
 
 _Marks = npt.NDArray[np.uint8]
+_Places = npt.NDArray[np.intp]
 
 
 class _Word(NamedTuple):
@@ -85,7 +88,7 @@ class Vader:
         self._emojis = {one: said for one, said in rules.emojis.items() if len(one) == 1}
         self._words = Memo(self._word)
         self._marked = _marked(self._lexicon)
-        self._letters = Memo(self._letter)
+        self._marks = Memo(self._mark)
 
     def judge(self, texts: Sequence[str], tokens: Tokens | None = None) -> list[Scores]:
         """The scores of some texts, of no more than about ``tokens.CHARS_MAX`` together.
@@ -101,12 +104,12 @@ class Vader:
         found = self._valences(tokens)
         return [_scores(*one) for one in zip(found, counts, said, strict=True)]
 
-    def _letter(self, token: str) -> str:
+    def _mark(self, token: str) -> int:
         """All that is to be known of most words."""
         word = _bare(token)
         lower = word.lower()
-        letter = self._marked.get(lower) or (_TURNS if "n't" in lower else _PLAIN)
-        return letter.upper() if word.isupper() else letter
+        mark = self._marked.get(lower) or (_TURNS if "n't" in lower else 0)
+        return mark | _UPPER if word.isupper() else mark
 
     def _word(self, token: str) -> _Word:
         word = _bare(token)
@@ -118,42 +121,54 @@ class Vader:
 
     def _valences(self, tokens: Tokens) -> list[list[float]]:
         """Of each text what the words add that add anything."""
-        letters = np.frombuffer(
-            "".join(map(self._letters.__getitem__, tokens.unique)).encode(), np.uint8
-        )
-        codes, texts, starts = tokens.codes, tokens.texts, tokens.starts
-        marks = letters[codes]
-        shouting = _shouting(marks, texts, len(starts) - 1)
-        (places,) = np.nonzero(_is(marks, _TOLD + _SET))
-        alone, phrased = _around(marks, texts, places)
-        alone &= ~(shouting[texts[places]] & _is_upper(marks[places]))
-        values = self._listed(tokens, letters)[tokens.codes[places]]
-        (others,) = np.nonzero(~alone)
+        known = np.frombuffer(bytes(map(self._marks.__getitem__, tokens.unique)), np.uint8)
+        marks = known[tokens.codes]
+        (places,) = (marks & _JUDGED).nonzero()
+        if not len(places):
+            return [[] for _ in tokens.starts[1:]]
+        values = self._listed(tokens, known)[tokens.codes[places]]
+        self._weigh(tokens, marks, places, values)
+        adds = values != 0
+        places, values = places[adds], values[adds]
+        bounds, judged = places.searchsorted(tokens.starts).tolist(), values.tolist()
+        found = [judged[first:end] for first, end in pairwise(bounds)]
+        (turns,) = (marks & _BUT).nonzero()
+        if len(turns):
+            for text, which in zip(*np.unique(tokens.texts[turns], return_index=True), strict=True):
+                before = int(places.searchsorted(turns[which])) - bounds[text]
+                found[text] = _after_but(found[text], before)
+        return found
+
+    def _listed(self, tokens: Tokens, known: _Marks) -> npt.NDArray[np.float64]:
+        """[unique tokens]: what those that are judged are worth alone."""
+        values = np.zeros(len(known))
+        for place in (known & _JUDGED).nonzero()[0].tolist():
+            values[place] = self._words[tokens.unique[place]].valence
+        return values
+
+    def _weigh(
+        self, tokens: Tokens, marks: _Marks, places: _Places, values: npt.NDArray[np.float64]
+    ) -> None:
+        """Correct the values of words that are not worth what they are worth alone."""
+        texts, starts = tokens.texts, tokens.starts
+        upper = marks & _UPPER != 0
+        shouting = _shouting(upper, texts, len(starts) - 1)
+        bearing = _bearing(marks, texts, places)
+        louder = shouting[texts[places]] & upper[places]
+        (others,) = (louder | (bearing != 0)).nonzero()
+        if not len(others):
+            return
         at, of = places[others], texts[places[others]]
         firsts = np.maximum(at - _BACK, starts[of])
         ends = np.minimum(at + 1 + _AHEAD, starts[of + 1])
+        phrased = bearing[others] & _TELLS != 0
         windows = zip(
             firsts.tolist(), ends.tolist(), (at - firsts).tolist(),
-            shouting[of].tolist(), phrased[others].tolist(), strict=True,
+            shouting[of].tolist(), phrased.tolist(), strict=True,
         )  # fmt: skip
         values[others] = [
             _valence(self._near(tokens, first, end), *rest) for first, end, *rest in windows
         ]
-        places, values = places[values != 0], values[values != 0]
-        bounds, judged = np.searchsorted(places, starts).tolist(), values.tolist()
-        found = [judged[first:end] for first, end in pairwise(bounds)]
-        (turns,) = np.nonzero(_is(marks, _BUT))
-        for text, which in zip(*np.unique(texts[turns], return_index=True), strict=True):
-            before = int(np.searchsorted(places, turns[which])) - bounds[text]
-            found[text] = _after_but(found[text], before)
-        return found
-
-    def _listed(self, tokens: Tokens, letters: _Marks) -> npt.NDArray[np.float64]:
-        """[unique tokens]: what those that are judged are worth alone."""
-        values = np.zeros(len(letters))
-        for place in np.nonzero(_is(letters, _TOLD + _SET))[0].tolist():
-            values[place] = self._words[tokens.unique[place]].valence
-        return values
 
     def _near(self, tokens: Tokens, first: int, end: int) -> list[_Word]:
         return [self._words[tokens.unique[code]] for code in tokens.codes[first:end].tolist()]
@@ -178,53 +193,30 @@ def _bare(token: str) -> str:
     return bare if len(bare) > _EMOTICON_CHARS else token
 
 
-def _marked(lexicon: Mapping[str, float]) -> dict[str, str]:
-    """The letters of words that are not plain."""
+def _marked(lexicon: Mapping[str, float]) -> dict[str, int]:
+    """The bits of words that have any."""
     turns = {*BOOSTER_DICT, *NEGATE, *_TURNING}
-    found = {**dict.fromkeys(turns, _TURNS), **dict.fromkeys(_TELLING, _PHRASED)}
+    found = {**dict.fromkeys(turns, _TURNS), **dict.fromkeys(_TELLING, _TURNS | _TELLS)}
     judged = lexicon.keys() - BOOSTER_DICT.keys()
-    found |= {word: _SET if word in found or "n't" in word else _TOLD for word in judged}
+    both = _JUDGED | _TURNS | _TELLS
+    found |= {word: both if word in found or "n't" in word else _JUDGED for word in judged}
     return found | {_LEADING: _LEADS, "but": _BUT}
 
 
-def _is(marks: _Marks, letters: str) -> npt.NDArray[np.bool_]:
-    """Which of the marks are one of these letters, capital or not."""
-    known = np.zeros(256, np.bool_)
-    known[list((letters + letters.upper()).encode())] = True
-    return known[marks]
-
-
-def _is_upper(marks: _Marks) -> npt.NDArray[np.bool_]:
-    upper: npt.NDArray[np.bool_] = marks & _CASE == 0
-    return upper
-
-
-def _shouting(marks: _Marks, texts: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.bool_]:
+def _shouting(upper: npt.NDArray[np.bool_], texts: _Places, count: int) -> npt.NDArray[np.bool_]:
     """[texts]: whether some words of it are in capitals, and not all."""
-    capitals = np.bincount(texts[_is_upper(marks)], minlength=count)
+    capitals = np.bincount(texts[upper], minlength=count)
     return (capitals > 0) & (capitals < np.bincount(texts, minlength=count))
 
 
-def _around(
-    marks: _Marks, texts: npt.NDArray[np.intp], places: npt.NDArray[np.intp]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """[places], twice.
-
-    Whether none of the words around that one bears on it, capitals aside; and whether one of them,
-    or it, may be part of a phrase.
-    """
-    size = len(marks) + _BACK * (int(texts[-1]) + 2 if len(texts) else 0)
-    spaced = np.full(size, ord(_EDGE), np.uint8)
+def _bearing(marks: _Marks, texts: _Places, places: _Places) -> _Marks:
+    """[places]: the bits of words around, and of that one, that bear on it; capitals aside."""
+    # Texts stand so far from each other that no rule looks across.
+    spaced = np.zeros(len(marks) + _BACK * (int(texts[-1]) + 2), np.uint8)
     spaced[np.arange(len(marks)) + _BACK * (texts + 1)] = marks
     at = places + _BACK * (texts[places] + 1)
-    turning, telling = _is(spaced, _TURNS + _PHRASED + _SET), _is(spaced, _PHRASED + _SET)
-    borne, phrased = _is(spaced[at - 1], _LEADS), telling[at]
-    for back in range(1, _BACK + 1):
-        borne |= turning[at - back]
-        phrased |= telling[at - back]
-    for ahead in range(1, _AHEAD + 1):
-        phrased |= telling[at + ahead]
-    return ~(borne | phrased), phrased
+    found: _Marks = np.bitwise_or.reduce(spaced[at + _AROUND] & _BEARING, axis=0)
+    return found
 
 
 def _valence(words: Sequence[_Word], place: int, shouts: bool, phrased: bool) -> float:

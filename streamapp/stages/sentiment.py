@@ -21,7 +21,7 @@ from streamapp.plugin import (
     float32,
     string,
 )
-from streamapp.plugin.tokens import groups
+from streamapp.plugin.words import groups
 from streamapp.stages.probabilities import Trained, way_of
 
 if TYPE_CHECKING:

@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamapp.core.errors import Refuse
+from streamapp.core.model import ModelRef
+from streamapp.models.embedder import Call, OnnxEmbedder
+from streamapp.models.formats.onnx import OnnxSession
 
 texts_of_letters = st.lists(st.text(string.ascii_lowercase + " ", max_size=60), max_size=40)
 one_registry = settings(
@@ -140,6 +143,15 @@ def test_an_own_model_that_is_no_encoder_is_refused(stocked, own_files, flaw, sa
     with pytest.raises(Refuse, match=says) as caught:
         stocked.registry(embedding_model=model).embedder()
     assert caught.value.fix
+
+
+def test_a_runtime_that_gives_no_vector_for_a_text_is_refused(own_files):
+    model, tokenizer = own_files()
+    session = OnnxSession(ModelRef("embed", "own", 1, "0" * 64), model)
+    session.run = lambda _feeds, names: {name: np.empty((0, 8), np.float32) for name in names}
+    with pytest.raises(Refuse, match=r"1 text gave last_hidden_state of shape \(0, 8\)") as caught:
+        OnnxEmbedder(session, tokenizer, Call())
+    assert "another backend" in caught.value.fix
 
 
 def test_own_files_must_be_there(stocked, tmp_path):

@@ -194,6 +194,15 @@ async def test_a_server_that_is_away_is_left_alone_and_found_again(server, askin
     assert (await llm.ask(question())).value["intent"] == "refund"
 
 
+async def test_who_sees_it_fail_hears_why_it_is_left_alone(server, asking):
+    llm = asking(retry_s=30, breaker=Breaker(2, 60))
+    server.stop()
+    with pytest.raises(Retry, match="connect.*; the language model failed 2 times") as error:
+        await llm.ask(question())
+    assert error.value.code == "llm.circuit"
+    assert "ask try" not in error.value.fix  # that may be where it is read
+
+
 async def test_the_circuit_is_a_metric(server, asking):
     llm = asking()
     server.always = 500

@@ -206,7 +206,7 @@ def test_closing_answers_what_was_taken(served):
 
 
 def test_closing_waits_for_no_more_to_come(served):
-    session, scheduler = served(Doubling().open(), Clock())  # a clock that never ends a wait
+    _, scheduler = served(Doubling().open(), Clock())  # a clock that never ends a wait
     assert scheduler.run(rows(0, 0))["y"].tolist() == [[0, 0]] * 2
     waits = scheduler.submit(rows(1))  # for as many rows as the call before it had
     scheduler.close()

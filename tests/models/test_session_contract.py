@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from model_servers import ModelServer, vector_of
+from onnx import TensorProto, helper, numpy_helper
 from tiny_models import affine, affine_model
 
 from streamapp.core.errors import Halt, Reject
@@ -187,3 +189,37 @@ def test_a_closed_one_does_not_run(case):
     case.session.close()
     with pytest.raises(Halt, match="closed"):
         case.session.run(case.feeds)
+
+
+def test_openvino_calls_outputs_as_the_file_does(tmp_path):
+    pytest.importorskip("openvino", reason="not proven: the extra [openvino] is not installed")
+    from streamapp.models.formats.openvino import OpenvinoSession
+
+    # OpenVINO makes an Identity one with what is before it, and then knows both names.
+    session = OpenvinoSession(REF, _ending_in_identities(tmp_path / "m.onnx", count=8))
+    assert [one.name for one in session.outputs] == [f"y{place}" for place in range(8)]
+    found = session.run({"x": np.ones((2, 3), np.float32)})
+    assert [found[f"y{place}"].tolist() for place in range(8)] == [
+        [[place + 1.0] * 3] * 2 for place in range(8)
+    ]
+    session.close()
+
+
+def _ending_in_identities(path, count):
+    """``y0``: x + 0, ``y1``: x + 1, and so on."""
+    kind, shape = TensorProto.FLOAT, ["n", 3]
+    nodes, numbers = [], []
+    for place in range(count):
+        numbers.append(numpy_helper.from_array(np.float32(place), f"c{place}"))
+        nodes.append(helper.make_node("Add", ["x", f"c{place}"], [f"Add_{place}"]))
+        nodes.append(helper.make_node("Identity", [f"Add_{place}"], [f"y{place}"]))
+    graph = helper.make_graph(
+        nodes,
+        "ends",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(f"y{place}", kind, shape) for place in range(count)],
+        numbers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, str(path))
+    return path

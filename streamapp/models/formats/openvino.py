@@ -118,12 +118,22 @@ def _compile(path: Path, threads: int, precision: str) -> Any:
 
 def _tensor(port: Any, path: Path) -> Tensor:
     """What OpenVINO says of an input or output."""
+    name = _name(port)
     kind = port.element_type.get_type_name()
     dtype = STRING if kind == "string" else _TYPES.get(kind, "")
     if dtype not in DTYPES:
         raise Refuse(
-            "models.signature", f"{path}: {port.any_name} is {kind}", "export it with NumPy's types"
+            "models.signature", f"{path}: {name} is {kind}", "export it with NumPy's types"
         )
     dims = port.partial_shape
     shape = tuple(dim.get_length() if dim.is_static else -1 for dim in dims)
-    return Tensor(port.any_name, dtype, shape)
+    return Tensor(name, dtype, shape)
+
+
+def _name(port: Any) -> str:
+    """The file's name of an input or output.
+
+    Nodes that OpenVINO makes one leave several names to a port, of which ``any_name`` is any.
+    """
+    name: str = port.get_node().get_friendly_name().partition("/sink_port_")[0]
+    return name if name in port.get_names() else port.any_name

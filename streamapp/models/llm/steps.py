@@ -31,6 +31,7 @@ _ANSWER_BYTES_MAX = 1 << 20
 _PAUSE_S_FIRST, _PAUSE_S_MAX = 0.25, 8.0
 #: A server that wants to be left alone for longer is asked after this time all the same.
 _GATE_S_MAX = 600.0
+_SEE = "see that it runs, and that llm_base_url is where it does"
 #: Of an answer that was none, so much is shown to the model again.
 _SHOWN_CHARS = 2000
 _STEPPING = frozenset({400, 405, 415, 422, 501})
@@ -132,16 +133,17 @@ class Steps:
         """
         self._budget.called()
         asking = _Asking(question, self.mode, self.endpoint.tokens_max, self._now_s())
-        pause_s = _PAUSE_S_FIRST
+        pause_s, why = _PAUSE_S_FIRST, ""
         while True:
             yield from self._wait_for_gate(asking)
-            self.breaker.admit()
+            self._admit(why)
             if self.model:
                 outcome = self._judged(asking, (yield self._call(asking)))
             else:
                 outcome = self._named((yield Call("GET", "/models", None, self._answer_s(asking))))
             if isinstance(outcome, Answer):
                 return outcome
+            why = outcome.why
             if outcome.pauses:
                 wait_s = max(outcome.asked_s, pause_s * random.uniform(0.5, 1))  # noqa: S311  # jitter
                 self._repeat_after(asking, wait_s, outcome.why)
@@ -149,6 +151,16 @@ class Steps:
                 pause_s = min(2 * pause_s, _PAUSE_S_MAX)
 
     # -- one call
+
+    def _admit(self, why: str) -> None:
+        """As the breaker does; who has asked already hears ``why`` that brought no answer."""
+        try:
+            self.breaker.admit()
+        except Retry as shut:
+            if not why:
+                raise
+            told = f"{self.endpoint.base_url}: {why}; {shut.message}"
+            raise Retry(shut.code, told, _SEE) from None
 
     def _call(self, asking: _Asking) -> Call:
         asking.attempts += 1
@@ -185,7 +197,7 @@ class Steps:
         """Take a repeat, or say that there is none left."""
         url = self.endpoint.base_url
         if self._now_s() - asking.begun_s + wait_s > self.endpoint.retry_s:
-            raise Retry("llm.unanswered", f"{url}: {why}", "see that it runs: streamapp ask try")
+            raise Retry("llm.unanswered", f"{url}: {why}", _SEE)
         if not self._budget.take():
             raise Retry("llm.budget", f"{url}: {why}; too many calls fail to repeat all of them")
         self.retries += 1

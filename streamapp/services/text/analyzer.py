@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamapp.plugin.tokens import Tokens, groups, tokens_of
 from streamapp.plugin.vader import Scores, Vader
+from streamapp.plugin.words import Tokens, groups, tokens_of
 from streamapp.services.text.keywords import KEYWORDS, Method, extractor
 from streamapp.services.text.language import NOTHING, Languages
 from streamapp.services.text.measures import Measures, Readability, readability

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from streamapp.plugin import BaseOperation, Config, Refuse, Sources, Work, column
 from streamapp.plugin.operation import Parallel, Scope
-from streamapp.plugin.tokens import groups
+from streamapp.plugin.words import groups
 from streamapp.services.text.columns import added, fitting, text_field
 from streamapp.services.text.keywords import KEYWORDS, Extract, Method, extractor
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from streamapp.plugin import Refuse
 from streamapp.plugin.memo import Memo
-from streamapp.plugin.tokens import Tokens, tokens_of
+from streamapp.plugin.words import Tokens, tokens_of
 from streamapp.services.text.words import words
 
 Method = Literal["rake", "yake"]

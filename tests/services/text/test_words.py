@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamapp.plugin import tokens
-from streamapp.plugin.tokens import groups, tokens_of
+from streamapp.plugin import words
+from streamapp.plugin.words import groups, tokens_of
 
 
 def split(texts):
@@ -49,7 +49,7 @@ def test_half_a_character_costs_no_more_than_itself():
     ],
 )
 def test_groups_are_of_bearable_length(texts, expected, monkeypatch):
-    monkeypatch.setattr(tokens, "CHARS_MAX", 10)
+    monkeypatch.setattr(words, "CHARS_MAX", 10)
     found = list(groups(texts))
     assert [place for first, end in found for place in range(first, end)] == list(range(len(texts)))
     assert found == expected

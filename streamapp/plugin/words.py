@@ -38,12 +38,12 @@ class Tokens(NamedTuple):
 def tokens_of(texts: Sequence[str]) -> Tokens:
     """The tokens of some texts, of no more than about ``CHARS_MAX`` together."""
     split = pc.utf8_split_whitespace(_array(texts))
-    encoded = split.flatten().dictionary_encode()
+    encoded = split.values.dictionary_encode()
     unique: list[str] = encoded.dictionary.to_pylist()
     codes, starts = encoded.indices.to_numpy(), split.offsets.to_numpy().astype(np.int64)
     # Arrow has an empty string where a text begins or ends in a space.
-    if (empty := pc.index(encoded.dictionary, "").as_py()) >= 0:
-        there = codes != empty
+    if "" in unique:
+        there = codes != unique.index("")
         codes, starts = codes[there], np.concatenate([[0], np.cumsum(there)])[starts]
     return Tokens(unique, codes, starts)
 
