@@ -11,6 +11,7 @@ from streamapp.agents.log import AppLog
 from streamapp.agents.outcome import guarded
 from streamapp.agents.twin import json_twin
 from streamapp.core.batch import Batch
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 from streamapp.topics.catalogue import CONTEXT_BYTES, DEAD, ENRICHED, RAW, TWIN, Catalogue
 from streamapp.topics.enriched import decode
@@ -119,7 +120,9 @@ def add_commands(app: Any, log: AppLog, routes: Sequence[Route], catalogue: Cata
         """Create the topics of the installed stages where they are missing, and list them."""
         done = await guarded(declare(log, routes, catalogue))
         for name, (partitions, made) in done.items():
-            self.say(f"{'created' if made else 'exists '}  {name}  {partitions} partitions")
+            self.say(
+                f"{'created' if made else 'exists '}  {name}  {counted(partitions, 'partition')}"
+            )
 
     @app.command(
         option(

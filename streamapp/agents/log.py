@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from streamapp.core.errors import Refuse
 from streamapp.transport import Admin, Producer, Reader, open_admin, open_producer, open_reader
-from streamapp.transport.security import Security
+from streamapp.transport.security import Security, Ways
 
 #: Ours, and Faust's own drivers by all their names.
 _KAFKA = ("kafka+batch", "kafka", "aiokafka", "confluent")
@@ -15,6 +15,13 @@ _KAFKA = ("kafka+batch", "kafka", "aiokafka", "confluent")
 @dataclass(frozen=True, slots=True)
 class FaustSecurity(Security):
     """What the app's ``broker_credentials`` and ``ssl_context`` say, as Faust tells its driver."""
+
+    ways: ClassVar[Ways] = Ways(
+        "give the app another broker",
+        "check the app's broker_credentials",
+        "give the app an ssl_context that trusts its authority",
+        "give the app broker_credentials",
+    )
 
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

@@ -6,6 +6,7 @@ from streamapp.cli.framework import group
 from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import bytes_text, print_json, print_table
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.gateway.blobs import open_blobs
 from streamapp.gateway.blobs import sweep as sweep_blobs
 
@@ -35,7 +36,9 @@ def ls(settings: Settings, as_json: bool) -> None:
         right=("size", "days"),
     )
     more = f", the {LISTED} largest are shown" if len(found) > LISTED else ""
-    click.echo(f"{len(found)} attachments, {bytes_text(sum(one.size for one in found))}{more}")
+    click.echo(
+        f"{counted(len(found), 'attachment')}, {bytes_text(sum(one.size for one in found))}{more}"
+    )
 
 
 @attachments.command(
@@ -58,4 +61,4 @@ def sweep(settings: Settings, days: float | None, as_json: bool) -> None:
     if as_json:
         print_json({"removed": len(gone), "bytes": size})
         return
-    click.echo(f"removed {len(gone)} attachments, {bytes_text(size)}")
+    click.echo(f"removed {counted(len(gone), 'attachment')}, {bytes_text(size)}")

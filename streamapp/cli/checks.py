@@ -15,6 +15,7 @@ from streamapp.cli.options import missing_log
 from streamapp.cli.output import bytes_text
 from streamapp.core.clock import now_us
 from streamapp.core.config import Settings, env_name, gateway_url, http_url, misnamed
+from streamapp.core.counted import counted
 from streamapp.core.errors import StreamappError
 from streamapp.core.tls import client_context
 from streamapp.topics import catalogue
@@ -138,7 +139,8 @@ def check_broker(settings: Settings) -> Iterator[Check]:
     yield Check("broker", "ok", f"{settings.broker_url} answers")
     missing = [topic.name for topic in declared if topic.name not in there]
     wrong = [
-        f"{topic.name} has {there[topic.name]} partitions, {topic.partitions} are declared"
+        f"{topic.name} has {counted(there[topic.name], 'partition')},"
+        f" {topic.partitions} are declared"
         for topic in declared
         if topic.name in there and there[topic.name] != topic.partitions
     ]
@@ -212,7 +214,7 @@ def check_ring(settings: Settings) -> Iterator[Check]:
         yield Check("ring", "warn" if stale else "fail", error.message, error.fix)
         return
     writer = f"written by pid {stat['writer_pid']}" if stat["writer_alive"] else "no writer now"
-    detail = f"{path}, {stat['state']}, {stat['frames']:,} frames, {writer}"
+    detail = f"{path}, {stat['state']}, {counted(stat['frames'], 'frame')}, {writer}"
     yield Check("ring", "ok", detail)
     yield _space("shared memory", path.parent, 1 << 20, 16 << 20)
 

@@ -12,6 +12,7 @@ from streamapp.cli.feed import Feed
 from streamapp.cli.rows import BadRow, Row
 from streamapp.client import AsyncClient, Patience, Received
 from streamapp.core.clock import monotonic_s
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse, Retry
 
 #: Requests in flight.  A conversation keeps to one of them, so that its events stay in order.
@@ -203,12 +204,14 @@ class Sender:
                 fix = "start it with `streamapp up`, or name another with --url"
                 return Retry("send.unreachable", error.message, fix)
             case "client.gave_up":
-                told = f"{error.message}; {self.report.accepted} events were accepted"
+                told = f"{error.message}; accepted before: {counted(self.report.accepted, 'event')}"
                 fix = "run the same command again: ids repeat, so nothing is stored twice"
                 return Retry("send.gave_up", told, fix)
             case "request.token" | "http.401" | "http.403":
                 told = f"the gateway at {self._target.url} refuses this token"
-                return Refuse("send.token", told, "give its --token TOKEN")
+                return Refuse(
+                    "send.token", told, "give its token: --token env:NAME, or STREAMAPP_TOKEN"
+                )
             case "topic.unknown" | "topic.internal" | "request.scope":
                 return Refuse("send.topic", error.message, error.fix)
         fix = "check that --url names a streamapp gateway"

@@ -19,6 +19,7 @@ from streamapp.cli.output import console
 from streamapp.cli.prepare import prepare
 from streamapp.cli.up import PORTS, processes, refuse_if_refused, supervisor
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Halt, Refuse
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ async def _run(settings: Settings, messages: list[dict[str, str]]) -> None:
             raise _not_ready(missing, watched, settings)
         from streamapp.cli.measure import send_and_watch
 
-        with screen.status(f"sending {len(messages)} messages to POST /ingest"):
+        with screen.status(f"sending {counted(len(messages), 'message')} to POST /ingest"):
             sent = await send_and_watch(settings, messages)
         await asyncio.to_thread(_show, settings, sent)
     finally:

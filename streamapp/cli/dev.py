@@ -17,6 +17,7 @@ from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import harmless, print_error, print_table
 from streamapp.core.clock import monotonic_s
 from streamapp.core.config import PROJECT_FILE, Settings, find_project
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse, StreamappError
 
 if TYPE_CHECKING:
@@ -291,10 +292,12 @@ def _show(shown: Shown, *, as_json: bool) -> None:
         click.echo(json.dumps({**told, "rows": rows, "aside": aside}, default=str))
         return
     click.secho(f"\n{shown.stage}", bold=True, nl=False)
-    click.echo(f"  {shown.operation}  {shown.rows_in} rows in, {len(rows)} out", nl=False)
+    click.echo(
+        f"  {shown.operation}  {counted(shown.rows_in, 'row')} in, {len(rows)} out", nl=False
+    )
     click.echo(f", {sum(bad.num_rows for bad, _ in shown.aside)} aside, {shown.seconds:.2f} s")
     for why in aside:
-        click.secho(f"aside: {why['reason']} ({why['rows']} rows)", fg="yellow")
+        click.secho(f"aside: {why['reason']} ({counted(why['rows'], 'row')})", fg="yellow")
     first = [name for name in shown.table.column_names if name not in shown.added]
     columns = [*(first[:2] if shown.added else first), *shown.added][:_COLUMNS_MAX]
     print_table(columns, [[_cell(row[name]) for name in columns] for row in rows])

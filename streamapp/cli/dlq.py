@@ -31,7 +31,6 @@ from streamapp.cli.editing import Editing, parse_field, with_fields
 from streamapp.cli.framework import group
 from streamapp.cli.letters import (
     Listing,
-    letters_text,
     listing_as_dict,
     page,
     print_listing,
@@ -41,6 +40,7 @@ from streamapp.cli.options import json_option
 from streamapp.cli.output import harmless, print_json
 from streamapp.cli.scanning import watched
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse, StreamappError
 from streamapp.topics.dead import Letter
 
@@ -167,7 +167,7 @@ def replay(
 
     chosen = choose(settings, topic, addresses, wanted, everything, reason)
     if len(chosen.found) > FEW:
-        confirm(f"replay {letters_text(len(chosen.found))}?", chosen, yes=yes, as_json=as_json)
+        confirm(f"replay {counted(len(chosen.found), 'letter')}?", chosen, yes=yes, as_json=as_json)
 
     async def send() -> list[Sent | Failed]:
         async with opened(settings, topic) as desk:
@@ -285,7 +285,7 @@ def purge(
     """
     chosen = choose(settings, topic, addresses, wanted, everything, lambda *_: None)
     if chosen.found:
-        question = f"purge {letters_text(len(chosen.found))}?"
+        question = f"purge {counted(len(chosen.found), 'letter')}?"
         confirm(question, chosen, yes=yes, as_json=as_json)
 
     async def mark() -> None:
@@ -298,7 +298,7 @@ def purge(
         purged = [str(one.letter.address) for one in chosen.found]
         print_json({"purged": purged, "left": chosen.left})
     else:
-        said = f"purged {letters_text(len(chosen.found))}"
+        said = f"purged {counted(len(chosen.found), 'letter')}"
         kept = ": not shown any more, their bytes stay until the topic's retention"
         click.echo(said + (kept if chosen.found else "") + _more(chosen))
 
@@ -363,7 +363,7 @@ def _say_sent(sent: Sequence[Sent], failed: Sequence[Failed], chosen: Chosen) ->
         if len(some) > FAILURES_SHOWN:
             click.echo(f"and {len(some) - FAILURES_SHOWN:,} more {what}", err=True)
     click.echo(
-        f"replayed {letters_text(len(sent))}, {len(failed):,} failed, "
+        f"replayed {counted(len(sent), 'letter')}, {len(failed):,} failed, "
         f"{len(chosen.skipped):,} skipped" + _more(chosen)
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamapp.cli.output import console, harmless, print_table
+from streamapp.core.counted import counted
 from streamapp.workflow.run.events import (
     Advance,
     Event,
@@ -117,10 +118,10 @@ def _say(event: Event) -> None:
             )
         case PartEnded(report=report):
             rate = report.rows_in / report.seconds if report.seconds and report.rows_in else 0
-            speed = f", {rate:,.0f} rows/s" if rate and report.state == "ran" else ""
+            speed = f", {rate:,.0f} rows/s" if rate >= 1 and report.state == "ran" else ""
             aside = f", {report.rejected} set aside" if report.rejected else ""
             click.echo(
-                f"{report.name}: {report.state}, {report.rows_out} rows in "
+                f"{report.name}: {report.state}, {counted(report.rows_out, 'row')} in "
                 f"{report.seconds:.2f} s{speed}{aside}",
                 err=True,
             )
@@ -150,7 +151,7 @@ def print_report(report: Report) -> None:
         style=lambda row: _STYLE.get(str(row[2]), ""),
     )
     for written in (*report.outputs, *report.quarantine):
-        click.echo(f"{written.path}: {written.rows} rows")
+        click.echo(f"{written.path}: {counted(written.rows, 'row')}")
     for note in report.notes:
         click.secho(note, fg="yellow", err=True)
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+#: What other programs call the same verb: understood in every group that has the other one.
+SYNONYMS = {"ls": "list", "list": "ls", "rm": "remove", "remove": "rm"}
+
 
 class _WithExamples(click.Command):
     """A command whose help ends in examples."""
@@ -27,20 +30,24 @@ class Verb(_WithExamples):
 
 
 class VerbGroup(_WithExamples, click.Group):
-    """A verb with verbs of its own (``ring stat``).  A mistyped one gets a suggestion."""
+    """A verb with verbs of its own (``ring stat``).
+
+    One of ``SYNONYMS`` is the verb that is there; a mistyped one gets a suggestion.
+    """
 
     command_class = Verb
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        known = self.list_commands(ctx)
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and SYNONYMS.get(name) in known:
+            name = SYNONYMS[name]
         if name not in known and not name.startswith("-"):
             near = get_close_matches(name, known, 1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(known)}."
             raise click.UsageError(f"{ctx.command_path} has no verb {name!r}. {hint}", ctx)
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, [name, *args[1:]])
 
 
 def command(

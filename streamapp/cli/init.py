@@ -7,6 +7,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from streamapp.cli.framework import command
+from streamapp.cli.options import PlaceParam
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 from streamapp.topics.catalogue import defaults
 
@@ -65,7 +67,7 @@ Your stage runs once it is installed and the workflow names it:
         "streamapp init . --missing",
     ],
 )
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=PlaceParam())
 @click.option("--missing", is_flag=True, help="Write only the files that are not there.")
 def init(folder: Path, missing: bool) -> None:
     """Write a project into DIR: settings, topics, models, Procfile and a sample stage.
@@ -84,7 +86,7 @@ def init(folder: Path, missing: bool) -> None:
         )
     wanted = {name: content for name, content in files.items() if name not in there}
     _write(folder, wanted)
-    click.echo(f"wrote {len(wanted)} files into {folder}")
+    click.echo(f"wrote {counted(len(wanted), 'file')} into {folder}")
     there_now = folder.resolve() == Path.cwd()
     click.echo("next: streamapp up" if there_now else f"next: cd {folder} && streamapp up")
 

@@ -12,6 +12,7 @@ from streamapp.cli.framework import group
 from streamapp.cli.options import NumberRange, json_option, settings_options
 from streamapp.cli.output import console, print_json, print_table
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _written(
 
     ref = registry.embedder(model).ref
     created = datetime.fromtimestamp(now_ms() // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    data = f"{examples.name}, {len(given.texts)} rows"
+    data = f"{examples.name}, {counted(len(given.texts), 'row')}"
     name = f"{ref.task}/{ref.name}@{ref.version}"
     write_head(out, head, Origin(name, ref.sha256, data, given.sha256, created))
 
@@ -171,7 +172,8 @@ def _say_head(out: Path, head: "Head", model: str | None, *, as_json: bool) -> N
         print_json(said | {"threshold": head.threshold, "measured": found})
         return
     measured = head.measured
-    click.echo(f"wrote {out}: {len(head.labels)} labels, {measured.examples} examples")
+    examples = counted(measured.examples, "example")
+    click.echo(f"wrote {out}: {len(head.labels)} labels, {examples}")
     click.echo("on examples that it was not trained on:")
     click.echo(f"  right, were all answered   {measured.accuracy:7.1%}")
     click.echo(f"  answered                   {measured.coverage:7.1%}")

@@ -15,6 +15,7 @@ from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import console, harmless
 from streamapp.core.clock import now_ms
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Reject
 from streamapp.topics.catalogue import defaults
 from streamapp.workflow.blame import place_of
@@ -121,7 +122,7 @@ def invoke(
     rows = outcome.table.num_rows
     if outcome.repeats:
         click.echo(f"dropped, as a worker does: {outcome.repeats} with the id of another", err=True)
-    click.echo(f"{rows} {'row' if rows == 1 else 'rows'}: {', '.join(times)}", err=True)
+    click.echo(f"{counted(rows, 'row')}: {', '.join(times)}", err=True)
     return Reject.exit_code if outcome.rejects else 0
 
 

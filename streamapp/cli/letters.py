@@ -13,6 +13,7 @@ import msgspec
 
 from streamapp.agents.letters import Found, Replayed
 from streamapp.cli.output import console, harmless, print_table
+from streamapp.core.counted import counted
 from streamapp.topics.dead import Letter
 
 COLUMNS = ("address", "failed", "source", "stage", "code", "replays", "reason")
@@ -60,7 +61,7 @@ def print_listing(listing: Listing) -> None:
     total = listing.counts.total()
     if total > len(listing.shown):
         click.echo(
-            f"the newest {len(listing.shown):,} of {letters_text(total)} (--limit N for more)"
+            f"the newest {len(listing.shown):,} of {counted(total, 'letter')} (--limit N for more)"
         )
 
 
@@ -157,11 +158,6 @@ def time_text(at_ms: int) -> str:
         return f"{_EPOCH + timedelta(milliseconds=at_ms):%Y-%m-%d %H:%M:%S}"
     except OverflowError:
         return f"{at_ms} ms"
-
-
-def letters_text(count: int) -> str:
-    """``1 letter``, ``1,234 letters``."""
-    return f"{count:,} letter" + ("" if count == 1 else "s")
 
 
 def _print_letters(shown: Sequence[Found]) -> None:

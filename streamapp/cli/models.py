@@ -131,7 +131,7 @@ def show(settings: Settings, name: str | None, as_json: bool) -> None:
         ("upstream", manifest.upstream),
         ("format", manifest.format),
         ("here", _here(manifest, status, status.folder)),
-        ("used as", ", ".join([*status.aliases, *status.used])),
+        ("used as", ", ".join(status.used)),
         *(("alias", _pointing(alias, to)) for alias, to in known.items()),
         *(("input", f"{key} = {kind}") for key, kind in manifest.inputs.items()),
         *(("output", f"{key} = {kind}") for key, kind in manifest.outputs.items()),
@@ -147,7 +147,8 @@ def show(settings: Settings, name: str | None, as_json: bool) -> None:
 
 
 def _pointing(alias: str, to: "Alias") -> str:
-    return f"{alias} is @{to.version}" + (f", was {to.before}" if to.before else "")
+    before = ", ".join(f"@{version}" for version in to.before)
+    return f"{alias} is @{to.version}" + (f", was {before}" if before else "")
 
 
 def as_dict(status: "ModelStatus") -> dict[str, Any]:

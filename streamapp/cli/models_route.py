@@ -10,6 +10,7 @@ from streamapp.cli.framework import group
 from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import harmless, print_json, print_table
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
@@ -182,7 +183,9 @@ def _print_check(told: dict[str, Any]) -> None:
     verdict = "MISMATCH: compare nothing" if told["mismatch"] else "as declared"
     click.echo(f"\nshares: {verdict} (p = {told['mismatch_p']:.4f})")
     if (shadow := told["shadow"])["rows"]:
-        click.echo(f"shadow: agrees in {shadow['agreement']:.1%} of {shadow['rows']:,} rows")
+        click.echo(
+            f"shadow: agrees in {shadow['agreement']:.1%} of {counted(shadow['rows'], 'row')}"
+        )
     click.echo()
     rows = [(each["model"], each["why"], f"{each['rows']:,}") for each in told["answers"]]
     print_table(("model", "why", "rows"), rows, right=("rows",))

@@ -1,6 +1,7 @@
 """Options that several verbs share, and settings as flags."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import Field
 from functools import wraps
 from math import isnan
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 import click
 
 from streamapp.core.config import Settings, describe, load
+from streamapp.core.project import read_secret
 
 Command = Callable[..., Any]
+
+_SEEN = ".  Say env:NAME or file:PATH: others see in ps what is written out"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -38,6 +42,17 @@ class PlaceParam(click.Path):
         return super().convert(value, param, ctx)
 
 
+class SecretParam(click.ParamType):
+    """A secret, or where it is: what is written out, every user of the machine sees in ``ps``."""
+
+    name = "secret"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002  # click's signature
+        """The secret; see :class:`click.ParamType`."""
+        is_reference = value.startswith(("env:", "file:"))
+        return read_secret(value, Path.cwd()) if is_reference else value
+
+
 def setting_flags(*names: str) -> Callable[[Command], Command]:
     """A flag for each named setting; the command gets their values, None where not given.
 
@@ -49,15 +64,13 @@ def setting_flags(*names: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for name in reversed(names):
             field = declared[name]
-            about = field.metadata["about"]
-            known = "(default:" in about or field.default in {None, "", 0}
+            is_secret = field.metadata["secret"]
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 name,
-                metavar=_metavar(str(field.type)),
-                help=about[0].upper()
-                + about[1:]
-                + ("" if known else f" (default: {field.default})"),
+                type=SecretParam() if is_secret else None,
+                metavar="SECRET" if is_secret else _metavar(str(field.type)),
+                help=_help(field),
             )(command)
         return command
 
@@ -82,6 +95,15 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
 def merged(flags: Mapping[str, Any]) -> Settings:
     """Settings of all sources, these flags first."""
     return load(flags)[0]
+
+
+def _help(field: Field[Any]) -> str:
+    about = field.metadata["about"]
+    if not about.startswith(field.metadata["one_of"]):  # values stand as they are typed
+        about = about[0].upper() + about[1:]
+    if "(default:" not in about and field.default not in {None, "", 0}:
+        about += f" (default: {field.default})"
+    return f"{about}{_SEEN}" if field.metadata["secret"] else str(about)
 
 
 def _metavar(kind: str) -> str:

@@ -15,6 +15,7 @@ from streamapp.cli.options import PlaceParam, json_option, settings_options
 from streamapp.cli.output import console, harmless
 from streamapp.core.clock import monotonic_s
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def query(
         print_rows(table)
     screen = console(stderr=True)
     if screen.is_terminal:
-        screen.print(f"{table.num_rows:,} rows in {seconds * 1000:,.1f} ms", style="dim")
+        screen.print(f"{counted(table.num_rows, 'row')} in {seconds * 1000:,.1f} ms", style="dim")
 
 
 @contextmanager
@@ -220,7 +221,10 @@ def _write_arrow(table: "pa.Table", path: Path) -> None:
             writer.write_table(table)
     except OSError as error:
         raise Refuse("query.file", f"cannot write {path}: {error}", "check the path") from None
-    click.echo(f"{path}: {table.num_rows:,} rows, {table.num_columns} columns", err=True)
+    click.echo(
+        f"{path}: {counted(table.num_rows, 'row')}, {counted(table.num_columns, 'column')}",
+        err=True,
+    )
 
 
 def print_rows(table: "pa.Table") -> None:

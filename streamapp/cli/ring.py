@@ -15,6 +15,7 @@ from streamapp.cli.options import NumberRange, json_option, settings_options
 from streamapp.cli.output import bytes_text, console, harmless, print_json
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 
 if TYPE_CHECKING:
     from streamapp.ring import Frames, RingReader, RingStat
@@ -65,7 +66,7 @@ def _stat_lines(found: "RingStat") -> Iterator[tuple[str, str]]:
     columns = (f"{column.name} {column.dim} {column.dtype}" for column in found["columns"])
     yield "ring", harmless(found["path"])
     yield "state", f"{state}, epoch {found['epoch']}, {writer}"
-    yield "shape", f"{found['capacity']:,} frames, {bytes_text(found['file_bytes'])}"
+    yield "shape", f"{counted(found['capacity'], 'frame')}, {bytes_text(found['file_bytes'])}"
     yield "columns", ", ".join(columns)
     yield "frames", f"{found['frames']:,} written, {kept:,} kept, next id {found['head']}"
     yield "void", f"{found['void_frames']:,} in {found['recoveries']} recoveries"
@@ -168,7 +169,7 @@ def _print_totals(frames: int, reader: "RingReader", seconds: float, *, as_json:
         return
     rate = f", {frames / seconds:,.0f} frames/s" if frames and seconds else ""
     lost, void = reader.lost, reader.void
-    click.echo(f"{frames:,} frames, {lost:,} lost, {void:,} void, {seconds:.3f} s{rate}")
+    click.echo(f"{counted(frames, 'frame')}, {lost:,} lost, {void:,} void, {seconds:.3f} s{rate}")
 
 
 @contextmanager

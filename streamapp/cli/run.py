@@ -14,7 +14,7 @@ _COMMON = ("broker", "topics_dir", "log_level", "drain_s")
 @command(
     examples=[
         "streamapp gateway",
-        "streamapp gateway --gateway-host 0.0.0.0 --token s3cret",
+        "streamapp gateway --gateway-host 0.0.0.0 --token env:SHOP_TOKEN",
         "streamapp gateway --broker kafka+batch://kafka:9092",
     ],
 )

@@ -16,6 +16,7 @@ from streamapp.cli.output import console, print_error, print_table
 from streamapp.cli.prompt import Names, Prompt, has_words, split, statements
 from streamapp.cli.query import cell, ended_by_ctrl_c, print_lines, print_rows, values_of
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse, StreamappError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ _HELP = (
         "streamapp sql",
         "streamapp sql -c \"select * from conversations; select * from similar('a refund', 5)\"",
         "streamapp sql < report.sql",
-        "streamapp sql --url grpc://store.example:9383 --token TOKEN",
+        "streamapp sql --url grpc://store.example:9383 --token env:TOKEN",
     ],
 )
 @click.option("-c", "--command", "script", help="Run these statements and exit.")
@@ -135,7 +136,7 @@ class Session:
         [row] = answer.table.to_pylist()
         self._timing, self._rows_max = True, ROWS_SHOWN
         click.echo(
-            f"{where}: DuckDB {row['version']}, {row['events']:,} events.  "
+            f"{where}: DuckDB {row['version']}, {counted(row['events'], 'event')}.  "
             "\\? for help, \\q to leave"
         )
 
@@ -213,8 +214,7 @@ class Session:
         if answer.more:
             screen.print(f"... and more than these {answer.table.num_rows:,} rows", style="dim")
         if self._timing:
-            rows = answer.table.num_rows
-            count = f"{rows:,} row{'' if rows == 1 else 's'}"
+            count = counted(answer.table.num_rows, "row")
             screen.print(f"{count} in {answer.seconds * 1000:,.1f} ms", style="dim")
 
     def _print(self, table: "pa.Table") -> None:

@@ -15,6 +15,7 @@ from streamapp.cli.options import PlaceParam, json_option, missing_log, settings
 from streamapp.cli.output import bytes_text, console, harmless, print_json, print_table
 from streamapp.cli.run import store
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse, Retry
 
 if TYPE_CHECKING:
@@ -104,7 +105,11 @@ def archive(settings: Settings, folder: Path, before: str | None, as_json: bool)
     """
     steps = _steps(settings, "archive", folder=str(folder.absolute()), before=before)
     done = _last(steps, as_json=as_json)
-    _show(done, f"{done['rows']:,} rows in {done['files']:,} new files", as_json=as_json)
+    _show(
+        done,
+        f"{counted(done['rows'], 'row')} in {counted(done['files'], 'new file')}",
+        as_json=as_json,
+    )
 
 
 @store.command(
@@ -145,11 +150,12 @@ def retain(
     if folder is not None:
         given["archive"] = str(folder.absolute())
     done = _last(_steps(settings, "retain", **given), as_json=as_json)
-    said = f"{done['rows']:,} rows and {done['dead']:,} dead letters dropped"
+    said = f"{counted(done['rows'], 'row')} and {counted(done['dead'], 'dead letter')} dropped"
     if done["before"]:
         said += f", which came in before {done['before']}"
     if done["kept_for_dedup"]:
-        said += f"; {done['kept_for_dedup']:,} rows stay for the dedup window (dedup_window_s)"
+        kept = counted(done["kept_for_dedup"], "row")
+        said += f"; {kept} kept for the dedup window (dedup_window_s)"
     _show(done, said, as_json=as_json)
 
 

@@ -11,6 +11,7 @@ import click
 from streamapp.cli.framework import group
 from streamapp.cli.options import PlaceParam, json_option
 from streamapp.cli.output import console, print_json, print_table
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def analyze(
     if out is not None:
         written = _write(table, out)
         if not as_json:
-            click.echo(f"{written:,} rows in {out}")
+            click.echo(f"{counted(written, 'row')} in {out}")
             return
     if as_json:
         print_json(table.to_pylist())

@@ -12,6 +12,7 @@ from streamapp.cli.framework import group
 from streamapp.cli.options import json_option, missing_log, settings_options
 from streamapp.cli.output import print_json, print_table
 from streamapp.core.config import Settings
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 
 
@@ -106,7 +107,7 @@ def apply(settings: Settings, as_json: bool) -> None:
         return
     for topic in declared:
         did = "created" if topic.name in created else "exists "
-        click.echo(f"{did}  {topic.name}  {topic.partitions} partitions")
+        click.echo(f"{did}  {topic.name}  {counted(topic.partitions, 'partition')}")
 
 
 async def inspect(settings: Settings, groups: Sequence[str] = ()) -> list[TopicState]:

@@ -36,7 +36,7 @@ REFRESH_S = 1.0
 @command(
     examples=[
         "streamapp up",
-        "streamapp up --db-path :memory: --token s3cret",
+        "streamapp up --db-path :memory: --token env:SHOP_TOKEN",
         "streamapp up --no-tui",
         "streamapp up --embedding-model bge-m3.onnx --tokenizer-model tokenizer.json",
     ],

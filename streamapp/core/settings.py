@@ -1,5 +1,6 @@
 """What can be set: every setting's name, default and meaning.  ``core.config`` reads them."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,5 +237,15 @@ class Settings:
         shared = Path("/dev/shm")  # noqa: S108  # a directory of our own below it, 0750
         name = re.sub(r"[^A-Za-z0-9]+", "-", str(self.home)).strip("-")
         return (
-            shared / "streamapp" / f"{name}.ring" if shared.is_dir() else self.home / "events.ring"
+            rings_folder(shared) / f"{name}.ring" if shared.is_dir() else self.home / "events.ring"
         )
+
+
+def rings_folder(shared: Path) -> Path:
+    """Where in shared memory rings are: whoever is shut out of the first user's has one alone.
+
+    Who may enter that one, such as a group that reads its rings, looks for them there.
+    """
+    first = shared / "streamapp"
+    is_shut = first.exists() and not os.access(first, os.X_OK, effective_ids=True)
+    return shared / f"streamapp-{os.geteuid()}" if is_shut else first

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from streamapp.core.clock import monotonic_s
 from streamapp.core.config import Settings, gateway_url, http_url
+from streamapp.core.counted import counted
 from streamapp.screen.supervisor import Child
 
 ANSWER_S_MAX = 1.0
@@ -137,25 +138,28 @@ def _works(before: Numbers, now: Numbers) -> dict[str, str]:
         lag = now.get(process, "streamapp_consumer_lag_records")
         return f"  {lag:,.0f} behind" if lag else ""
 
+    def many(process: str, metric: str, noun: str) -> str:
+        return counted(now.get(process, metric), noun)
+
     taken = "streamapp_ingest_events_total:received"
     refused = now.get("gateway", "streamapp_ingest_events_total:rejected")
-    direct = now.get("worker", "streamapp_ring_frames_total")
+    frames = "streamapp_ring_frames_total"
     return {
-        "gateway": f"{rate('gateway', taken)} in  {now.get('gateway', taken):,.0f} events"
+        "gateway": f"{rate('gateway', taken)} in  {many('gateway', taken, 'event')}"
         + (f"  {refused:,.0f} rejected" if refused else ""),
         "worker": f"{rate('worker', 'streamapp_enrich_events_total')} enriched"
-        f"  {now.get('worker', 'streamapp_dead_events_total'):,.0f} dead letters"
-        + (f"  {direct:,.0f} frames" if direct else "")
+        f"  {many('worker', 'streamapp_dead_events_total', 'dead letter')}"
+        + (f"  {many('worker', frames, 'frame')}" if now.get("worker", frames) else "")
         + behind("worker"),
         "store": f"{rate('store', 'streamapp_stored_rows_total')} stored"
-        f"  {now.get('store', 'streamapp_stored_rows_total'):,.0f} rows"
-        f"  {now.get('store', 'streamapp_duplicate_events_total'):,.0f} duplicates dropped"
+        f"  {many('store', 'streamapp_stored_rows_total', 'row')}"
+        f"  {many('store', 'streamapp_duplicate_events_total', 'duplicate')} dropped"
         f"{behind('store')}",
-        "terminal": f"{rate('terminal', 'streamapp_ring_frames_total')} mirrored"
-        f"  {now.get('terminal', 'streamapp_ring_frames_total'):,.0f} frames{behind('terminal')}",
+        "terminal": f"{rate('terminal', frames)} mirrored"
+        f"  {many('terminal', frames, 'frame')}{behind('terminal')}",
         "export": f"{rate('export', 'streamapp_export_events_total:delivered')} posted"
-        f"  {now.get('export', 'streamapp_export_events_total:delivered'):,.0f} events"
-        f"  {now.get('export', 'streamapp_export_events_total:dead'):,.0f} dead letters",
+        f"  {many('export', 'streamapp_export_events_total:delivered', 'event')}"
+        f"  {many('export', 'streamapp_export_events_total:dead', 'dead letter')}",
         "ask": f"{rate('ask', 'streamapp_asks_total')} asked"
         f"  {now.get('ask', 'streamapp_asks_total:llm'):,.0f} answered"
         f"  {now.get('ask', 'streamapp_asks_total:fallback'):,.0f} fell back",

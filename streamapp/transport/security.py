@@ -3,12 +3,26 @@
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 from streamapp.core.errors import Refuse
 
 PROTOCOLS = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+class Ways(NamedTuple):
+    """What errors tell to do, in the words of who gave the address and what goes with it."""
+
+    broker: str = "name another with STREAMAPP_BROKER"
+    login: str = "check STREAMAPP_BROKER_SECURITY, _SASL_MECHANISM, _USERNAME and _PASSWORD"
+    authority: str = "name the authority's PEM file with STREAMAPP_BROKER_CA_FILE"
+    protocol: str = "set STREAMAPP_BROKER_SECURITY"
+
+    @property
+    def unreachable(self) -> str:
+        """Of a broker that does not answer."""
+        return f"start it, or {self.broker}; nothing is lost by waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +35,8 @@ class Security:
     Raises:
         Refuse: something is missing, or does not go together.
     """
+
+    ways: ClassVar[Ways] = Ways()
 
     protocol: str = "plaintext"
     mechanism: str = "PLAIN"

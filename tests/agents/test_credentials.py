@@ -4,8 +4,11 @@ import ssl
 
 import faust
 import pytest
+from machine import free_ports
 
 from streamapp.agents.app import make_app
+from streamapp.agents.log import log_of
+from streamapp.core.errors import Retry
 from streamapp.transport import Security
 
 
@@ -40,3 +43,15 @@ def test_tls(credentials_of):
     found = credentials_of(Security("ssl"))
     assert isinstance(found, faust.SSLCredentials)
     assert found.context.verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("scheme", ["kafka", "kafka+batch"])
+async def test_somebody_s_own_app_is_told_of_what_it_set_itself(scheme):
+    """It may know nothing of our settings."""
+    app = faust.App("shop", broker=f"{scheme}://127.0.0.1:{free_ports(1)[0]}")
+    with pytest.raises(Retry) as silent:
+        await log_of(app).admin().start()
+    assert (
+        silent.value.fix == "start it, or give the app another broker; nothing is lost by waiting"
+    )
+    assert "STREAMAPP_" not in str(silent.value)

@@ -11,6 +11,7 @@ import pytest
 
 from streamapp.cli import app
 from streamapp.cli.app import VERBS, main, streamapp
+from streamapp.cli.framework import SYNONYMS
 from streamapp.core.errors import Halt, Refuse, Reject, Retry
 
 HEAVY = {"faust", "mode", "pyarrow", "duckdb", "onnxruntime", "onnx", "numpy", "aiohttp", "rich"}
@@ -22,8 +23,14 @@ def every_command() -> list[tuple[str, click.Command]]:
     for name in VERBS:
         command = streamapp.get_command(click.Context(streamapp), name)
         found.append((name, command))
-        if isinstance(command, click.Group):
-            found += [(f"{name} {sub}", command.commands[sub]) for sub in command.commands]
+        found += _below(name, command)
+    return found
+
+
+def _below(path: str, command: click.Command) -> list[tuple[str, click.Command]]:
+    found = []
+    for name, sub in getattr(command, "commands", {}).items():
+        found += [(f"{path} {name}", sub), *_below(f"{path} {name}", sub)]
     return found
 
 
@@ -49,6 +56,19 @@ def test_help_lists_every_verb(run):
     for name, entry in VERBS.items():
         assert f"  {name} " in result.out
         assert entry.about in result.out
+
+
+def test_listing_and_removing_have_both_of_their_names_everywhere(run):
+    """Help shows one of the two, and the other does the same."""
+    seen = set()
+    for path, _ in every_command():
+        *group, name = path.split()
+        if group and name in SYNONYMS:
+            assert run(*group, SYNONYMS[name], "--help") == run(*group, name, "--help")
+            assert f"  {SYNONYMS[name]} " not in run(*group, "--help").out
+            seen.add(path)
+    assert seen >= {"topics ls", "dlq ls", "models list", "models rm", "ring attractors remove"}
+    assert "no verb 'ls'" in run("ls").err  # where there is nothing to list
 
 
 def test_every_help_ends_in_examples(run):

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from machine import free_ports
 
 from streamapp.cli import main
 from streamapp.gateway.blobs import Folder
@@ -47,7 +48,15 @@ def test_they_are_listed_the_largest_first(run, kept):
 
 def test_the_old_ones_are_swept(run, kept):
     assert run("sweep", "--json") == (0, '{\n  "removed": 1,\n  "bytes": 40\n}\n')
-    assert run("sweep", "--older-than", "2") == (0, "removed 1 attachments, 3 B\n")
+    assert run("sweep", "--older-than", "2") == (0, "removed 1 attachment, 3 B\n")
+
+
+@pytest.mark.parametrize("verb", ["ls", "sweep"])
+def test_a_store_of_objects_that_does_not_answer_is_said_in_two_lines(run, verb):
+    code, said = run(verb, "--json", "--attachments-url", f"ftp://127.0.0.1:{free_ports(1)[0]}/x")
+    error = json.loads(said)["error"]
+    assert (code, error["code"]) == (75, "attachment.unreachable")
+    assert "STREAMAPP_ATTACHMENTS_URL" in error["fix"]
     assert run("ls", "--json") == (0, "[]\n")
 
 

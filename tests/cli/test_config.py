@@ -1,5 +1,7 @@
 import pytest
 
+from streamapp.cli.framework import command
+from streamapp.cli.options import settings_options
 from streamapp.core.config import describe, env_name
 
 
@@ -33,11 +35,41 @@ def test_origins_are_named_and_the_first_wins(run, clean, monkeypatch):
     assert shown["terminal_port"]["from"] == "default"
 
 
+def test_help_shows_values_as_they_are_typed(run):
+    text = run("gateway", "--help").out
+    assert "debug, info, warning or error" in text
+    assert "Address the gateway binds" in text
+
+
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
 def test_secrets_are_masked(run, arguments):
     result = run("config", "show", *arguments, "--token", "s3cret")
     assert "s3cret" not in result.out
     assert "********" in result.out
+
+
+@pytest.mark.parametrize("where", ["env:SHOP_TOKEN", "file:shop.token"])
+def test_a_secret_as_a_flag_may_say_where_it_is(clean, monkeypatch, where):
+    """What is written out there, every user of the machine sees in ps."""
+    monkeypatch.setenv("SHOP_TOKEN", "s3cret")
+    (clean / "shop.token").write_text("s3cret\n")
+    given = []
+
+    @command(examples=[])
+    @settings_options("token")
+    def verb(settings):
+        given.append(settings.token)
+
+    verb.main(["--token", where], standalone_mode=False)
+    verb.main(["--token", "s3cret"], standalone_mode=False)
+    assert given == ["s3cret", "s3cret"]
+
+
+@pytest.mark.parametrize("where", ["env:SHOP_TOKEN", "file:shop.token"])
+def test_a_secret_that_is_not_there_is_refused_with_its_place(run, where):
+    refused = run("query", "select 1", "--token", where)
+    assert refused.code == 2
+    assert where.partition(":")[2] in refused.err
 
 
 def test_a_derived_default_shows_what_it_comes_to(run, clean):

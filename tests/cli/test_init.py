@@ -83,6 +83,12 @@ def test_other_files_do_not_matter(run, clean):
     assert run("init", ".").code == 0
 
 
+def test_an_empty_path_is_not_the_folder_one_is_in(run, clean):
+    result = run("init", "")
+    assert (result.code, "the path is empty" in result.err) == (2, True)
+    assert not list(clean.iterdir())
+
+
 @pytest.mark.parametrize("where", ["file", "file/below"])
 def test_a_folder_that_cannot_be_made(run, clean, where):
     (clean / "file").write_text("")

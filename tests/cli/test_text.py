@@ -43,7 +43,7 @@ def test_json(folder, capsys):
 
 def test_a_file_is_written(folder, capsys):
     out = run(capsys, "analyze", "a.txt", "--out", "found.parquet", "--keywords", "0").out
-    assert out == "1 rows in found.parquet\n"
+    assert out == "1 row in found.parquet\n"
     found = pq.read_table(folder / "found.parquet")
     assert found["document_id"].to_pylist() == ["a"]
     assert "keywords" not in found.column_names

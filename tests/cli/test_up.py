@@ -29,6 +29,13 @@ def test_a_worker_that_writes_the_ring_is_its_own_terminal(clean):
     assert "no terminal" in caught.value.fix
 
 
+def test_a_token_reaches_the_processes_by_their_environment_alone(clean):
+    """A command line is for everybody to see."""
+    for child in supervisor(replace(load()[0], token="s3cret")).children.values():
+        assert child.env["STREAMAPP_TOKEN"] == "s3cret"
+        assert "s3cret" not in " ".join(child.argv)
+
+
 def test_the_exporter_runs_where_exports_are_declared(clean):
     settings = load()[0]
     assert processes(settings, ("export",)) == (*PROCESSES, "export")

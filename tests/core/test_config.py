@@ -1,6 +1,10 @@
 """One name everywhere, the nearest source wins, and every bad value is named with its place."""
 
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -128,3 +132,36 @@ def test_another_process_loads_the_same_settings_whatever_is_in_our_environment(
     for one in (settings, replace(settings, ring_path=None)):
         again, _ = load(environ={**ours, **to_environment(one)}, folder=tmp_path)
         assert again == one
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from streamapp.core.settings import rings_folder
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+print(os.geteuid(), rings_folder(Path(sys.argv[1])))
+"""
+
+
+def rings_of_another_user(shared):
+    """Who that is, and where that user's rings are; we are that user where we are not root."""
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, shared], capture_output=True, text=True, check=True
+    )
+    user, folder = done.stdout.split()
+    return int(user), Path(folder)
+
+
+def test_rings_of_a_user_whom_the_first_one_s_folder_is_closed_to_are_in_one_of_their_own():
+    with tempfile.TemporaryDirectory() as folder:
+        shared = Path(folder)
+        shared.chmod(0o755)
+        assert rings_of_another_user(shared)[1] == shared / "streamapp"
+        (shared / "streamapp").mkdir(mode=0o600)
+        user, rings = rings_of_another_user(shared)
+        assert rings == shared / f"streamapp-{user}"
+        (shared / "streamapp").chmod(0o755)  # as for a group that reads them
+        assert rings_of_another_user(shared)[1] == shared / "streamapp"

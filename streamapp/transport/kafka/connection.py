@@ -29,7 +29,6 @@ from streamapp.core.errors import Halt, Refuse, Retry, StreamappError
 from streamapp.transport.kafka.address import hosts_of
 from streamapp.transport.kafka.errors import (
     LOGIN,
-    UNREACHABLE_FIX,
     is_final,
     translated,
     unknown_topic,
@@ -90,7 +89,9 @@ class Connection:
     def __init__(self, url: str, security: Security | None = None) -> None:
         self.url = url
         self._hosts = hosts_of(url)
-        self._options = (security or PLAINTEXT).client_options()
+        security = security or PLAINTEXT
+        self._ways = security.ways
+        self._options = security.client_options()
         self._client: AIOKafkaClient | None = None
 
     @property
@@ -198,7 +199,7 @@ class Connection:
                             return await attempt()
                         except KafkaError as error:
                             if is_final(error):
-                                raise translated(error, what, self.url) from error
+                                raise self.error(error, what) from error
                             last = error
                         await asyncio.sleep(_BACKOFF_S)
                         await self.client.force_metadata_update()
@@ -207,7 +208,11 @@ class Connection:
                 raise unknown_topic(what, self.url) from error
             if isinstance(last, NodeNotReadyError):
                 raise await self._why(what) from error
-            raise translated(last, what, self.url) from error
+            raise self.error(last, what) from error
+
+    def error(self, error: BaseException, what: str) -> StreamappError:
+        """Ours for one of the broker's or of aiokafka's."""
+        return translated(error, what, self.url, self._ways)
 
     async def _why(self, what: str) -> StreamappError:
         """Ask every host directly why it does not answer; aiokafka keeps that to itself."""
@@ -217,12 +222,12 @@ class Connection:
                 with _quietly():
                     await self._probe(host, port)
             except LOGIN as error:
-                return translated(error, what, self.url)
+                return self.error(error, what)
             except ssl.SSLCertVerificationError as error:
                 return Refuse(
                     "broker.certificate",
                     f"the certificate of {host}:{port} is not trusted: {error.verify_message}",
-                    "name the authority's PEM file with STREAMAPP_BROKER_CA_FILE",
+                    self._ways.authority,
                 )
             except TimeoutError:
                 reasons.append(f"{host}:{port}: no answer within {_PROBE_MS_MAX // 1000} s")
@@ -231,7 +236,9 @@ class Connection:
             else:
                 reasons.append(f"{host}:{port}: answers only now")
         told = " ".join("; ".join(reasons).split())[:500]
-        return Retry("log.unreachable", f"{self.url} does not answer: {told}", UNREACHABLE_FIX)
+        return Retry(
+            "log.unreachable", f"{self.url} does not answer: {told}", self._ways.unreachable
+        )
 
     async def _probe(self, host: str, port: int) -> None:
         """Connect to one host and ask it something that a stranger may not ask."""
@@ -243,8 +250,7 @@ class Connection:
             await connection.send(MetadataRequest([]))
         except KafkaConnectionError:
             raise KafkaConnectionError(
-                "it hangs up when spoken to; if it wants a user name or TLS, set"
-                " STREAMAPP_BROKER_SECURITY"
+                f"it hangs up when spoken to; if it wants a user name or TLS, {self._ways.protocol}"
             ) from None
         finally:
             connection.close()

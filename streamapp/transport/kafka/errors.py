@@ -3,6 +3,7 @@
 from aiokafka import errors as kafka
 
 from streamapp.core.errors import Refuse, Reject, Retry, StreamappError
+from streamapp.transport.security import Ways
 
 #: Who we say we are is not believed.
 LOGIN = (
@@ -18,7 +19,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], type[StreamappError], str, str,
         Refuse,
         "broker.login",
         "{url} does not let us in: {told}",
-        "check STREAMAPP_BROKER_SECURITY, _SASL_MECHANISM, _USERNAME and _PASSWORD",
+        "{ways.login}",
     ),
     (
         (
@@ -65,7 +66,6 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], type[StreamappError], str, str,
         "give a time within the topic's message.timestamp.after.max.ms",
     ),
 )
-UNREACHABLE_FIX = "start it, or name another with STREAMAPP_BROKER; nothing is lost by waiting"
 
 
 def is_final(error: kafka.KafkaError) -> bool:
@@ -73,21 +73,22 @@ def is_final(error: kafka.KafkaError) -> bool:
     return any(isinstance(error, kinds) for kinds, *_ in _TABLE)
 
 
-def translated(error: BaseException, what: str, url: str) -> StreamappError:
+def translated(error: BaseException, what: str, url: str, ways: Ways) -> StreamappError:
     """Our error for a broker's.
 
     Args:
         error: the broker's, aiokafka's or the system's.
         what: what was wanted, such as ``topic 'events.raw'``.
         url: of the cluster.
+        ways: out of it, as who connects would say.
     """
     told = _told(error)
     for kinds, kind, code, message, fix in _TABLE:
         if isinstance(error, kinds):
-            return kind(code, message.format(url=url, what=what, told=told), fix)
+            return kind(code, message.format(url=url, what=what, told=told), fix.format(ways=ways))
     if isinstance(error, kafka.UnknownTopicOrPartitionError):
         return unknown_topic(what, url)
-    return Retry("log.unreachable", f"{url} does not answer: {what}: {told}", UNREACHABLE_FIX)
+    return Retry("log.unreachable", f"{url} does not answer: {what}: {told}", ways.unreachable)
 
 
 def unknown_topic(what: str, url: str) -> Refuse:

@@ -31,7 +31,7 @@ from streamapp.core.errors import Refuse, Retry
 from streamapp.transport.clients import Held, OnRevoke
 from streamapp.transport.kafka.address import hosts_of
 from streamapp.transport.kafka.connection import PATIENCE_S_MAX, Connection
-from streamapp.transport.kafka.errors import is_final, translated
+from streamapp.transport.kafka.errors import is_final
 from streamapp.transport.security import Security
 
 SESSION_MS = 10_000
@@ -129,7 +129,7 @@ class KafkaMember:
         except CommitFailedError:
             raise _moved(self._group) from None
         except (KafkaError, TimeoutError) as error:
-            raise translated(error, what, self._connection.url) from error
+            raise self._connection.error(error, what) from error
 
     def take(self, partitions: Collection[TopicPartition]) -> None:
         """The group has given these to this member."""
@@ -167,7 +167,7 @@ class KafkaMember:
         except KafkaError as error:
             if is_final(error):
                 what = f"group {self._group[:120]!r}"
-                raise translated(error, what, self._connection.url) from error
+                raise self._connection.error(error, what) from error
             _log.warning("group %r: %s", self._group, error)
 
     async def _commit_alone(self, offsets: Mapping[tuple[str, int], int]) -> None:
