@@ -108,7 +108,7 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
     for rows, spent in figures["writes"].items():
         name = "" if rows == "2048" else f"_{rows}"
         for ours in ("sink", "agent"):
-            for other in ("duckdb", "sqlite", "parquet"):
+            for other in ("duckdb", "planned", "sqlite", "parquet"):
                 ratios[f"{ours}_vs_{other}{name}"] = median_ratio(
                     spent[other]["ms"], spent[ours]["ms"]
                 )

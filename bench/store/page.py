@@ -23,6 +23,7 @@ WRITERS = {
     "sink": "ours, the sink",
     "agent": "ours, the store agent",
     "duckdb": "bare DuckDB",
+    "planned": "bare DuckDB, planned once",
     "sqlite": "SQLite WAL",
     "parquet": "a Parquet file each",
 }

@@ -122,14 +122,20 @@ class Stream:
 
 
 @contextlib.contextmanager
-def bare_duckdb(folder: Path) -> Iterator[Take]:
-    """DuckDB as a careful user has it: our table, small row groups, one transaction per table."""
-    path = str(folder / "bare.duckdb")
-    Store.open(path, columns=enrichment().columns).close()  # the same columns of the same types
+def _bare(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB as a careful user has it: our table, small row groups."""
+    Store.open(str(path), columns=enrichment().columns).close()  # the same columns and types
     with duckdb.connect() as root:
         root.execute("SET TimeZone = 'UTC'")
         root.execute(f"ATTACH '{path}' AS db (ROW_GROUP_SIZE 2048)")
         root.execute("USE db")
+        yield root
+
+
+@contextlib.contextmanager
+def bare_duckdb(folder: Path) -> Iterator[Take]:
+    """One transaction for each table, by the statement that DuckDB's documentation has for it."""
+    with _bare(folder / "bare.duckdb") as root:
 
         def take(transactions: Sequence[Transaction]) -> None:
             for _, _, table in transactions:
@@ -137,6 +143,34 @@ def bare_duckdb(folder: Path) -> Iterator[Take]:
                 root.register("incoming", table)
                 root.execute("INSERT INTO events BY NAME FROM incoming")
                 root.unregister("incoming")
+                root.commit()
+
+        yield take
+
+
+class _Incoming:
+    """Whatever table it has when DuckDB runs a query over it."""
+
+    table: pa.Table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+@contextlib.contextmanager
+def planned_duckdb(folder: Path) -> Iterator[Take]:
+    """The same by a prepared statement: DuckDB plans it once, which its users can have, too."""
+    with _bare(folder / "planned.duckdb") as root:
+        incoming = _Incoming()
+
+        def take(transactions: Sequence[Transaction]) -> None:
+            for _, _, table in transactions:
+                is_first, incoming.table = not hasattr(incoming, "table"), table
+                if is_first:
+                    root.register("incoming", incoming)
+                    root.execute("PREPARE ins AS INSERT INTO events BY NAME FROM incoming")
+                root.begin()
+                root.execute("EXECUTE ins")
                 root.commit()
 
         yield take
@@ -206,6 +240,7 @@ CONTENDERS = {
     "sink": sink,
     "agent": agent,
     "duckdb": bare_duckdb,
+    "planned": planned_duckdb,
     "sqlite": sqlite,
     "parquet": parquet,
 }

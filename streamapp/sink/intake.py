@@ -7,7 +7,6 @@ built, then inserted, and only after the commit adopted by the store.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import blake2b
 from itertools import groupby
 from typing import NamedTuple
@@ -281,14 +280,22 @@ def dead_table(intake: Intake, now_us: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema.DEAD)
 
 
-def ledger_rows(intake: Intake, now: datetime) -> list[tuple[str | int | datetime, ...]]:
+def ledger_table(intake: Intake, now_us: int) -> pa.Table:
     """The newly covered ranges, neighbours as one, as rows of table ``ledger``."""
-    return [(*part.range, part.lost, part.rows, now) for part in joined(intake.parts)]
+    rows = [(*part.range, part.lost, part.rows, now_us) for part in joined(intake.parts)]
+    return _table(rows, schema.LEDGER)
 
 
-def position_rows(intake: Intake, now: datetime) -> list[tuple[str | int | datetime, ...]]:
+def position_table(positions: Mapping[tuple[str, int], int], now_us: int) -> pa.Table:
     """The positions that moved, as rows of table ``position``."""
-    return [(*key, next_, now) for key, next_ in intake.positions.items()]
+    rows = [(*key, next_, now_us) for key, next_ in positions.items()]
+    return _table(rows, schema.POSITION)
+
+
+def _table(rows: Sequence[Sequence[str | int]], kinds: pa.Schema) -> pa.Table:
+    if not rows:
+        return kinds.empty_table()
+    return pa.table([list(column) for column in zip(*rows, strict=True)], schema=kinds)
 
 
 def provenance_table(new: Mapping[int, str], now_us: int) -> pa.Table:

@@ -1,8 +1,7 @@
 """What the tables remember: ledger, positions, provenance and ids, read back when a store opens."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -53,35 +52,39 @@ def compact(connection: duckdb.DuckDBPyConnection) -> None:
         raise
 
 
-class Incoming:
-    """Appends Arrow rows to one table by column name, again and again.
+class Inserting:
+    """Appends Arrow rows to several tables by column name, in one statement, again and again.
 
-    What it has ready, a view of the rows and a parsed statement, takes longer to make than a row
-    takes to insert.
+    It is planned once.  To parse, bind and plan an INSERT takes longer than to insert a row, and
+    one statement of many tables takes less than one for each.
 
     Args:
         connection: its only user.
-        table: one of ours.
-        schema: of all rows.
+        schemas: of all rows, by table; the tables are ours.
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema
+        self, connection: duckdb.DuckDBPyConnection, schemas: Mapping[str, pa.Schema]
     ) -> None:
         self._connection = connection
-        self._nothing = schema.empty_table()
-        self._rows = _Rows(self._nothing)
-        connection.register(f"incoming_{table}", self._rows)
-        query = f"INSERT INTO {table} BY NAME FROM incoming_{table}"
-        (self._statement,) = connection.extract_statements(query)
+        self._sources = {table: _Rows(schema.empty_table()) for table, schema in schemas.items()}
+        for table, source in self._sources.items():
+            connection.register(f"incoming_{table}", source)
+        *others, last = (f"INSERT INTO {table} BY NAME FROM incoming_{table}" for table in schemas)
+        beside = ", ".join(f"part_{number} AS ({query})" for number, query in enumerate(others))
+        connection.execute(f"PREPARE inserting AS WITH {beside} {last}").fetchall()
+        (self._statement,) = connection.extract_statements("EXECUTE inserting")
 
-    def insert(self, rows: pa.Table) -> None:
-        """Append the rows, in the running transaction."""
-        self._rows.table = rows
+    def insert(self, rows: Mapping[str, pa.Table]) -> None:
+        """Append the rows of each table, in the running transaction."""
+        for table, given in rows.items():
+            self._sources[table].table = given
         try:
             self._connection.execute(self._statement).fetchall()
         finally:
-            self._rows.table = self._nothing
+            for table in rows:
+                source = self._sources[table]
+                source.table = source.table.schema.empty_table()
 
 
 class _Rows:
@@ -102,29 +105,6 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) ->
     if rows.num_rows == 0:
         return
     _execute_with(connection, rows, f"INSERT INTO {table} BY NAME FROM incoming")
-
-
-class Appending:
-    """Appends few rows to one table: half the work of an INSERT.
-
-    Args:
-        connection: its only user.
-        table: one of ours, which must not change its columns from now on.
-    """
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
-        self._appender = connection.appender(table)
-
-    def insert(self, rows: Sequence[Sequence[str | int | datetime]]) -> None:
-        """Append the rows, in the running transaction."""
-        if not rows:
-            return
-        try:
-            self._appender.append_rows(rows)
-            self._appender.flush()
-        except BaseException:
-            self._appender.clear()  # else the next transaction would have them too
-            raise
 
 
 def _execute_with(

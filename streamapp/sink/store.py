@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -25,7 +24,6 @@ from streamapp.sink.window import DedupWindow
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +168,11 @@ class Store:
             new = answers.after(self._positions.get(key, 0))
             if new is None:
                 return 0
-            now = _EPOCH + timedelta(microseconds=clock.now_us())
+            moved = intake.position_table({key: answers.next}, clock.now_us())
 
             def insert() -> None:
                 recall.insert(self._writer, "answers", new)
-                self._position_rows.insert([(*key, answers.next, now)])
+                recall.insert(self._writer, "position", moved)
 
             self._transact(insert)
             self._positions[key] = answers.next
@@ -259,10 +257,11 @@ class Store:
             options.search.install(root)
             self._writer = duck.cursor(root)
             self._row_schema = schema.prepare(self._writer, self.path, options.columns)
-            self._incoming = recall.Incoming(self._writer, "events", self._row_schema)
             recall.compact(self._writer)
-            self._ledger_rows = recall.Appending(self._writer, "ledger")
-            self._position_rows = recall.Appending(self._writer, "position")
+            self._inserting = recall.Inserting(
+                self._writer,
+                {"ledger": schema.LEDGER, "position": schema.POSITION, "events": self._row_schema},
+            )
             self._load()
         except duckdb.Error as error:
             duck.close(root)
@@ -277,7 +276,7 @@ class Store:
         self._options.search.close()
         self._writer.close()
         # Whoever still holds this object holds no part of DuckDB.
-        del self._incoming, self._ledger_rows, self._position_rows, self._writer
+        del self._inserting, self._writer
         if root is not None:
             duck.close(root)
 
@@ -351,18 +350,20 @@ class Store:
         return done
 
     def _insert(self, taken: Intake, rows: pa.Table) -> None:
-        """Each statement costs as much as some hundred rows: none for a table that gets none."""
+        """One statement for what nearly every transaction has, others for what few have."""
         now_us, writer = clock.now_us(), self._writer
         new = {key: text for key, text in taken.provenance.items() if key not in self._provenance}
         if new:
             recall.insert(writer, "provenance", intake.provenance_table(new, now_us))
-        if rows.num_rows:
-            self._incoming.insert(rows)
+        self._inserting.insert(
+            {
+                "events": rows,
+                "ledger": intake.ledger_table(taken, now_us),
+                "position": intake.position_table(taken.positions, now_us),
+            }
+        )
         if taken.dead:
             recall.insert(writer, "dead", intake.dead_table(taken, now_us))
-        now = _EPOCH + timedelta(microseconds=now_us)
-        self._ledger_rows.insert(intake.ledger_rows(taken, now))
-        self._position_rows.insert(intake.position_rows(taken, now))
         self._check(taken.covered)
 
     def _table(self, rows: Sequence[pa.RecordBatch]) -> pa.Table:
