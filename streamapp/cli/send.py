@@ -146,6 +146,8 @@ def _input(file: str | None, message: str | None) -> Iterator[_Input]:
     if (file is None) == (message is None):
         raise click.UsageError("Give FILE, - or --message, and one of them only.")
     if message is not None:
+        if not message.strip():
+            raise click.BadParameter("is empty", param_hint="--message")
         line = json.dumps({"message": message}).encode()
         yield _Input("message", BytesIO(line), len(line), kind="jsonl")
         return

@@ -57,7 +57,7 @@ def call(
         reason = work.aside[0][1]
         raise Refuse(
             "operation.aside",
-            f"{name} set {sum(bad.num_rows for bad, _ in work.aside):,} rows aside: {reason}",
+            f"{name} set rows aside ({sum(bad.num_rows for bad, _ in work.aside):,}): {reason}",
             "correct them, or pass aside=[] to take them and go on",
         )
     return result

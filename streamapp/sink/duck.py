@@ -16,6 +16,7 @@ CATALOG = "db"
 _INVALIDATED = "has been invalidated"
 #: What it says of files that are none of its own, or not any more.
 _DAMAGED = ("not a valid DuckDB", "orrupt", "checksum", "Could not read enough bytes")
+_ELSEWHERE = "name a place that can be written with --db-path or STREAMAPP_DB_PATH"
 _COMMAND_CHARS_MAX = 200
 _CLOSE_TRIES, _CLOSE_PAUSE_S = 500, 0.01
 
@@ -48,10 +49,10 @@ def connect(path: str, *, memory_bytes_max: int, spill_bytes_max: int) -> duckdb
         if not in_memory:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         root = duckdb.connect(MEMORY, config=settings)
-    except (OSError, duckdb.Error) as error:
-        raise Refuse(
-            "store.path", f"cannot open {path}: {error}", "see STREAMAPP_DB_PATH"
-        ) from None
+    except OSError as error:
+        raise Refuse("store.path", f"cannot open {path}: {error.strerror}", _ELSEWHERE) from None
+    except duckdb.Error as error:
+        raise unopened(path, error) from None
     try:
         root.execute(
             "SET GLOBAL TimeZone = 'UTC'"
@@ -114,7 +115,7 @@ def unopened(path: str, error: duckdb.Error) -> Refuse:
             f"{path} is not a DuckDB file, or is damaged: {text}",
             "move it away: events.enriched fills a new one",
         )
-    return Refuse("store.path", f"cannot open {path}: {text}", "see STREAMAPP_DB_PATH")
+    return Refuse("store.path", f"cannot open {path}: {text}", _ELSEWHERE)
 
 
 def _holder(text: str) -> str:

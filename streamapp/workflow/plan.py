@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from streamapp.core.batch import Batch, Rejected
 from streamapp.core.clock import SYSTEM, Clock
+from streamapp.core.counted import counted
 from streamapp.core.errors import Halt, Refuse, Retry, StreamappError
 from streamapp.core.slice import RecordLike
 from streamapp.core.state import StateEntry
@@ -171,7 +172,7 @@ class Plan:
         if self.on_stage is not None:
             self.on_stage(name, rows, seconds)
         if seconds > self._stage_s_max:
-            _log.warning("stage %s took %.1f s for %d rows", name, seconds, rows)
+            _log.warning("stage %s took %.1f s for %s", name, seconds, counted(rows, "row"))
 
 
 class _StageRun:
@@ -250,7 +251,7 @@ def _checked(stage: Stage, columns: Columns, rows: int) -> Columns:
         elif array.type != kind:
             wrong = f"column {name!r} as {array.type}, declared is {kind}"
         elif len(array) != rows:
-            wrong = f"{len(array)} values of column {name!r} for {rows} rows"
+            wrong = f"{counted(len(array), 'value')} of column {name!r} for {counted(rows, 'row')}"
     if wrong:
         raise Halt(
             "stage.output", f"stage {stage.name!r} returned {wrong}", "mend the stage and restart"

@@ -377,3 +377,12 @@ def read_terminal(end):
         return os.read(end, 65536)
     except OSError:  # EIO: the other end is closed
         return b""
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_a_message_without_text_is_not_sent(run, clean, double, text):
+    with double() as gateway:
+        result = run("send", "--message", text, "--url", gateway.url)
+    assert result.code == 2
+    assert "--message: is empty" in result.err
+    assert not gateway.kept

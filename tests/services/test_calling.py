@@ -39,7 +39,7 @@ def test_columns_that_pass_are_not_copied():
 
 def test_bad_rows_are_an_error_unless_they_are_taken():
     rows = [{"text": "a"}, {"text": None}]
-    with pytest.raises(Refuse, match="1 rows aside: no text") as refused:
+    with pytest.raises(Refuse, match=r"set rows aside \(1\): no text") as refused:
         call("demo.words", rows)
     assert refused.value.code == "operation.aside"
     aside = []

@@ -213,8 +213,9 @@ def test_a_read_only_disk_is_refused(open_store, mount):
 
 def test_a_folder_that_is_a_file_is_refused(open_store, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refuse, match="cannot open .*file/store.duckdb"):
+    with pytest.raises(Refuse, match="cannot open .*file/store.duckdb: File exists") as caught:
         open_store(str(tmp_path / "file" / "store.duckdb"))
+    assert "--db-path" in caught.value.fix
 
 
 @pytest.mark.parametrize(

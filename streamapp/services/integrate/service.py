@@ -92,7 +92,7 @@ class DataIntegrationService:
         found = await asyncio.to_thread(run_operation, "integrate.integrate", keys, inputs, work)
         if work.aside and aside is None:
             rows, reason = work.aside[0]
-            why = f"{rows.num_rows} rows are set aside: {reason}"
+            why = f"rows are set aside ({rows.num_rows:,}): {reason}"
             raise Refuse("integrate.aside", why, "give integrate() a list that takes them")
         if aside is not None:
             aside.extend(work.aside)
