@@ -64,7 +64,7 @@ def flow_app(settings: Settings) -> Any:
     if settings.flow_file is None:
         raise Refuse("flow.file", "flow_file is not set", "streamapp run FILE --stream sets it")
     binding = bind(load_graph(settings.flow_file), _params.decode(settings.flow_params))
-    plan = topology(binding)
+    plan = topology(binding, settings.flow_partitions)
     group, metrics = plan.group(settings.flow_group), Metrics()
     name = f"streamapp-flow-{binding.graph.name}-{group.name}"
     app = make_app(
@@ -97,7 +97,7 @@ def flow_app(settings: Settings) -> Any:
         batch_wait_ms_max=settings.batch_wait_ms_max,
         stall_s_max=settings.stall_s_max,
     )
-    needed = [group.topic, *group.publishes]
+    needed = [group.topic, *group.topics]
 
     async def before_start() -> None:
         await persist("topics", lambda: _check_topics(settings, needed), metrics)
@@ -117,6 +117,13 @@ async def _check_topics(settings: Settings, needed: list[str]) -> None:
             f"{settings.broker_url} has no topic {', '.join(missing)}",
             "streamapp run FILE --stream creates them",
         )
+    partitions = settings.flow_partitions
+    if other := [name for name in needed if there[name].partitions != partitions]:
+        raise Refuse(
+            "flow.partitions",
+            f"topic {other[0]} has {there[other[0]].partitions} partitions, not {partitions}",
+            f"set flow_partitions to {there[other[0]].partitions}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +137,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a fed run wrote: its outputs, and files of rows set aside."""
+    """What a fed run read, in rows, and wrote: its outputs, and files of rows set aside."""
 
     run: int
+    inputs: Mapping[str, int]
     outputs: tuple[Written, ...]
     quarantine: tuple[Written, ...]
 
@@ -155,13 +163,7 @@ class Flow:
         self, settings: Settings, path: Path, params: Mapping[str, Any], partitions: int = 1
     ) -> None:
         self.binding: Binding = bind(load_graph(path), params)
-        self.topology: Topology = topology(self.binding)
-        if partitions > 1 and self.topology.has_windows:
-            raise Refuse(
-                "flow.partitions",
-                f"{path}: its windows look at all rows of a topic, in their order",
-                "leave out --partitions",
-            )
+        self.topology: Topology = topology(self.binding, partitions)
         self._settings, self._path = settings, path.absolute()
         self._params, self._partitions = dict(params), partitions
         self._home = settings.home / "flows" / self.binding.graph.name
@@ -186,6 +188,7 @@ class Flow:
         own = {
             "flow_file": str(self._path),
             "flow_params": msgspec.json.encode(self._params).decode(),
+            "flow_partitions": str(self._partitions),
         }
         env = {**os.environ, **to_environment(self._settings)}  # noqa: TID251  # children inherit
         env |= {f"STREAMAPP_{name.upper()}": value for name, value in own.items()}
@@ -245,13 +248,15 @@ class Flow:
             spool.mkdir()
             stack.callback(shutil.rmtree, spool)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(feed.run(run))
+                feeding = tasks.create_task(feed.run(run))
                 gathering = tasks.create_task(self._gather(collect, spool))
-            result = await asyncio.to_thread(
-                self._write, run, spool, [*bad, *gathering.result()], folder_out
+            outputs, quarantine = await asyncio.to_thread(
+                self._write, spool, [*bad, *gathering.result()], folder_out
             )
             self._note(run, collect.ended)
-            return result
+            fed = feeding.result()
+            rows = {name: fed[topic] for name, topic in self.topology.inputs.items()}
+            return Result(run, rows, outputs, quarantine)
 
     def _inputs(self, bad: list[Aside]) -> dict[str, Any]:
         """Inputs by topic; rows that cannot be read go to ``bad``."""
@@ -279,7 +284,9 @@ class Flow:
                 await collect.rows(topic, schemas[name], spool / f"{topic}.arrow")
         return asides
 
-    def _write(self, run: int, spool: Path, asides: list[Aside], folder_out: Path) -> Result:
+    def _write(
+        self, spool: Path, asides: list[Aside], folder_out: Path
+    ) -> tuple[tuple[Written, ...], tuple[Written, ...]]:
         graph, written, together = self.binding.graph, [], Together()
         folder_out.mkdir(parents=True, exist_ok=True)
         for name, topic in self.topology.outputs.items():
@@ -292,7 +299,7 @@ class Flow:
             shown = where if output.url else str(folder_out / where)
             written.append(Written(name, shown, rows))
         together.take_places()
-        return Result(run, tuple(written), _write_quarantine(asides, folder_out))
+        return tuple(written), _write_quarantine(asides, folder_out)
 
     def _done(self) -> tuple[int, Places]:
         """The last run whose results were written, and where it ended on each topic."""

@@ -65,7 +65,7 @@ class Bench:
     def __init__(self, graph_, partitions=1):
         self.log = MemoryLog()
         self.binding = bind(graph_)
-        self.topology = topology(self.binding)
+        self.topology = topology(self.binding, partitions)
         self.partitions = partitions
         for topic in self.topology.topics:
             self.log.create(TopicSpec(topic, partitions, RECORD_BYTES_MAX))
@@ -90,27 +90,42 @@ class Bench:
             else:
                 return run
 
-    async def work(self, name, sizes=(), kills=(), record_bytes_max=RECORD_BYTES_MAX):
-        """Run a group over all that its topic has, in Slices of these sizes; how often begun."""
-        group, kills, sizes = self.topology.group(name), list(kills), list(sizes)
+    async def work(
+        self, name, sizes=(), kills=(), record_bytes_max=RECORD_BYTES_MAX, most=1_000_000
+    ):
+        """Run a group over what its topic has, in Slices of these sizes; how often begun.
+
+        A process takes ``most`` Slices.
+        """
+        kills, sizes = list(kills), list(sizes)
         begun = 0
         while True:
             begun += 1
-            agent = FlowAgent(
-                group, Chain(self.binding, group.steps, lambda: None),
-                self.binding.schemas[group.source], Killing(self.log, kills), self.log.reader(),
-                Metrics(), lambda: 1, record_bytes_max,
-            )  # fmt: skip
+            agent = self.agent(name, kills, record_bytes_max)
             try:
-                tps = [(group.topic, partition) for partition in range(self.partitions)]
-                starts = await agent.start_positions(tps)
-                await agent.run(Stream(self.log, starts, sizes))
+                await self.run(agent, name, sizes, most)
             except asyncio.CancelledError:
                 continue
             else:
                 return begun
             finally:
                 await agent.stop()
+
+    def agent(self, name, kills, record_bytes_max=RECORD_BYTES_MAX):
+        """A group's agent, not started."""
+        group = self.topology.group(name)
+        return FlowAgent(
+            group, Chain(self.binding, group.steps, lambda: None),
+            self.binding.schemas[group.source], Killing(self.log, kills),
+            self.log.reader(), Metrics(), lambda: 1, record_bytes_max,
+        )  # fmt: skip
+
+    async def run(self, agent, name, sizes=(), most=1_000_000):
+        """Hand an agent all that its topic has now."""
+        topic = self.topology.group(name).topic
+        tps = [(topic, partition) for partition in range(self.partitions)]
+        starts = await agent.start_positions(tps)
+        await agent.run(Stream(self.log, starts, sizes, most))
 
     async def rows(self, node, tmp_path, run=1, begin=None):
         """The rows of a run on a topic, and what was set aside."""
@@ -130,8 +145,9 @@ class Bench:
 class Stream:
     """What Faust hands an agent: Slices of the log, each an event."""
 
-    def __init__(self, log, starts, sizes):
+    def __init__(self, log, starts, sizes, most):
         self._log, self._starts, self._sizes = log, dict(starts), sizes
+        self._most = most
 
     def noack(self):
         return self
@@ -139,11 +155,14 @@ class Stream:
     async def events(self):
         reader = self._log.reader()
         await reader.start()
-        for (topic, partition), start in self._starts.items():
-            at, (_, end) = start, await reader.bounds(topic, partition)
-            while at < end:
+        ends = {tp: (await reader.bounds(*tp))[1] for tp in self._starts}
+        while behind := [tp for tp, at in self._starts.items() if at < ends[tp]]:
+            for tp in behind:
+                if self._most <= 0:
+                    return
+                self._most -= 1
                 size = self._sizes.pop(0) if self._sizes else 3
-                slice_ = await reader.read(topic, partition, at, records_max=size)
-                at = slice_.range.next
+                slice_ = await reader.read(*tp, self._starts[tp], records_max=size)
+                self._starts[tp] = slice_.range.next
                 message = SimpleNamespace(generation_id=1)
                 yield SimpleNamespace(value=slice_, message=message, ack=lambda: True)

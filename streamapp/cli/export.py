@@ -79,6 +79,8 @@ def dead(settings: Settings, name: str | None, as_json: bool) -> None:
     from streamapp.export import letters
 
     found = asyncio.run(letters(settings, name))
+    if name is not None and not found:  # of one that is declared no more there may be some yet
+        _refuse_unknown(name, _declared())
     if as_json:
         print_json([_as_dict(one) for one in found])
         return
@@ -112,12 +114,8 @@ def replay(settings: Settings, name: str | None, offsets: Sequence[int], as_json
     from streamapp.export import replayed
 
     declared = _declared()
-    if name is not None and name not in declared:
-        raise Refuse(
-            "export.unknown",
-            f"no export is called {name[:80]!r}",
-            f"declared: {', '.join(sorted(declared))}",
-        )
+    if name is not None:
+        _refuse_unknown(name, declared)
     outcomes = asyncio.run(replayed(settings, declared, name, frozenset(offsets)))
     failed = [(one, answer) for one, answer in outcomes if answer.outcome != "delivered"]
     if as_json:
@@ -139,6 +137,15 @@ def _declared() -> dict[str, Export]:
             "write [exports.NAME] into streamapp.toml, see docs/gateway.md, Exports",
         )
     return found
+
+
+def _refuse_unknown(name: str, declared: dict[str, Export]) -> None:
+    if name not in declared:
+        raise Refuse(
+            "export.unknown",
+            f"no export is called {name[:80]!r}",
+            f"declared: {', '.join(sorted(declared))}",
+        )
 
 
 def _as_dict(one: "Undelivered") -> dict[str, Any]:

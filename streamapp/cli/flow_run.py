@@ -196,10 +196,15 @@ def run(
     if stream or feed:
         from streamapp.cli.flow_stream import run_stream
 
-        _refuse_in_stream(lineage=lineage, dry_run=dry_run, cpus=cpus, memory_mb=memory_mb)
+        _refuse_in_stream(dry_run=dry_run, cpus=cpus, memory_mb=memory_mb)
+        if lineage is not None and not feed:
+            raise Refuse(
+                "flow.option", "--lineage is not for a run without an end", "give --feed, too"
+            )
         return run_stream(
-            settings, file, params, folder_out, feed=feed, as_json=as_json, partitions=partitions
-        )
+            settings, file, params, folder_out, feed=feed, as_json=as_json, partitions=partitions,
+            lineage=lineage, lineage_token=lineage_token,
+        )  # fmt: skip
     services = services_of(settings, cpus, memory_mb)
     if dry_run:
         from streamapp.cli.workflow import show_plan

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,15 @@ import click
 import msgspec
 
 from streamapp.cli.output import print_json
-from streamapp.core.clock import monotonic_s
+from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, StreamappError
 
 if TYPE_CHECKING:
     from streamapp.flows import Flow, Result
     from streamapp.screen.supervisor import Supervisor
+    from streamapp.workflow.run.events import Observer
 
 _TOLD_EVERY_S = 1.0
 _INTERRUPTED = 130
@@ -33,6 +34,8 @@ def run_stream(
     feed: bool,
     as_json: bool,
     partitions: int = 1,
+    lineage: str | None = None,
+    lineage_token: str = "",
 ) -> int:
     """Run a workflow's groups until a signal, or until its inputs are through.
 
@@ -44,6 +47,8 @@ def run_stream(
         feed: send the inputs' rows to their topics, write the outputs and end.
         as_json: print what came of it as JSON.
         partitions: of each topic.
+        lineage: where events of lineage go, when it is fed.
+        lineage_token: that a server wants for them.
 
     Returns:
         The exit code.
@@ -51,13 +56,52 @@ def run_stream(
     from streamapp.flows import Flow
 
     flow = Flow(settings, path, params, partitions)
-    return asyncio.run(_Stream(flow, folder_out, feed=feed, as_json=as_json).run())
+    stream = _Stream(flow, folder_out, feed=feed, as_json=as_json)
+    if lineage is None:
+        return asyncio.run(stream.run())
+    from streamapp.workflow.run.lineage import Lineage
+
+    told = Lineage(flow.binding.graph, lineage, Path.cwd(), token=lineage_token)
+    with closing(told):
+        return _observed(stream, flow, told)
+
+
+def _observed(stream: "_Stream", flow: "Flow", tell: "Observer") -> int:
+    """The exit code of a run that is told when it begins and when it ends."""
+    from streamapp.workflow.run.engine import new_run
+    from streamapp.workflow.run.events import RunEnded, RunStarted
+    from streamapp.workflow.run.report import Problem, Report, StageReport
+
+    run, graph, began_s = new_run(), flow.binding.graph, monotonic_s()
+    error = None
+    tell(RunStarted(run, graph.name, now_us(), flow.binding.schemas))
+    try:
+        return asyncio.run(stream.run())
+    except StreamappError as failed:
+        error = Problem.of(failed)
+        raise
+    finally:
+        done = stream.result
+        report = Report(
+            run, graph.name, graph.version,
+            "failed" if error else "done" if done else "cancelled",
+            monotonic_s() - began_s,
+            tuple(
+                StageReport(name, "input", "ran", rows_out=rows)
+                for name, rows in (done.inputs.items() if done else ())
+            ),
+            done.outputs if done else (),
+            error=error,
+        )  # fmt: skip
+        tell(RunEnded(report, now_us()))
 
 
 class _Stream:
     def __init__(self, flow: "Flow", folder_out: Path, *, feed: bool, as_json: bool) -> None:
         self._flow, self._out = flow, folder_out
         self._feed, self._as_json = feed, as_json
+        #: What came of it, once it has ended.
+        self.result: Result | None = None
         self._fed = self._collected = 0
         self._told_s = self._began_s = monotonic_s()
 
@@ -79,10 +123,9 @@ class _Stream:
             self._say("topic", f"{name} made")
         groups = self._flow.supervisor(None if self._as_json else self._say)
         await groups.start()
-        result = None
         try:
             if self._feed:
-                result = await self._run_through(groups, stop)
+                self.result = await self._run_through(groups, stop)
             else:
                 self._invite()
                 while not stop.is_set():
@@ -90,8 +133,8 @@ class _Stream:
                     await _pause(stop)
         finally:
             clean = await groups.stop()
-        if result is not None:
-            self._show(result)
+        if self.result is not None:
+            self._show(self.result)
             return 0
         return _INTERRUPTED if self._feed else int(not clean)
 

@@ -162,6 +162,7 @@ class Settings:
     )
     flow_group: str = _setting("", "which group of it")
     flow_params: str = _setting("{}", "its params, as a JSON object")
+    flow_partitions: int = _setting(1, "partitions of each of its topics", least=1)
     drain_s: int = _setting(20, "seconds a stopping process may take to finish its work", least=1)
     threads: int = _setting(0, "threads for inference; 0: one per core")
 

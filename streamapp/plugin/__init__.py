@@ -26,9 +26,12 @@ from streamapp.models.session import Session, Tensor
 from streamapp.plugin.chat import Chat
 from streamapp.plugin.extractor import Extractor
 from streamapp.plugin.operation import (
+    BEFORE_ALL_US,
     BaseOperation,
     Cancelled,
     Config,
+    Keyed,
+    KeyedOperation,
     LiveOperation,
     Operation,
     Source,
@@ -60,6 +63,7 @@ from streamapp.plugin.stage import (
 from streamapp.plugin.turning import Turning
 
 __all__ = [
+    "BEFORE_ALL_US",
     "EVENT_SCHEMA",
     "ROUTE",
     "Allocate",
@@ -77,6 +81,8 @@ __all__ = [
     "Event",
     "Extractor",
     "Halt",
+    "Keyed",
+    "KeyedOperation",
     "LiveOperation",
     "ModelRef",
     "Models",

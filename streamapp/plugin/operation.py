@@ -7,9 +7,11 @@ lets the engine cut its input into chunks, spread them over cores, or run it on 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from streamapp.core.errors import Refuse
@@ -27,6 +29,10 @@ Scope = Literal["row", "window", "table"]
 #: the interpreter's lock; each process opens it anew.  ``threads``: it releases the lock, and
 #: ``run`` may be called by several threads at once.  ``none``: one call after the other.
 Parallel = Literal["processes", "threads", "none"]
+
+
+#: An event time before all others, in microseconds: nothing is known of how far time is.
+BEFORE_ALL_US = -(1 << 62)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -193,6 +199,37 @@ class LiveOperation(Operation, Protocol):
 
     def restore(self, state: bytes) -> None:
         """Go on as the one whose ``state`` this is."""
+        ...
+
+
+class Keyed(NamedTuple):
+    """How rows may be parted, so that the windows of each part are whole: by columns, at a time.
+
+    Without columns all rows are one part.
+    """
+
+    by: tuple[str, ...]
+    time: str
+
+
+class KeyedOperation(LiveOperation, Protocol):
+    """A live operation that also runs on several partitions, each with the rows of its keys.
+
+    Its rows then come from several places, some of which are behind.  How far time is everywhere it
+    is told; for ``feed`` that is the greatest time of the rows before.
+    """
+
+    @property
+    def keyed(self) -> Keyed: ...
+
+    def feed_at(self, rows: pa.Table, before_us: npt.NDArray[np.int64], until_us: int) -> pa.Table:
+        """Take rows, perhaps none; return the windows that are closed by then.
+
+        Args:
+            rows: as for ``feed``.
+            before_us: for each row, the event time that was reached everywhere before it came.
+            until_us: the event time that is reached with them.
+        """
         ...
 
 

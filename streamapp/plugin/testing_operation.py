@@ -15,11 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import numpy as np
 import pyarrow as pa
 
 from streamapp.core.errors import Refuse
 from streamapp.plugin.calling import TableSources
-from streamapp.plugin.operation import Config, LiveOperation, Operation, Parallel, Scope, Source
+from streamapp.plugin.operation import (
+    BEFORE_ALL_US,
+    Config,
+    KeyedOperation,
+    LiveOperation,
+    Operation,
+    Parallel,
+    Scope,
+    Source,
+)
 from streamapp.plugin.registered import config_of
 from streamapp.plugin.stage import Models
 from streamapp.plugin.testing import HashModels
@@ -60,6 +70,8 @@ def check_operation(
             checks.any_cut_gives_the_same()
         if made.scope == "window" and hasattr(made, "feed"):
             checks.pieces_give_the_same()
+        if made.scope == "window" and hasattr(made, "feed_at"):
+            checks.keys_apart_give_the_same()
 
 
 @dataclass
@@ -201,8 +213,28 @@ class _Checks:
             other = self._live()
             other.restore(state)
             given += [other.feed(rows.slice(at)), other.flush()]
+            again = [other.feed(rows), other.flush()]
             other.close()
             self._same(pa.concat_tables(given), whole, f"two pieces, cut at {at}", ordered=False)
+            self._same(pa.concat_tables(again), whole, "all again after flush()", ordered=False)
+
+    def keys_apart_give_the_same(self) -> None:
+        """Of a keyed operation: the rows of each key by themselves, told of the others' times."""
+        (_, rows), *_ = self._inputs.items()
+        by, time = cast("KeyedOperation", self._live()).keyed
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows.to_pylist()):
+            places.setdefault(repr([row[name] for name in by]), []).append(place)
+        times = rows.column(time).cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        known = times.fill_null(BEFORE_ALL_US).to_numpy()
+        reached = np.maximum.accumulate(np.concatenate([[BEFORE_ALL_US], known]))
+        given = []
+        for each in places.values():
+            made = cast("KeyedOperation", self._live())
+            closed = made.feed_at(rows.take(each), reached[each], int(reached[-1]))
+            given += [closed, made.flush()]
+            made.close()
+        self._same(pa.concat_tables(given), self._run(self._inputs), "keys apart", ordered=False)
 
     def _live(self) -> LiveOperation:
         work = _Work(self._sources, self._models, self.folder)

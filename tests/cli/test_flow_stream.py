@@ -1,9 +1,13 @@
 """``streamapp run FILE --stream``: what its processes have nothing to say of is not printed."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+
+from streamapp.core.config import load
+from streamapp.flows import Flow
 
 FILE = """name: small
 inputs:
@@ -18,7 +22,7 @@ outputs:
 def test_groups_that_did_their_work_end_without_a_word(clean):
     (clean / "flow.yaml").write_text(FILE)
     (clean / "rows.csv").write_text("x\n1\n2\n")
-    command = "run flow.yaml --stream --partitions 1 --feed"
+    command = "run flow.yaml --stream --partitions 1 --feed --lineage told.jsonl"
     done = subprocess.run(
         [sys.executable, "-m", "streamapp.cli", *command.split()],
         capture_output=True,
@@ -30,11 +34,33 @@ def test_groups_that_did_their_work_end_without_a_word(clean):
     assert done.returncode == 0, lines
     assert f"out: 1 row in {clean}/out/out.csv" in lines
     assert not [line for line in lines if line.startswith("after-")]
+    began, ended = map(json.loads, (clean / "told.jsonl").read_text().splitlines())
+    assert (began["eventType"], ended["eventType"]) == ("START", "COMPLETE")
+    assert began["run"]["runId"] == ended["run"]["runId"]
+    (given,), (made,) = ended["inputs"], ended["outputs"]
+    assert given["inputFacets"]["inputStatistics"]["rowCount"] == 2
+    assert made["outputFacets"]["outputStatistics"]["rowCount"] == 1
 
 
-@pytest.mark.parametrize(
-    "option", ["--lineage=told.jsonl", "--dry-run", "--cpus=1", "--memory-mb=99"]
-)
+def test_a_run_that_is_fed_elsewhere_is_told_as_failed(run, clean):
+    (clean / "flow.yaml").write_text(FILE)
+    (clean / "rows.csv").write_text("x\n1\n2\n")
+    with Flow(load()[0], clean / "flow.yaml", {}).alone():
+        told = run("run", "flow.yaml", "--stream", "--feed", "--lineage", "told.jsonl")
+    assert told.code != 0
+    _, ended = map(json.loads, (clean / "told.jsonl").read_text().splitlines())
+    assert ended["eventType"] == "FAIL"
+    assert "flow.busy" in ended["run"]["facets"]["errorMessage"]["message"]
+
+
+def test_lineage_of_a_run_without_an_end_is_refused(run, clean):
+    (clean / "flow.yaml").write_text(FILE)
+    told = run("run", "flow.yaml", "--stream", "--lineage", "told.jsonl")
+    assert (told.code, "give --feed" in told.err) == (2, True)
+    assert not (clean / "told.jsonl").exists()
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--cpus=1", "--memory-mb=99"])
 def test_what_only_a_batch_run_knows_is_refused_before_anything_starts(run, clean, option):
     (clean / "flow.yaml").write_text(FILE)
     (clean / "rows.csv").write_text("x\n1\n2\n")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from streamapp.agents.flow.agent import IDLE_S
+from streamapp.agents.flow.stage import HALVINGS_MAX
 from streamapp.cli.app import main
 from streamapp.workflow.graph.names import ALIASES
 from streamapp.workflow.graph.spec import Document, Resources, RetryPolicy, Step
@@ -69,3 +71,9 @@ def test_the_keys_are_those_that_there_are():
         assert set(YAML(typ="safe").load(shown)) == set(kind.__struct_fields__)
     for alias, service in ALIASES.items():
         assert service == "audio" or f"`{alias}`" in text
+
+
+def test_the_numbers_of_runs_on_topics_are_the_code_s():
+    text = section("On topics")
+    assert f"nothing came for {IDLE_S:.0f} s" in text
+    assert f"(up to {HALVINGS_MAX} times for a record)" in text

@@ -101,3 +101,11 @@ async def test_a_project_without_exports_is_told_how_to_declare_one(run, tmp_pat
     (tmp_path / "streamapp.toml").write_text("")
     code, said = await run("replay")
     assert (code, "[exports.NAME]" in said) == (2, True)
+
+
+async def test_a_name_that_no_export_has_is_told_which_there_are(log, run):
+    for verb in ("dead", "replay"):
+        code, said = await run(verb, "crn")
+        assert (code, "no export is called 'crn'" in said, "declared: default" in said) == (
+            2, True, True,
+        )  # fmt: skip

@@ -15,9 +15,36 @@ import pytest
 from example_workflow import EXAMPLE, example_folder, run_example
 
 from streamapp.agents.flow.record import mark_of
+from streamapp.core.errors import Refuse
 from streamapp.transport import open_reader
 
-OUTPUT = "text-processing-pipeline.classifications"
+PIPELINE = "text-processing-pipeline"
+OUTPUT = f"{PIPELINE}.classifications"
+#: Rows of event time, out of order by less than the grace.
+WINDOWS = """
+name: sales
+inputs: {orders: {path: orders.jsonl}}
+stages:
+  - name: timed
+    service: pipeline
+    operation: map
+    config: {columns: {sold_at: make_timestamp(sold_at * 1000000)}}
+  - name: minutes
+    service: pipeline
+    operation: window
+    depends_on: timed
+    config:
+      {time: sold_at, kind: tumbling, size: 1m, grace: 10s, by: [shop],
+       columns: {sold: count(*), total: sum(price)}}
+  - name: hours
+    service: pipeline
+    operation: window
+    depends_on: minutes
+    config: {time: window_end, kind: tumbling, size: 1h, grace: 1m, columns: {all: sum(total)}}
+outputs:
+  minutes: {source: minutes, format: json}
+  hours: {source: hours, format: json}
+"""
 OWN = EXAMPLE.replace("operation: infer\n", "operation: infer\n    scale: own\n")
 
 
@@ -34,6 +61,8 @@ def records(url: str, topic: str) -> list:
         await reader.start()
         try:
             return list((await reader.read(topic, 0, 0)).records)
+        except Refuse:
+            return []
         finally:
             await reader.stop()
 
@@ -59,7 +88,7 @@ def test_the_example_as_a_stream_equals_the_batch_though_a_group_is_killed(tmp_p
         tmp_path, env, "--stream", "--feed", "--json", "--out", "stream", wait=False
     )
     try:
-        killed = _kill_a_group(stream, env["STREAMAPP_BROKER"], "data-enrichment")
+        killed = _kill_a_group(stream, env["STREAMAPP_BROKER"], f"{PIPELINE}.data-enrichment")
         said, _ = stream.communicate(timeout=400)
     finally:
         for pid in [*descendants(stream.pid), stream.pid]:
@@ -75,18 +104,17 @@ def test_the_example_as_a_stream_equals_the_batch_though_a_group_is_killed(tmp_p
     assert ends[-1]
 
 
-def _kill_a_group(stream, url: str, stage: str) -> int:
-    """Kill one of the groups' processes when there is a first record between them; its id."""
-    deadline = time.monotonic() + 400
+def _kill_a_group(stream, url: str, topic: str, kills: int = 1) -> int:
+    """Kill as many of the groups' processes, each when more is between them; how many it did."""
+    deadline, killed, least = time.monotonic() + 400, 0, 1
     log = Path(url.removeprefix("local://"))
-    topic = f"text-processing-pipeline.{stage}"
-    while stream.poll() is None and time.monotonic() < deadline:
-        if any(log.glob(f"{topic}*")) and records(url, topic):
-            pid = random.choice([p for p in descendants(stream.pid) if b"faust" in _command(p)])
-            _kill(pid)
-            return pid
+    while stream.poll() is None and time.monotonic() < deadline and killed < kills:
+        there = "kafka" in url or any(log.glob(f"{topic}*"))
+        if there and (count := len(records(url, topic))) >= least:
+            _kill(random.choice([p for p in descendants(stream.pid) if b"faust" in _command(p)]))
+            killed, least = killed + 1, count + 3
         time.sleep(0.02)
-    return 0
+    return killed
 
 
 @pytest.fixture
@@ -99,6 +127,46 @@ def broker(request, tmp_path):
         broker = kafka_broker.brief_broker()
         stack.callback(broker.remove)
         yield broker.start().url.replace("kafka://", "kafka+batch://")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("broker", ["local", "kafka"], indirect=True)
+def test_windows_by_key_on_three_partitions_equal_the_batch_though_groups_are_killed(
+    broker, tmp_path
+):
+    project, chance = tmp_path / "project", random.Random(1)
+    project.mkdir()
+    (project / "workflow.yaml").write_text(WINDOWS)
+    with (project / "orders.jsonl").open("w") as file:
+        for n in range(9_000):
+            order = {"sold_at": n - chance.randint(0, 9), "shop": f"shop {n % 7}", "price": n % 13}
+            file.write(json.dumps(order) + "\n")
+    env = {
+        **os.environ,
+        "STREAMAPP_HOME": str(tmp_path / "home"),
+        "STREAMAPP_BROKER": broker,
+        "STREAMAPP_BATCH_EVENTS_MAX": "1",
+        "STREAMAPP_SESSION_S": "3",
+    }
+    run_example(tmp_path, env, "--out", "batch")
+    options = ("--stream", "--feed", "--partitions", "3", "--out", "stream")
+    stream = run_example(tmp_path, env, *options, wait=False)
+    try:
+        killed = _kill_a_group(stream, broker, "sales.minutes.keyed", kills=2)
+        said, _ = stream.communicate(timeout=400)
+    finally:
+        for pid in [*descendants(stream.pid), stream.pid]:
+            _kill(pid)
+        stream.wait()
+    assert stream.returncode == 0, said
+    assert killed
+    for name in ("minutes.json", "hours.json"):
+        batch, live = (
+            sorted(json.loads((project / out / name).read_text()), key=str)
+            for out in ("batch", "stream")
+        )
+        assert live == batch
+        assert batch
 
 
 @pytest.mark.soak

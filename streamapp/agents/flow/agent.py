@@ -3,16 +3,21 @@
 A range of the source is acknowledged only after every topic of the group has what came of it.
 Where the group stands is read from those topics, together with the state of its windows, so a
 process that was killed goes on as if it had not been.
+
+What is parted by a key follows the record it is of, and is sent once more by who takes over.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 
 from streamapp.agents.flow.chain import Chain
+from streamapp.agents.flow.fronts import Fronts
+from streamapp.agents.flow.keyed import idle_parts, latest_us, parts
 from streamapp.agents.flow.record import OVERHEAD_BYTES, Aside, Mark, decode, encode, mark_of
 from streamapp.agents.flow.topology import Group
 from streamapp.agents.flow.units import Repeats, Unit, rows_of, units
@@ -24,14 +29,35 @@ from streamapp.core.metrics import Metrics
 from streamapp.plugin import Cancelled
 from streamapp.transport.clients import Outgoing, Producer, Reader
 
+#: How long nothing may come of a source before the windows behind it no longer wait for its rows.
+IDLE_S = 30.0
+_states = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+_encode = msgspec.msgpack.encode
+
+
+class _Made(NamedTuple):
+    """What goes to one topic: its record, and the same rows by key, each with its topic."""
+
+    record: Outgoing
+    parts: list[tuple[str, list[Outgoing]]]
+    has_times: bool
+
 
 class _Standing:
-    """One partition: what each topic covers of the source."""
+    """One partition: what each topic covers of the source, and the state after that.
 
-    def __init__(self, covered: dict[str, int], generation: int, repeats: Repeats) -> None:
+    ``quiet`` has the topics from which nothing came since they were last looked at, and where the
+    source then ended; ``idle`` those of which that was told.
+    """
+
+    def __init__(
+        self, covered: dict[str, int], generation: int, seen: Repeats | Fronts, state: bytes
+    ) -> None:
         self.covered = covered
         self.generation = generation
-        self.repeats = repeats
+        self.seen, self.state = seen, state
+        self.quiet: dict[str, int] = {}
+        self.idle: set[str] = set()
 
     @property
     def next(self) -> int:
@@ -71,6 +97,8 @@ class FlowAgent:
         self._partitions: dict[int, _Standing] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamapp-flow")
         self._starting = asyncio.Lock()
+        self._loaded: _Standing | None = None  # whose state the chain has
+        self._watching: asyncio.Task[None] | None = None
         self._is_open = self._is_ending = False
         self.ready = False
 
@@ -90,6 +118,9 @@ class FlowAgent:
     async def stop(self) -> None:
         """Finish the try in work, and free the operations."""
         self._is_ending = True
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         self._partitions.clear()
         await self._in_thread(self._chain.close)
         self._thread.shutdown(wait=False)
@@ -103,6 +134,8 @@ class FlowAgent:
                     await persist("connect", client.start, self._metrics)
                 await persist("open", lambda: self._in_thread(self._chain.open), self._metrics)
                 self._is_open = True
+                if self._group.by_key:
+                    self._watching = asyncio.create_task(guarded(self._watch()))
         generation, starts = self._generation(), {}
         for tp in tps:
             partition = tp[1]
@@ -128,6 +161,9 @@ class FlowAgent:
             part = None if record is None else decode(record)
             covered[topic] = part.mark.next if part else begin
             states[topic] = part.state if part else b""
+            if part is not None:
+                for to, records in self._parts(topic, part.mark, part.rows, partition):
+                    await self._producer.send(to, records)
         at = min(covered.values())
         if at < begin or max(covered.values()) > end:
             what = "lost rows" if at < begin else "was made anew"
@@ -138,12 +174,19 @@ class FlowAgent:
                 "delete the workflow's topics and feed it anew",
             )
         first = next(topic for topic, next_ in covered.items() if next_ == at)
-        await self._in_thread(self._chain.restore, states[first])
+        if self._group.is_keyed:
+            fronts, state = _states.decode(states[first]) if states[first] else (b"", b"")
+            seen: Repeats | Fronts = Fronts(self._group.partitions, fronts)
+        else:
+            seen, state = await self._repeats(partition, begin, at), states[first]
+        return _Standing(covered, self._generation(), seen, state)
+
+    async def _repeats(self, partition: int, begin: int, at: int) -> Repeats:
         before = None
         if at > begin:
             before = await last_record(self._reader, self._group.topic, partition, begin, at)
         mark = mark_of(before) if before is not None else None
-        return _Standing(covered, self._generation(), Repeats(mark.place) if mark else Repeats())
+        return Repeats(mark.place) if mark else Repeats()
 
     async def _take(self, event: SliceEvent) -> None:
         range_ = event.value.range
@@ -180,51 +223,87 @@ class FlowAgent:
         )
         if made is None:
             return not self._is_current(held)
-        for topic, record in made.items():
+        for topic, (record, others, has_times) in made.items():
             if unit.next <= held.covered[topic]:
                 continue
-            sent = await persist(
-                "publish",
-                lambda: self._producer.send(topic, [record]),  # noqa: B023  # awaited at once
-                self._metrics,
-                lambda: self._is_current(held),
-            )
-            if sent is None:
-                return True
+            for to, records in ((topic, [record]), *others):
+                sent = await persist(
+                    "publish",
+                    lambda: self._producer.send(to, records),  # noqa: B023  # awaited at once
+                    self._metrics,
+                    lambda: self._is_current(held),
+                )
+                if sent is None:
+                    return True
             held.covered[topic] = unit.next
+            if has_times:
+                held.quiet.pop(topic, None)
+                held.idle.discard(topic)
         return True
 
-    def _made(self, unit: Unit, held: _Standing, partition: int) -> dict[str, Outgoing] | None:
+    async def note_idle(self) -> None:
+        """Tell the windows behind of what was quiet since this was last called.
+
+        That is a topic that got no rows with a time, though all that its source had then is done.
+        """
+        for partition, held in list(self._partitions.items()):
+            _, end = await self._reader.bounds(self._group.topic, partition)
+            for topic, keyed in self._group.by_key.items():
+                if not self._is_current(held) or topic in held.idle:
+                    continue
+                if topic not in held.quiet:
+                    held.quiet[topic] = end
+                elif held.covered[topic] >= held.quiet[topic]:
+                    records = idle_parts(held.covered[topic], partition, self._group.partitions)
+                    for each in keyed:
+                        await self._producer.send(each.name, records)
+                    if topic in held.quiet:  # and no rows came meanwhile
+                        held.idle.add(topic)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE_S)
+            await persist("idle", self.note_idle, self._metrics)
+
+    def _made(self, unit: Unit, held: _Standing, partition: int) -> dict[str, _Made] | None:
         """The unit's record for each topic; None when one would be too large and may be smaller.
 
         When it raises, or returns None, the group stands where it stood.
         """
-        before, place = self._chain.state(), held.repeats
-        repeats = place.copy()
+        if self._loaded is not held:
+            self._chain.restore(held.state)
+            self._loaded = held
+        seen = held.seen.copy()
         try:
-            rows, bad = rows_of(unit.records, self._schema, repeats)
+            rows, bad, times = rows_of(unit.records, self._schema, seen)
+            is_end = seen.end() if isinstance(seen, Fronts) else unit.end
             tables, asides = self._chain.run(
                 rows,
-                is_end=unit.end,
+                is_end=is_end,
                 still_ours=lambda: not self._is_ending and self._is_current(held),
+                times=times,
             )
         except BaseException:
-            self._chain.restore(before)
+            self._chain.restore(held.state)
             raise
         asides = [*(Aside(self._group.source, why, each) for each, why in bad), *asides]
-        mark = Mark(unit.first, unit.next, unit.run, unit.end)
+        mark = Mark(unit.first, unit.next, unit.run, is_end)
         state = self._chain.state()
-        made = {
-            topic: encode(mark, tables[name], state, asides, partition)
-            for topic, name in self._group.publishes.items()
-        }
-        largest = max(len(record.value or b"") for record in made.values())
-        if largest <= self._value_bytes_max:
-            held.repeats = repeats
+        kept = _encode((seen.state(), state)) if isinstance(seen, Fronts) else state
+        made = {}
+        for topic, name in self._group.publishes.items():
+            table = tables.get(name, rows)
+            record = encode(mark, table, kept, asides, partition)
+            keyed = self._group.by_key.get(topic, ())
+            has_times = any(latest_us(table, each) is not None for each in keyed)
+            made[topic] = _Made(record, self._parts(topic, mark, table, partition), has_times)
+        if max(map(_largest, made.values())) <= self._value_bytes_max:
+            held.seen, held.state = seen, state
             return made
-        self._chain.restore(before)
+        self._chain.restore(held.state)
         if len(unit.records) > 1:
             return None
+        largest = max(map(_largest, made.values()))
         raise Refuse(
             "flow.too_large",
             f"what {self._group.name!r} makes of offset {unit.first} has {largest:,} bytes;"
@@ -232,6 +311,22 @@ class FlowAgent:
             "feed fewer rows at a time, or leave out columns",
         )
 
+    def _parts(
+        self, topic: str, mark: Mark, rows: pa.Table, partition: int
+    ) -> list[tuple[str, list[Outgoing]]]:
+        """The rows of a topic's record once more, by key."""
+        count = self._group.partitions
+        return [
+            (keyed.name, parts(mark, rows, partition, keyed, count))
+            for keyed in self._group.by_key.get(topic, ())
+        ]
+
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, function, *arguments)
+
+
+def _largest(made: _Made) -> int:
+    """Bytes of the largest record."""
+    records = [made.record, *(each for _, found in made.parts for each in found)]
+    return max(len(record.value or b"") for record in records)

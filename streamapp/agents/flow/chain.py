@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from streamapp.agents.flow.record import Aside
 from streamapp.agents.flow.stage import Stage
+from streamapp.agents.flow.units import Times
 from streamapp.plugin.calling import CallWork, TableSources
 from streamapp.workflow.data import declared_models, declared_sources
 from streamapp.workflow.run.binding import Binding
@@ -59,7 +60,12 @@ class Chain:
             stage.close()
 
     def run(
-        self, rows: pa.Table, *, is_end: bool, still_ours: Callable[[], bool] = lambda: True
+        self,
+        rows: pa.Table,
+        *,
+        is_end: bool,
+        still_ours: Callable[[], bool] = lambda: True,
+        times: Times | None = None,
     ) -> tuple[dict[str, pa.Table], list[Aside]]:
         """What each stage makes of the next rows of the source, and what they set aside.
 
@@ -67,6 +73,7 @@ class Chain:
             rows: in the source's order.
             is_end: no more will come of this run, so open windows are closed.
             still_ours: whether to go on waiting for another try of a stage.
+            times: of the rows, where they are those of a key.
 
         Raises:
             Refuse: a stage failed, and its failure ends the run.
@@ -76,8 +83,9 @@ class Chain:
         made: dict[str, pa.Table] = {}
         asides: list[Aside] = []
         for stage in self._stages:
-            given = made.get(stage.takes, rows)
-            made[stage.name] = stage.run(given, is_end, still_ours)
+            is_first = stage.takes not in made
+            given = rows if is_first else made[stage.takes]
+            made[stage.name] = stage.run(given, is_end, still_ours, times if is_first else None)
             asides += stage.asides
             stage.asides.clear()
         return made, asides

@@ -76,20 +76,23 @@ class Feed:
         is_done = all(each.is_done and each.run == newest for each in fed)
         return newest + 1 if is_done and newest in {0, collected} else newest
 
-    async def run(self, run: int) -> None:
-        """Feed all inputs, one after the other, and say that there is no more.
+    async def run(self, run: int) -> dict[str, int]:
+        """Feed all inputs, one after the other, and say that there is no more; rows by topic.
 
         Raises:
             Refuse: ``flow.inputs``: they changed since this run began; or as reading them does.
             Retry: an input does not answer, or died.
         """
+        rows = {}
         for topic, opened in self._inputs.items():
             fed = await self._fed(topic)
-            if fed.run == run and fed.is_done:
-                continue
-            await self._one(topic, opened, run, fed if fed.run == run else _NOTHING)
+            if fed.run != run:
+                fed = _NOTHING
+            is_done = fed.run == run and fed.is_done
+            rows[topic] = fed.next if is_done else await self._one(topic, opened, run, fed)
+        return rows
 
-    async def _one(self, topic: str, opened: Opened, run: int, fed: Fed) -> None:
+    async def _one(self, topic: str, opened: Opened, run: int, fed: Fed) -> int:
         digest, at, waiting = hashlib.sha256(), 0, list[Outgoing]()
         with await asyncio.to_thread(opened.read) as reader:
             chunks = _chunks(reader)
@@ -117,6 +120,7 @@ class Feed:
             for partition in range(self._partitions)
         ]
         await self._send(topic, ends)
+        return at
 
     def _record(self, name: str, chunk: pa.Table, mark: Mark) -> Outgoing:
         partition = mark.first // CHUNK_ROWS % self._partitions

@@ -40,7 +40,10 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
         size: of the rows, in bytes.
         state: of the group's state, in bytes.
         asides: rows set aside.
-        digest: of all that was fed up to here.
+        digest: of all that was fed up to here; of rows that were fed only.
+        source: the partition that the rows were in before they were parted by a key.
+        latest_us: the greatest event time of all rows of the range, in whatever partition they are.
+        is_idle: nothing came of the source for a while, and it holds no rows.
     """
 
     first: int
@@ -51,11 +54,19 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     state: int = 0
     asides: tuple[AsideMark, ...] = ()
     digest: str = ""
+    source: int = 0
+    latest_us: int | None = None
+    is_idle: bool = False
+
+    @property
+    def begin(self) -> tuple[int, int]:
+        """Where it begins: rows that are fed are counted anew in each run, offsets are not."""
+        return (self.run if self.digest else 0), self.first
 
     @property
     def place(self) -> tuple[int, int]:
         """Where it ends; of two records the later one has the larger."""
-        return self.run, self.next
+        return self.begin[0], self.next
 
 
 class Aside(NamedTuple):

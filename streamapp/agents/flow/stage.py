@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from streamapp.agents.flow.record import Aside
+from streamapp.agents.flow.units import Times
 from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Halt, Refuse, Retry, StreamappError
 from streamapp.core.project import read_secret
@@ -27,7 +28,7 @@ from streamapp.workflow.run.retry import TIMEOUT, delay_s, is_tried_again
 from streamapp.workflow.run.secrets import Redactor
 
 if TYPE_CHECKING:
-    from streamapp.plugin import LiveOperation, Operation
+    from streamapp.plugin import KeyedOperation, LiveOperation, Operation
 
 #: How long a call that overstayed has to end by itself.
 STOP_S_MAX = 1.0
@@ -75,6 +76,7 @@ class Stage:
         self._is_window = binding.calls[name][0].scope == "window"
         self._redactor = Redactor()
         self._calls: list[_Call] = []
+        self._beginning = list[bytes]()
         self._left_behind = self._halvings = 0
 
     def open(self) -> None:
@@ -87,6 +89,7 @@ class Stage:
         while len(self._calls) < len(self._bounds):
             with self._redacted():
                 self._calls.append(self._opened(self._bounds[len(self._calls)]))
+        self._beginning = self.state()
 
     def close(self) -> None:
         """Free what the operations hold."""
@@ -101,21 +104,22 @@ class Stage:
     def restore(self, states: list[bytes]) -> None:
         """Go on as the one whose state this is; empty: from the beginning."""
         self.asides.clear()
-        if not self._is_window:
-            return
-        for index, call in enumerate(self._calls):
-            if states:
-                call.window.restore(states[index])
-            else:
-                call.window.flush()  # forgets what was open
+        self._put_back(states or self._beginning)
 
-    def run(self, given: pa.Table, is_end: bool, still_ours: Callable[[], bool]) -> pa.Table:
+    def run(
+        self,
+        given: pa.Table,
+        is_end: bool,
+        still_ours: Callable[[], bool],
+        times: Times | None = None,
+    ) -> pa.Table:
         """What it makes of the next rows; those that it failed on are in ``asides``.
 
         Args:
             given: rows of what it takes.
             is_end: no more will come of this run, so open windows are closed.
             still_ours: whether to go on waiting for another try.
+            times: of the rows, where they are those of a window's keys.
 
         Raises:
             Refuse: it failed, and its failure ends the run.
@@ -129,8 +133,8 @@ class Stage:
             raise Halt("flow.hung", why, "it goes on when its process has started anew")
         self._halvings = 0
         parts = [self._schema.empty_table()]
-        if given.num_rows and self._calls:
-            parts.append(self._tried(given, self._taking(given), still_ours))
+        if (given.num_rows or times is not None) and self._calls:
+            parts.append(self._tried(given, self._taking(given, times), still_ours))
         if is_end and self._is_window and self._calls:
             parts.append(self._tried(given.slice(0, 0), _flushed, still_ours))
         return pa.concat_tables(parts)
@@ -153,7 +157,9 @@ class Stage:
             raise
         return _Call(bound, operation, work)
 
-    def _taking(self, given: pa.Table) -> Callable[[_Call], pa.Table]:
+    def _taking(self, given: pa.Table, times: Times | None = None) -> Callable[[_Call], pa.Table]:
+        if times is not None:
+            return lambda call: cast("KeyedOperation", call.operation).feed_at(given, *times)
         if self._is_window:
             return lambda call: call.window.feed(given)
         return lambda call: call.operation.run({self.takes: given})
@@ -199,7 +205,7 @@ class Stage:
         )
 
     def _put_back(self, states: list[bytes]) -> None:
-        """Put the windows back to where a try began."""
+        """Put the windows back to where they were."""
         for call, state in zip(self._calls, states, strict=False):
             call.window.restore(state)
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from streamapp.agents.flow.keyed import KeyedTopic, is_key
 from streamapp.core.errors import Refuse
+from streamapp.plugin.registered import config_of
 from streamapp.workflow.graph.check import place
 from streamapp.workflow.graph.expressions import names_in, parse
 from streamapp.workflow.graph.spec import Graph, Step
@@ -19,7 +21,10 @@ class Group:
         source: the input or stage that they read.
         topic: of the source.
         steps: in order, each after the one whose rows it takes.
-        publishes: topic to the stage whose rows it gets.
+        publishes: topic to the stage whose rows it gets, or the source.
+        by_key: of these topics, those whose rows are parted by keys too: for whom.
+        partitions: of each topic.
+        is_keyed: whether its topic has rows that were parted by a key, of any partition.
     """
 
     name: str
@@ -27,6 +32,15 @@ class Group:
     topic: str
     steps: tuple[str, ...]
     publishes: Mapping[str, str]
+    by_key: Mapping[str, tuple[KeyedTopic, ...]]
+    partitions: int
+    is_keyed: bool
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Those that it writes."""
+        keyed = [each.name for found in self.by_key.values() for each in found]
+        return (*self.publishes, *keyed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +51,16 @@ class Topology:
         inputs: topic of each input that something reads.
         groups: in order, each after the one whose topic it reads.
         outputs: topic of each output.
-        has_windows: whether a stage keeps state, so that a topic may have one partition only.
     """
 
     inputs: Mapping[str, str]
     groups: tuple[Group, ...]
     outputs: Mapping[str, str]
-    has_windows: bool
 
     @property
     def topics(self) -> tuple[str, ...]:
         """All of them, inputs first."""
-        between = [topic for group in self.groups for topic in group.publishes]
+        between = [topic for group in self.groups for topic in group.topics]
         return tuple(dict.fromkeys([*self.inputs.values(), *between, *self.outputs.values()]))
 
     def group(self, name: str) -> Group:
@@ -60,8 +72,12 @@ class Topology:
         return found
 
 
-def topology(binding: Binding) -> Topology:
+def topology(binding: Binding, partitions: int = 1) -> Topology:
     """The groups and topics of a bound graph.
+
+    Args:
+        binding: of the graph.
+        partitions: of each topic; with several, rows go to a window by its key.
 
     Raises:
         Refuse: ``flow.*``: a stage cannot run on a topic; the message has its place in the file.
@@ -70,47 +86,121 @@ def topology(binding: Binding) -> Topology:
     steps = [graph.step(name) for name in binding.order]
     for step in steps:
         _check(binding, step)
-    taken = {step.name: graph.takes(step)[0] for step in steps}
-    own = {step.name for step in steps if step.scale == "own"}
-    group_of: dict[str, str] = {}
-    members: dict[str, list[str]] = {}
-    source_of: dict[str, str] = {}
+    windows = [step for step in steps if partitions > 1 and _is_window(binding, step)]
+    keyed = {step.name: _keyed(binding, step) for step in windows}
+    drawn = _Drawn(graph)
     for step in steps:
-        before = taken[step.name]
-        fused_before = before in group_of and before not in own
-        if step.name in own or not fused_before:
-            name = step.name if step.name in own else f"after-{before}"
-            source_of[name] = before
-        else:
-            name = group_of[before]
-        group_of[step.name] = name
-        members.setdefault(name, []).append(step.name)
-    between = {source for source in source_of.values() if source in group_of}
+        drawn.add(step, is_keyed=step.name in keyed)
     outputs = {name: _topic(graph, output.source, name) for name, output in graph.outputs.items()}
-    publishes: dict[str, dict[str, str]] = {name: {} for name in members}
-    for node in between:
-        publishes[group_of[node]][_topic(graph, node, node)] = node
-    for name, output in graph.outputs.items():
-        if output.source in group_of:
-            publishes[group_of[output.source]][outputs[name]] = output.source
-    _check_topics(graph, outputs, between)
+    publishes = drawn.publishes(outputs)
+    _check_topics(graph, outputs, drawn.between)
+    parted: dict[str, list[KeyedTopic]] = {}
+    for name, topic in keyed.items():
+        if publishes[name]:
+            parted.setdefault(drawn.home(drawn.source_of[name]), []).append(topic)
     groups = tuple(
-        Group(name, source, _topic(graph, source, source), tuple(members[name]), publishes[name])
-        for name, source in source_of.items()
+        Group(
+            name,
+            source,
+            keyed[name].name if name in keyed else _topic(graph, source, source),
+            tuple(drawn.members[name]),
+            publishes[name],
+            {home: tuple(parted[home]) for home in publishes[name] if home in parted},
+            partitions,
+            is_keyed=name in keyed,
+        )
+        for name, source in drawn.source_of.items()
         if publishes[name]  # what nobody takes is not worked out
     )
-    read = {*source_of.values(), *(output.source for output in graph.outputs.values())}
-    return Topology(
-        {name: _topic(graph, name, name) for name in graph.inputs if name in read},
-        groups,
-        outputs,
-        any(call.scope == "window" for calls in binding.calls.values() for call in calls),
-    )
+    read = {*drawn.source_of.values(), *(output.source for output in graph.outputs.values())}
+    inputs = {name: _topic(graph, name, name) for name in graph.inputs if name in read}
+    return Topology(inputs, groups, outputs)
+
+
+class _Drawn:
+    """Stages put into groups, one after the other."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._parted: dict[str, None] = {}
+        self.group_of: dict[str, str] = {}
+        self.members: dict[str, list[str]] = {}
+        self.source_of: dict[str, str] = {}
+
+    @property
+    def between(self) -> set[str]:
+        """Stages whose rows another group takes."""
+        return {source for source in self.source_of.values() if source in self.group_of}
+
+    def add(self, step: Step, *, is_keyed: bool) -> None:
+        """The next stage, in an order in which each comes after the one whose rows it takes."""
+        before = self._graph.takes(step)[0]
+        if is_keyed:
+            self._parted[before] = None
+            if before in self._graph.inputs:  # somebody has to part its rows
+                self.members.setdefault(f"after-{before}", [])
+                self.source_of.setdefault(f"after-{before}", before)
+        fused_before = before in self.group_of and self._graph.step(before).scale != "own"
+        if is_keyed or step.scale == "own":
+            name = step.name
+            self.source_of[name] = before
+        elif not fused_before:
+            name = f"after-{before}"
+            self.source_of[name] = before
+        else:
+            name = self.group_of[before]
+        self.group_of[step.name] = name
+        self.members.setdefault(name, []).append(step.name)
+
+    def home(self, node: str) -> str:
+        """The topic of a node's rows between groups."""
+        topic = _topic(self._graph, node, node)
+        return f"{topic}.rows" if node in self._graph.inputs else topic
+
+    def publishes(self, outputs: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """By group: topic to the node whose rows it gets."""
+        found: dict[str, dict[str, str]] = {name: {} for name in self.members}
+        for node in self._parted:
+            if node in self._graph.inputs:
+                found[f"after-{node}"][self.home(node)] = node
+        for node in self.between:
+            found[self.group_of[node]][self.home(node)] = node
+        for name, output in self._graph.outputs.items():
+            if output.source in self.group_of:
+                found[self.group_of[output.source]][outputs[name]] = output.source
+        return found
 
 
 def _topic(graph: Graph, node: str, name: str) -> str:
     """The topic of an input, a stage, or an output; an output of an input is the input's."""
     return f"{graph.name}.{node if node in graph.inputs else name}"
+
+
+def _is_window(binding: Binding, step: Step) -> bool:
+    return binding.calls[step.name][0].scope == "window"
+
+
+def _keyed(binding: Binding, step: Step) -> KeyedTopic:
+    """The topic of a window's rows, by its key.
+
+    Raises:
+        Refuse: ``flow.partitions``: its rows cannot be parted.
+    """
+    graph, calls = binding.graph, binding.calls[step.name]
+    schema = binding.schemas[graph.takes(step)[0]]
+    kinds = [call.kind(config_of(call.kind.Config, call.config, call.operation)) for call in calls]
+    keys = {getattr(kind, "keyed", None) for kind in kinds}
+    key = keys.pop()
+    if key is None:
+        why = f"is {calls[0].operation}, which looks at all rows of a topic, in their order"
+    elif keys:
+        why = "has calls of several keys or times"
+    elif odd := [name for name in key.by if not is_key(schema.field(name).type)]:
+        why = f"has a key of {odd[0]!r}, which is {schema.field(odd[0]).type}"
+    else:
+        return KeyedTopic(f"{graph.name}.{step.name}.keyed", key.by, key.time)
+    error = Refuse("flow.partitions", f"stage {step.name!r} {why}", "leave out --partitions")
+    raise place(graph, error, "stages", graph.stages.index(step))
 
 
 def _check(binding: Binding, step: Step) -> None:

@@ -2,10 +2,14 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from streamapp.agents.flow.fronts import Fronts
 from streamapp.agents.flow.record import Mark, decode, mark_of
 from streamapp.core.errors import Halt, Reject
 from streamapp.core.slice import RecordLike, Slice
@@ -76,7 +80,7 @@ class Repeats:
         """
         if mark.place <= self._place:
             return False
-        if (mark.run, mark.first) < self._place and mark.run == self._place[0]:
+        if mark.begin < self._place and mark.begin[0] == self._place[0]:
             raise Halt(
                 "flow.overlap",
                 f"a record of {mark.first} to {mark.next} follows one up to {self._place[1]}",
@@ -86,18 +90,32 @@ class Repeats:
         return True
 
 
-def rows_of(
-    records: Sequence[RecordLike], schema: pa.Schema, repeats: Repeats
-) -> tuple[pa.Table, list[tuple[pa.Table, str]]]:
-    """The records' rows, and those of others' records that are no rows of the source.
+class Times(NamedTuple):
+    """Event time, in microseconds: what was reached before each row came, and with the last."""
+
+    before_us: npt.NDArray[np.int64]
+    until_us: int
+
+
+class Taken(NamedTuple):
+    """A unit's rows, and those of others' records that are none of the source, with a reason."""
+
+    rows: pa.Table
+    bad: list[tuple[pa.Table, str]]
+    times: Times | None
+
+
+def rows_of(records: Sequence[RecordLike], schema: pa.Schema, seen: Repeats | Fronts) -> Taken:
+    """The records' rows, each once.
 
     Args:
         records: of a unit.
         schema: of the source.
-        repeats: of its partition.
+        seen: of its partition; with ``Fronts`` the rows have ``times``.
     """
-    tables, bad = [schema.empty_table()], []
+    tables, bad, before = [schema.empty_table()], [], list[tuple[int, int]]()
     for record in records:
+        reached_us, known = seen.reached_us if isinstance(seen, Fronts) else 0, len(tables)
         mark = mark_of(record)
         if mark is None:
             try:
@@ -105,8 +123,9 @@ def rows_of(
             except Reject as error:
                 text = bytes(record.value or b"").decode(errors="replace")
                 bad.append((pa.table({"value": [text]}), error.message))
-        elif repeats.is_new(mark):
+        elif seen.is_new(mark):
             tables.append(decode(record).rows)
+        before += [(reached_us, table.num_rows) for table in tables[known:]]
     for table in tables:
         if not table.schema.equals(schema):
             raise Halt(
@@ -115,7 +134,11 @@ def rows_of(
                 f" {', '.join(schema.names)}",
                 "the workflow has changed: give it another name, or empty its topics",
             )
-    return pa.concat_tables(tables), bad
+    times = None
+    if isinstance(seen, Fronts):
+        reached = np.array([at_us for at_us, _ in before], np.int64)
+        times = Times(np.repeat(reached, [rows for _, rows in before]), seen.reached_us)
+    return Taken(pa.concat_tables(tables), bad, times)
 
 
 def _foreign(record: RecordLike, schema: pa.Schema) -> pa.Table:

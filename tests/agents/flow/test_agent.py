@@ -134,6 +134,22 @@ async def test_rows_of_others_come_as_json_and_what_is_none_is_set_aside(tmp_pat
     assert [aside.rows.to_pylist()[0]["value"] for aside in part.asides] == ["nope", '{"n": "q"}']
 
 
+async def test_rows_of_others_are_taken_after_a_run_was_fed(tmp_path):
+    own = [STAGES[0], {**STAGES[1], "scale": "own", "config": {"size": 1}}]
+    bench = Bench(graph(tmp_path, own, OUTPUTS, some_rows(5)))
+    await bench.feed()
+    for name in ("after-rows", "sums"):
+        await bench.work(name)
+    for n in (100, 101):
+        value = msgspec.json.encode({"n": n, "text": "x"})
+        bench.log.append("t.rows", [Outgoing(value, partition=0)])
+    for name in ("after-rows", "sums"):
+        await bench.work(name)
+    parts = [decode(record) for record in records(bench, "t.sums")]
+    found = [row["sum"] for part in parts if not part.mark.run for row in part.rows.to_pylist()]
+    assert found == [100, 101]
+
+
 def test_a_record_is_read_back_and_anothers_is_told(tmp_path):
     bench = Bench(graph(tmp_path, STAGES[:1], {"all": OUTPUTS["all"]}))
     rows = bench.binding.schemas["rows"].empty_table()

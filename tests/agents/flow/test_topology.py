@@ -1,5 +1,7 @@
 """Which stages share a process, which topics lie between, and what cannot run on a topic."""
 
+import re
+
 import pytest
 import yaml
 from flow_bench import Bench, graph
@@ -10,6 +12,8 @@ from streamapp.core.errors import Refuse
 from streamapp.services import call
 from streamapp.workflow.graph.load import load_graph
 from streamapp.workflow.run.binding import bind
+
+WINDOW = {"kind": "tumbling", "size": "10s", "time": "ts", "columns": {"k": "count(*)"}}
 
 
 def stage(name, after=None, operation="words", **more):
@@ -41,7 +45,6 @@ def test_stages_share_a_group_until_one_has_its_own(tmp_path):
     assert groups["after-rows"].publishes == {"t.a": "a", "t.b": "b", "t.first": "a"}
     assert (groups["c"].topic, groups["c"].publishes) == ("t.b", {"t.c": "c"})
     assert found.outputs == {"first": "t.first", "last": "t.last", "raw": "t.rows"}
-    assert not found.has_windows
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,54 @@ def test_a_stage_that_cannot_run_on_a_topic_is_refused_with_its_place(tmp_path, 
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     with pytest.raises(Refuse, match=rf"flow.yaml:\d+:\d+: stage 'a' .*{said}"):
         topology(bind(load_graph(path)))
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        (stage("b", "a", "pairs"), "is demo.pairs, which looks at all rows of a topic"),
+        (
+            stage("b", "a", ("pipeline", "window"), config={**WINDOW, "by": ["text", "ns"]}),
+            "has a key of 'ns', which is list",
+        ),
+        (
+            stage(
+                "b", "a", ("pipeline", "window"),
+                config={**WINDOW, "time": "${key}"}, foreach={"key": ["ts", "later"]},
+            ),
+            "has calls of several keys or times",
+        ),
+    ],
+)  # fmt: skip
+def test_a_window_that_cannot_be_parted_is_refused_on_several_partitions(tmp_path, window, said):
+    columns = {"ts": "make_timestamp(n)", "ns": "[n]", "later": "make_timestamp(n)"}
+    first = stage("a", None, ("pipeline", "map"), config={"columns": columns})
+    binding = bind(graph(tmp_path, [first, window], {"o": out("b")}))
+    assert len(topology(binding).groups) == 1
+    with pytest.raises(Refuse, match=re.escape(said)) as refused:
+        topology(binding, 2)
+    assert refused.value.code == "flow.partitions"
+
+
+def test_windows_on_several_partitions_have_a_group_and_a_topic_of_their_keys(tmp_path):
+    columns = {"ts": "make_timestamp(n)"}
+    stages = [
+        stage("a", None, ("pipeline", "map"), config={"columns": columns}),
+        stage("few", "a", ("pipeline", "window"), config={**WINDOW, "by": ["text"]}),
+        stage("all", "a", ("pipeline", "window"), config=WINDOW),
+        stage("more", "few", ("pipeline", "filter"), config={"where": "k > 0"}),
+        stage("unused", "a", ("pipeline", "window"), config=WINDOW),
+    ]
+    binding = bind(graph(tmp_path, stages, {"o": out("more"), "p": out("all")}))
+    found = {group.name: group for group in topology(binding, 3).groups}
+    assert {name: (group.topic, group.steps) for name, group in found.items()} == {
+        "after-rows": ("t.rows", ("a",)),
+        "few": ("t.few.keyed", ("few", "more")),
+        "all": ("t.all.keyed", ("all",)),
+    }
+    assert found["after-rows"].topics == ("t.a", "t.few.keyed", "t.all.keyed")
+    assert [group.is_keyed for group in found.values()] == [False, True, True]
+    assert [key.by for key in found["after-rows"].by_key["t.a"]] == [("text",), ()]
 
 
 def test_two_parts_do_not_share_a_topic(tmp_path):

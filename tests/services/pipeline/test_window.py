@@ -154,6 +154,8 @@ def check(kind, rows, grace, cuts):
     assert pa.concat_tables(parts).to_pylist() == whole.to_pylist()
     assert other.late == late
     assert other.flush().num_rows == 0
+    again = pa.concat_tables([other.feed(table), other.flush()])  # it has forgotten what it saw
+    assert again.to_pylist() == whole.to_pylist()
     other.close()
 
 

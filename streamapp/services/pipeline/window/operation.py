@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamapp.plugin import Config, Halt, Refuse, Sources, column
+from streamapp.plugin import Config, Halt, Keyed, Refuse, Sources, column
 from streamapp.plugin.operation import Parallel
 from streamapp.services.pipeline.base import Transform
 from streamapp.services.pipeline.database import (
@@ -127,7 +127,8 @@ class Window(Transform):
 
     def apply(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
         [table] = inputs.values()
-        rows, _ = self._marked(table, sql.FIRST_US)
+        timed, times = self._timed(table)
+        rows = self._marked(timed, times, _reached(times, sql.FIRST_US))
         return self._windows(rows, sql.FIRST_US, sql.LAST_US)
 
     def feed(self, rows: pa.Table) -> pa.Table:
@@ -137,8 +138,35 @@ class Window(Transform):
             Refuse: more rows than ``rows_max`` are in open windows, or an expression fails at one.
         """
         self.prepare({"rows": rows})
-        marked, latest_us = self._marked(rows, self._latest_us)
-        self._latest_us = latest_us
+        timed, times = self._timed(rows)
+        return self._fed(rows, timed, times, _reached(times, self._latest_us))
+
+    @property
+    def keyed(self) -> Keyed:
+        """Windows are of the rows of a key, at their time."""
+        return Keyed(self.config.by, self.config.time)
+
+    def feed_at(self, rows: pa.Table, before_us: Times, until_us: int) -> pa.Table:
+        """The windows that are closed when that time is reached everywhere.
+
+        Args:
+            rows: perhaps none.
+            before_us: for each row, the time that was reached before it came.
+            until_us: the time that is reached with them.
+
+        Raises:
+            Refuse: as ``feed``.
+        """
+        self.prepare({"rows": rows})
+        reached = np.append(before_us, until_us)
+        if rows.num_rows:
+            has_time = rows.column(self.config.time).is_valid().to_numpy()
+            reached = reached[np.append(has_time, True)]
+        return self._fed(rows, *self._timed(rows), reached)
+
+    def _fed(self, rows: pa.Table, timed: pa.Table, times: Times, reached: Times) -> pa.Table:
+        marked = self._marked(timed, times, reached)
+        self._latest_us = latest_us = int(reached[-1])
         kept = marked if self._open is None else pa.concat_tables([self._open, marked])
         if kept.num_rows > self.config.rows_max:
             raise Refuse(
@@ -155,13 +183,15 @@ class Window(Transform):
         return found
 
     def flush(self) -> pa.Table:
-        """The windows that are still open."""
+        """The windows that are still open; what comes after that begins anew."""
         if self._planned is None:
             why = "pipeline.window: flush() before it knew its input's columns"
             raise Halt("operation.scope", why, "call schema() or feed() first")
-        if self._open is None:
-            return self._schema.empty_table()
-        found = self._closing(self._open, sql.LAST_US)
+        found = self._schema.empty_table()
+        if self._open is not None:
+            found = self._closing(self._open, sql.LAST_US)
+        self._latest_us = self._closed_us = sql.FIRST_US
+        self._open = None
         self.tally.rows_out += found.num_rows
         return found
 
@@ -249,16 +279,24 @@ class Window(Transform):
         after = np.maximum(times, self._closed_us)
         return int(((after - size) // every * every + every + size).min())
 
-    def _marked(self, table: pa.Table, latest_us: int) -> tuple[pa.Table, int]:
-        """The rows that are not late, with their times and marks; and the greatest time."""
+    def _timed(self, table: pa.Table) -> tuple[pa.Table, Times]:
+        """The rows that have a time, and their times."""
         values = table.column(self.config.time)
         if values.null_count:
             self.set_aside(table.filter(values.is_null()), f"{self.config.time} is null")
             table = table.filter(values.is_valid())
             values = table.column(self.config.time)
-        times: Times = pc.cast(values, pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy()
-        seen = np.maximum.accumulate(np.concatenate([np.array([latest_us], np.int64), times]))
-        marks = np.maximum(seen[:-1] - self.spans.grace_us, self._closed_us)
+        return table, pc.cast(values, pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy()
+
+    def _marked(self, table: pa.Table, times: Times, reached: Times) -> pa.Table:
+        """The rows that are not late, with their times and marks.
+
+        Args:
+            table: rows that have a time.
+            times: theirs.
+            reached: the time that was reached before each row, and after the last.
+        """
+        marks = np.maximum(reached[:-1] - self.spans.grace_us, self._closed_us)
         late = self._count_late(times, marks)
         if late.any():
             self.drop(int(late.sum()))
@@ -266,7 +304,7 @@ class Window(Transform):
                 self.work.quarantine(table.filter(pa.array(late)), "late")
         fine = pa.array(~late)
         more = {sql.TIME: pa.array(times[~late]), sql.MARK: pa.array(marks[~late])}
-        return given(table.filter(fine), self._reads, **more), int(seen[-1])
+        return given(table.filter(fine), self._reads, **more)
 
     def _count_late(self, times: Times, marks: Times) -> npt.NDArray[np.bool_]:
         """Which rows are in no window that is open."""
@@ -322,3 +360,8 @@ class Window(Transform):
                 f"config.columns: an expression fails at a row: {error}",
                 "set such rows aside by pipeline.map or pipeline.validate before",
             ) from None
+
+
+def _reached(times: Times, latest_us: int) -> Times:
+    """The greatest time before each row, and after the last."""
+    return np.maximum.accumulate(np.concatenate([np.array([latest_us], np.int64), times]))

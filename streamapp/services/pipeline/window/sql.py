@@ -7,6 +7,7 @@ came; both in microseconds since 1970; and ``ROW``, its place.
 
 from collections.abc import Mapping, Sequence
 
+from streamapp.plugin import BEFORE_ALL_US
 from streamapp.services.pipeline.database import ROW, selected
 from streamapp.services.pipeline.expression import quoted
 from streamapp.services.pipeline.window.spec import Spans
@@ -14,7 +15,7 @@ from streamapp.services.pipeline.window.spec import Spans
 TIME, MARK = " time", " mark"
 START, END, KEY = " start", " end", " key "
 #: Before and after all times.
-FIRST_US, LAST_US = -(1 << 62), 1 << 62
+FIRST_US, LAST_US = BEFORE_ALL_US, 1 << 62
 
 _T, _M, _R, _S, _E = (quoted(name) for name in (TIME, MARK, ROW, START, END))
 
