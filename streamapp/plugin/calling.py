@@ -84,6 +84,7 @@ class CallWork:
     memory_bytes_max: int = MEMORY_BYTES_MAX
     stop: Event = field(default_factory=Event)
     aside: list[tuple[pa.Table, str]] = field(default_factory=list)
+    _asked: dict[str, Source] = field(default_factory=dict, init=False)
 
     @cached_property
     def models(self) -> "Models":
@@ -91,7 +92,9 @@ class CallWork:
         return self.make_models()
 
     def source(self, name: str) -> Source:
-        return self.sources.source(name)
+        if name not in self._asked:  # which learns its columns once in a call
+            self._asked[name] = self.sources.source(name)
+        return self._asked[name]
 
     def advance(self, rows: int) -> None:  # noqa: ARG002  # the contract's
         if self.stop.is_set():
@@ -119,7 +122,7 @@ def run_operation(
     """
     operation = make(name, config, work.folder)
     check_inputs(name, operation, list(inputs))
-    operation.schema({key: table.schema for key, table in inputs.items()}, work.sources)
+    operation.schema({key: table.schema for key, table in inputs.items()}, work)
     try:
         operation.open(work)
         return operation.run(inputs)

@@ -7,7 +7,7 @@ from demo_operations import demo  # noqa: F401  # a fixture
 
 import streamapp.services
 from streamapp.core.errors import Refuse
-from streamapp.plugin.calling import table_of
+from streamapp.plugin.calling import CallWork, TableSource, run_operation, table_of
 from streamapp.services import call
 
 pytestmark = pytest.mark.usefixtures("demo")
@@ -83,3 +83,20 @@ def test_rows_may_have_different_columns_and_none_is_lost():
     assert table_of([], "rows").num_rows == 0
     with pytest.raises(Refuse, match="2 rows of rows have no columns"):
         table_of([{}, {}], "rows")
+
+
+def test_a_source_is_opened_once_in_a_call():
+    opened = []
+
+    class Sources:
+        def source(self, name):
+            opened.append(name)
+            return TableSource(name, pa.table({"id": [1], "b": [2]}))
+
+    config = {"secondary_sources": ["more"], "key_fields": ["id"], "mode": "full_outer_join"}
+    work = CallWork(Sources(), lambda: None)
+    found = run_operation(
+        "integrate.integrate", config, {"rows": pa.table({"id": [1], "a": [3]})}, work
+    )
+    assert found.to_pylist() == [{"id": 1, "a": 3, "b": 2}]
+    assert opened == ["more"]

@@ -1,6 +1,6 @@
 """Which pairs of records are worth a comparison: all that one of several passes brings together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,8 +12,10 @@ from streamapp.services.integrate.config import Blocking
 from streamapp.services.integrate.minhash import band_keys
 from streamapp.services.integrate.text import field_of, keys_of, normal
 
-#: Pairs that are held at once, 8 bytes each; their records' texts are some 100 more.
-_PAIRS_AT_ONCE = 500_000
+#: Pairs that a thread holds at once, 8 bytes each; their records' texts are some 100 more.
+_PAIRS_AT_ONCE = 250_000
+#: Fewer are not worth a thread.
+_PAIRS_LEAST = 10_000
 _WHERE = "config.matching_strategy.blocking"
 Counts = npt.NDArray[np.int64]
 
@@ -62,19 +64,27 @@ class Blocks:
             raise Refuse("integrate.pairs", why, fix)
         return counts
 
-    def pairs(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """Pairs once each: places ``left`` in ``rows`` and ``right`` in the pool; piece by piece.
+    def pieces(self, rows: pl.DataFrame, threads: int) -> list[slice]:
+        """Which rows are looked at together: there are pairs for as many threads, and not too many.
 
         Raises:
             Refuse: there are more than ``pairs_max``.
         """
         ends = np.cumsum(self.counts(rows))
+        share = max(_PAIRS_LEAST, int(ends[-1]) // threads + 1) if len(ends) else 1
+        size = min(share, _PAIRS_AT_ONCE)
+        found: list[slice] = []
         first = 0
         while first < len(rows):
             done = ends[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, "right")))
-            yield _once([one.pairs(rows[first:last]) for one in self._passes], first)
+            last = max(first + 1, int(np.searchsorted(ends, done + size, "right")))
+            found.append(slice(first, last))
             first = last
+        return found
+
+    def pairs(self, rows: pl.DataFrame, piece: slice) -> pl.DataFrame:
+        """Pairs once each, in order: places ``left`` in ``rows`` and ``right`` in the pool."""
+        return _once([one.pairs(rows[piece]) for one in self._passes], piece.start)
 
 
 def _once(found: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
@@ -84,10 +94,11 @@ def _once(found: Sequence[pl.DataFrame], first: int) -> pl.DataFrame:
         pairs["left"].to_numpy().astype(np.uint64) << shift | pairs["right"].to_numpy()
         for pairs in found
     ])  # fmt: skip
-    both.sort()
-    new = np.ones(len(both), np.bool_)
-    new[1:] = both[1:] != both[:-1]
-    both = both[new]
+    if not (both[1:] > both[:-1]).all():
+        both.sort()
+        new = np.ones(len(both), np.bool_)
+        new[1:] = both[1:] != both[:-1]
+        both = both[new]
     left, right = (both >> shift).astype(np.uint32), both.astype(np.uint32)
     return pl.DataFrame({"left": left + np.uint32(first), "right": right})
 
@@ -118,18 +129,24 @@ class _Equal:
 
     def __init__(self, given: Blocking, pool: pl.DataFrame) -> None:
         self._given = given
-        self._pool = self._keyed(pool, "right")
-        self._names = [name for name in self._pool.columns if name != "right"]
-        self._sizes = self._pool.group_by(self._names).agg(pl.len().alias("size"))
+        keyed = self._keyed(pool, "right")
+        self._names = [name for name in keyed.columns if name != "right"]
+        blocks = keyed.group_by(self._names).agg("right")
+        self._blocks = blocks.with_columns(size=pl.col("right").list.len())
         self._check()
 
     def counts(self, rows: pl.DataFrame) -> Counts:
-        keyed = self._keyed(rows, "left").join(self._sizes, on=self._names)
+        keyed = self._met(rows).select("left", "size")
         sizes = keyed["size"].to_numpy()
         return np.bincount(keyed["left"].to_numpy(), sizes, len(rows)).astype(np.int64)
 
     def pairs(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return self._keyed(rows, "left").join(self._pool, on=self._names).select("left", "right")
+        return self._met(rows).select("left", "right").explode("right")
+
+    def _met(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Each row's blocks: its place ``left``, and of the block the places ``right``."""
+        keyed = self._keyed(rows, "left")
+        return keyed.join(self._blocks, on=self._names, maintain_order="left")
 
     def _keyed(self, frame: pl.DataFrame, place: str) -> pl.DataFrame:
         given = self._given
@@ -140,7 +157,8 @@ class _Equal:
         return pl.DataFrame({"k0": hashes, place: places})
 
     def _check(self) -> None:
-        largest = self._sizes.sort("size", *self._names, descending=True).head(1)
+        sizes = self._blocks.select(*self._names, "size")
+        largest = sizes.sort("size", *self._names, descending=True).head(1)
         if not len(largest) or largest["size"][0] <= self._given.rows_max:
             return
         on = self._given.on or self._given.minhash

@@ -45,25 +45,32 @@ class Clustering:
 
     def clusters(self, records: pl.DataFrame, work: Work, pace: Pace) -> Clusters:
         """Of all records; unsure pairs that nothing else joins are set aside."""
-        groups = self._keys.groups(records)
-        equal = groups.filter(pl.col("place") != pl.col("first"))
-        links = equal.select(left="first", right="place", score=pl.lit(None, pl.Float32))
-        if self._matcher is None:
+        matcher = self._matcher
+        if matcher is None:
+            links = self._equal(records)
             return Clusters(_numbered(_joined(len(records), links)), links)
-        decisions = decisions_of(self._config, self._matcher, self._names, work)
+        decisions = decisions_of(self._config, matcher, self._names, work)
         every = places(len(records))
-        keyed = every.is_in(groups["place"].implode())
-        self._matcher.open(records, keyed, decisions)
+        keyed = every.is_in(self._keys.of(records, "place")["place"].implode())
+        links, _ = pace.beside(
+            lambda: self._equal(records), lambda: matcher.open(records, keyed, decisions)
+        )
         best = is_best(self._config)
         asked = every.filter(~keyed) if best else every
-        found = self._matcher.find(records[asked], pace, asked, best=best)
-        self._matcher.close()
+        found = matcher.find(records[asked], pace, asked, best=best)
+        matcher.close()
         matches, unsure = (pairs.with_columns(left=asked.gather(pairs["left"])) for pairs in found)
         links = pl.concat([links, _once(matches)])
         firsts = _joined(len(records), links)
         apart = firsts.gather(unsure["left"]) != firsts.gather(unsure["right"])
         _set_aside(_once(unsure.filter(apart)), records, decisions, work)
         return Clusters(_numbered(firsts), links)
+
+    def _equal(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Links of each record to the first one of its key."""
+        groups = self._keys.groups(records)
+        equal = groups.filter(pl.col("place") != pl.col("first"))
+        return equal.select(left="first", right="place", score=pl.lit(None, pl.Float32))
 
 
 def _joined(count: int, links: pl.DataFrame) -> pl.Series:

@@ -92,7 +92,7 @@ class Likeness:
             weight -= ~known * np.float32(rule.weight)
         return pairs.filter(total >= (least - _ROUNDING) * weight)
 
-    def scores(self, left: pl.DataFrame, right: pl.DataFrame, threads: int) -> Scores:
+    def scores(self, left: pl.DataFrame, right: pl.DataFrame) -> Scores:
         """How alike the n-th records of two frames of prepared values are, (n,) in [0, 1].
 
         Nulls say nothing; a pair with less evidence than is wanted, or less alike in one rule than
@@ -102,7 +102,7 @@ class Likeness:
         weight = np.zeros(len(left), np.float32)
         barred = np.zeros(len(left), np.bool_)
         for number, rule in enumerate(self._rules):
-            found = _compared(rule, left[str(number)], right[str(number)], threads)
+            found = _compared(rule, left[str(number)], right[str(number)])
             known = ~np.isnan(found)
             barred |= known & (found < rule.least)
             total += np.where(known, found, 0) * np.float32(rule.weight)
@@ -157,7 +157,7 @@ def _prepared(rule: Rule, schema: pl.Schema) -> pl.Expr:
     return joined if rule.by in {"exact", "phonetic"} else normal(joined)
 
 
-def _compared(rule: Rule, left: pl.Series, right: pl.Series, threads: int) -> Scores:
+def _compared(rule: Rule, left: pl.Series, right: pl.Series) -> Scores:
     if rule.by in {"number", "date"}:
         apart = (left - right).abs().to_numpy()
         return np.asarray(np.maximum(1 - apart / rule.within, 0), np.float32)
@@ -168,6 +168,6 @@ def _compared(rule: Rule, left: pl.Series, right: pl.Series, threads: int) -> Sc
     found = np.full(len(left), np.nan, np.float32)
     found[there] = process.cpdist(
         left.filter(there).to_list(), right.filter(there).to_list(),
-        scorer=scorer, dtype=np.float32, workers=threads,
+        scorer=scorer, dtype=np.float32,
     )  # fmt: skip
     return found / np.float32(full)

@@ -170,7 +170,7 @@ def _as_polars(table: pa.Table, name: str) -> pl.DataFrame:
 
 
 def _dtype(kind: pa.DataType) -> pl.DataType:
-    found = pl.from_arrow(pa.array([], kind))
+    found = pl.from_arrow(pa.nulls(0, kind))  # pa.array() would import pandas, where it is
     assert isinstance(found, pl.Series)  # noqa: S101  # of an array
     return found.dtype
 

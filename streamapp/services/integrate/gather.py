@@ -20,13 +20,23 @@ def fitting(number: int, layout: Layout, table: pa.Table, work: Work) -> pl.Data
         table: the source's rows.
         work: where rows are set aside.
     """
-    shape = layout.shapes[number]
-    frame, bad = frame_of(shape, table, layout.common)
-    frame = frame.with_columns(
+    return _kept(layout.names[number], table, work, _framed(number, layout, table))
+
+
+def _framed(number: int, layout: Layout, table: pa.Table) -> tuple[pl.DataFrame, pl.Series]:
+    """A source's rows as records, and which of them do not fit."""
+    frame, bad = frame_of(layout.shapes[number], table, layout.common)
+    return frame.with_columns(
         pl.lit(number, pl.UInt16).alias(SOURCE), pl.int_range(pl.len(), dtype=pl.UInt32).alias(ROW)
-    )
+    ), bad
+
+
+def _kept(
+    name: str, table: pa.Table, work: Work, framed: tuple[pl.DataFrame, pl.Series]
+) -> pl.DataFrame:
+    frame, bad = framed
     if bad.any():
-        work.quarantine(table.filter(bad.to_arrow()), unfit(shape.name))
+        work.quarantine(table.filter(bad.to_arrow()), unfit(name))
         frame = frame.filter(~bad)
     return frame
 
@@ -40,8 +50,11 @@ def all_records(
     tables: Mapping[str, pa.Table], layout: Layout, work: Work, pace: Pace
 ) -> pl.DataFrame:
     """Every source's records in common columns, with ``SOURCE`` and ``ROW``, in source order."""
+    ordered = [tables[name] for name in layout.names]
+    numbers = range(len(ordered))
+    framed = pace.map(lambda number: _framed(number, layout, ordered[number]), numbers)
     frames = []
-    for number, shape in enumerate(layout.shapes):
-        frames.append(fitting(number, layout, tables[shape.name], work))
-        pace.check(tables[shape.name].num_rows)
+    for name, table, records in zip(layout.names, ordered, framed, strict=True):
+        frames.append(_kept(name, table, work, records))
+        pace.check(table.num_rows)
     return pl.concat(frames, how="diagonal").select(*layout.common.names, SOURCE, ROW)

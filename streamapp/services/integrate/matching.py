@@ -123,17 +123,19 @@ class Matcher:
             best: only the best match of each row, one with a key if there is one; else all.
         """
         prepared = self._likeness.prepared(rows)
-        pieces = [pl.DataFrame(schema=PAIR)]
-        for pairs in self._blocks.pairs(rows):
+
+        def alike(piece: slice) -> pl.DataFrame:
             pace.check()
+            pairs = self._blocks.pairs(rows, piece)
             kept = pairs if own is None else self._others(pairs, own, best=best)
             kept = self._likeness.hopeful(prepared, self._prepared, kept, self._least)
             left = prepared.values[kept["left"]]
             right = self._prepared.values[kept["right"]]
-            scores = self._likeness.scores(left, right, pace.threads)
-            scored = kept.with_columns(pl.Series("score", scores))
-            pieces.append(scored.filter(pl.col("score") >= self._least).cast(PAIR))
-        return self._judged(rows, pl.concat(pieces), best=best)
+            scored = kept.with_columns(pl.Series("score", self._likeness.scores(left, right)))
+            return scored.filter(pl.col("score") >= self._least).cast(PAIR)
+
+        found = pace.map(alike, self._blocks.pieces(rows, pace.threads))
+        return self._judged(rows, pl.concat([pl.DataFrame(schema=PAIR), *found]), best=best)
 
     def _others(self, pairs: pl.DataFrame, own: pl.Series, *, best: bool) -> pl.DataFrame:
         """Without a record's pair with itself and, where all are compared, each pair once."""

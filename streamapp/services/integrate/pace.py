@@ -40,7 +40,17 @@ class Pace:
 
     def map(self, make: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
         """What ``make`` makes of each, in order; as many at once as there are threads."""
+        every = list(items)
+        threads = min(self.threads, len(every))
+        if threads <= 1:
+            return [make(item) for item in every]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(make, every))
+
+    def beside(self, one: Callable[[], Made], other: Callable[[], Item]) -> tuple[Made, Item]:
+        """What both return; at once, where there are threads for it."""
         if self.threads == 1:
-            return [make(item) for item in items]
-        with ThreadPoolExecutor(self.threads) as pool:
-            return list(pool.map(make, items))
+            return one(), other()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(other)
+            return one(), waiting.result()

@@ -10,6 +10,7 @@ from streamapp.services.integrate.fields import SOURCE
 from streamapp.services.integrate.pace import Pace
 from streamapp.services.integrate.ranking import ENTITY, Rules
 from streamapp.services.integrate.survive import Survivor, merge, named
+from streamapp.services.integrate.things import ascending
 
 #: Why records were set aside.
 TORN = "records of one thing disagree in a field whose strategy is quarantine"
@@ -69,12 +70,17 @@ def _guarded(survivors: Sequence[Survivor]) -> list[str]:
 
 def _conflicts(merged: pl.DataFrame, survivors: Sequence[Survivor]) -> pl.Series:
     """The names of the columns that each thing's records disagree in."""
-    names = pa.array([survivor.field.name for survivor in survivors], pa.string())
-    flags = [merged[f"conflict:{name}"].to_numpy() for name in names.to_pylist()]
-    table = np.stack(flags, axis=1) if flags else np.zeros((len(merged), 0), np.bool_)
-    ends = np.concatenate(([0], np.cumsum(table.sum(axis=1)))).astype(np.int32)
-    said = names.take(pa.array(np.nonzero(table)[1]))
-    return pl.Series("_conflicts", pa.ListArray.from_arrays(pa.array(ends), said))
+    names = pl.Series([survivor.field.name for survivor in survivors], dtype=pl.String)
+    flags = [merged[f"conflict:{name}"].to_numpy() for name in names]
+    rows = [np.flatnonzero(flag) for flag in flags]
+    row = np.concatenate([np.empty(0, np.intp), *rows])
+    counts = np.bincount(row, minlength=len(merged))
+    ends = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    column = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
+    said = names.gather(column[ascending(row.astype(np.uint32))])
+    return pl.Series(
+        "_conflicts", pa.ListArray.from_arrays(pl.Series(ends).to_arrow(), said.to_arrow())
+    )
 
 
 def _origin(survivor: Survivor, rules: Rules) -> pl.Expr:

@@ -112,9 +112,9 @@ def merge(
     if any(survivor.conflict.strategy == "expression" for survivor in survivors):
         records = records.with_columns(source=named(SOURCE, rules.names))
     folded = [survivor for survivor in survivors if survivor.conflict.strategy in _FOLDS]
-    made = _folded(records, folded, rules) if folded else pl.DataFrame()
     orders = [_order(survivor, rules) for survivor in survivors]
     things = Things(records, orders, pace)
+    made = _folded(records, folded, rules, things) if folded else pl.DataFrame()
 
     def columns(survivor: Survivor) -> list[pl.Series]:
         name = survivor.field.name
@@ -140,12 +140,20 @@ def _order(survivor: Survivor, rules: Rules) -> Order:
     return order_of(survivor.conflict, survivor.field.name, rules)
 
 
-def _folded(records: pl.DataFrame, survivors: Sequence[Survivor], rules: Rules) -> pl.DataFrame:
+def _folded(
+    records: pl.DataFrame, survivors: Sequence[Survivor], rules: Rules, things: Things
+) -> pl.DataFrame:
     made = [
         _FOLDS[conflict.strategy](field.name, conflict, rules).alias(field.name)
         for field, conflict in survivors
     ]
-    found = records.group_by(ENTITY).agg(made).sort(ENTITY)
+    plain = things.ranked(PLAIN)
+    names = [survivor.field.name for survivor in survivors]
+    # thing by thing, so that they are told apart without a table of them
+    grouped = records.select(SOURCE, ROW, *names)[plain.places].with_columns(
+        pl.Series(ENTITY, plain.entities).set_sorted()
+    )
+    found = grouped.group_by(ENTITY, maintain_order=True).agg(made)
     return found.with_columns(_fitting(column) for column in found.select(pl.col(pl.Int128)))
 
 

@@ -213,12 +213,14 @@ def learn_types(rows: pa.Table) -> pa.Schema:
 
 
 def _learn(values: pa.ChunkedArray) -> pa.DataType:
-    known = pc.unique(values.drop_null())
+    # the first ones say of most looks that they are none, and are soon looked at
+    first = pc.unique(values[:_FIRST].drop_null())
+    looks = [(look, kind) for look, kind in _LOOKS if _all_look(look, first)]
+    known = pc.unique(values.drop_null()) if looks else first
     if not len(known):
         return pa.string()
-    for look, kind in _LOOKS:
-        # the first ones say of most looks that they are none, and are soon looked at
-        if all(_all_look(look, some) for some in (known[:_FIRST], known)):
+    for look, kind in looks:
+        if _all_look(look, known):
             try:
                 # Dates that there are none of are texts.
                 known.cast(kind)

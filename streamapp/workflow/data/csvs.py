@@ -12,6 +12,7 @@ from msgspec import Meta
 from msgspec import field as declared
 
 from streamapp.core.errors import Refuse
+from streamapp.workflow.data.ahead import ahead
 from streamapp.workflow.data.blocks import Block, blocks, start_of
 from streamapp.workflow.data.contract import Key, Options, Place
 from streamapp.workflow.data.csv_rows import (
@@ -92,11 +93,20 @@ class CsvReader(FileReader):
         dialect, names, _ = self._start(path)
         wanted = {field.name: field for field in schema}
         own = pa.schema([wanted.get(name, pa.field(name, pa.string())) for name in names])
+        parts = ahead(self._blocks(path, dialect), partial(_whole, dialect=dialect, schema=own))
+        for block, whole in parts:
+            if whole is None:
+                records = dialect.records(block)
+                yield from _recovered(records, dialect, own, partial(self._report, path, names))
+            else:
+                yield whole
+
+    def _blocks(self, path: Path, dialect: Dialect) -> Iterator[Block]:
+        """The file's rows, without its header."""
         header_is_next = self.options.header
         for block in blocks(path, self.options.encoding, dialect.whole):
-            rows = _without_first(block, dialect) if header_is_next else block
+            yield _without_first(block, dialect) if header_is_next else block
             header_is_next = False
-            yield from _parsed(rows, dialect, own, partial(self._report, path, names))
 
     def _start(self, path: Path) -> tuple[Dialect, list[str], Block]:
         """How the file is written, its columns, and its first block."""
@@ -165,21 +175,19 @@ class CsvWriter:
 
 def _as_texts(block: Block, dialect: Dialect, schema: pa.Schema) -> pa.Table:
     """The good rows of a block, every column a text."""
-    return pa.Table.from_batches(_parsed(block, dialect, schema, lambda *_: None), schema)
+    whole = _whole(block, dialect, schema)
+    if whole is not None:
+        return pa.Table.from_batches([whole], schema)
+    rows = _recovered(dialect.records(block), dialect, schema, lambda *_: None)
+    return pa.Table.from_batches(rows, schema)
 
 
-def _parsed(
-    block: Block, dialect: Dialect, schema: pa.Schema, bad: Callable[[Record, str], None]
-) -> Iterator[pa.RecordBatch]:
-    """The good rows of a block."""
-    whole = None
+def _whole(block: Block, dialect: Dialect, schema: pa.Schema) -> pa.RecordBatch | None:
+    """The rows of a block; None where one is bad."""
     if dialect.is_regular(block.data):
         with suppress(pa.ArrowException, UnicodeDecodeError):
-            whole = dialect.parse(block.data, schema)
-    if whole is None:
-        yield from _recovered(dialect.records(block), dialect, schema, bad)
-    else:
-        yield whole
+            return dialect.parse(block.data, schema)
+    return None
 
 
 def _recovered(

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
-from adbc_driver_manager import DatabaseError, OperationalError, dbapi
+from adbc_driver_manager import DatabaseError, OperationalError
 
 from streamapp.core.errors import Refuse, Retry, StreamappError
 from streamapp.workflow.data.contract import Place
 from streamapp.workflow.data.plain_rows import flat_schema, flattened
+
+if TYPE_CHECKING:
+    from adbc_driver_manager import dbapi
 
 Value = TypeVar("Value")
 #: Classes and codes of SQLSTATE of a server that is away, too busy, or about to stop.
@@ -48,7 +51,7 @@ def is_away(error: Exception) -> bool:
 
 
 def write_table(
-    place: Place, connect: Callable[[], dbapi.Connection], rows: pa.RecordBatchReader
+    place: Place, connect: "Callable[[], dbapi.Connection]", rows: pa.RecordBatchReader
 ) -> int:
     """Replace a table by these rows, in one transaction; return their number."""
     schema, _, table = place.table.rpartition(".")

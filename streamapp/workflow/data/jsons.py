@@ -1,15 +1,16 @@
 """JSON lines, and JSON: an array of objects, or one that has such an array in it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import numpy as np
 import pyarrow as pa
 from msgspec import Meta, field
 
 from streamapp.core.errors import Refuse
+from streamapp.workflow.data.ahead import ahead
 from streamapp.workflow.data.blocks import Block, after_line, blocks, start_of
 from streamapp.workflow.data.contract import BATCH_ROWS, Options
 from streamapp.workflow.data.encodings import Encodings, Undecodable, decode
@@ -17,9 +18,6 @@ from streamapp.workflow.data.files import FileReader
 from streamapp.workflow.data.json_rows import Sorting, learn, parse, parse_joined
 from streamapp.workflow.data.pointing import array_at
 from streamapp.workflow.data.recovering import Record
-
-#: Bytes: what ends a line, and the last of those that may stand for nothing.
-_LINE_END, _BLANK_MAX = 10, 32
 
 
 class JsonLinesOptions(Options, frozen=True, kw_only=True):
@@ -57,11 +55,16 @@ class JsonLinesReader(FileReader):
         return learn(_lines(start), self.options.columns, self.shown(path))
 
     def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        for block in blocks(path, self.options.encoding, after_line):
-            try:
-                yield parse_joined(block.data, _begins(block.data), schema)
-            except (pa.ArrowException, UnicodeDecodeError):
+        def parsed(block: Block) -> pa.RecordBatch | None:
+            with suppress(pa.ArrowException, UnicodeDecodeError):
+                return parse_joined(block.data, _begins(block.data), schema)
+            return None
+
+        for block, whole in ahead(blocks(path, self.options.encoding, after_line), parsed):
+            if whole is None:
                 yield from Sorting(schema).rows(_lines(block), partial(self.bad_record, path))
+            else:
+                yield whole
 
     def bad_record(self, path: Path, record: Record, reason: str) -> None:
         """Hand over a bad object."""
@@ -118,9 +121,7 @@ def _lines(block: Block) -> list[Record]:
 
 def _begins(data: bytes) -> bytes:
     """The first byte of each line that is not blank."""
-    text = np.frombuffer(b"\n" + data, np.uint8)
-    begins = np.flatnonzero(text == _LINE_END) + 1
-    firsts = text[begins[begins < len(text)]]
-    if (firsts > _BLANK_MAX).all():
-        return firsts.tobytes()
+    lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    if data.count(b"\n{") + data.startswith(b"{") == lines:  # all are alike, as nearly always
+        return b"{" * lines
     return b"".join(line.lstrip()[:1] for line in data.split(b"\n"))

@@ -6,18 +6,21 @@ without one (of an expression, or declared as DATE and the like) is looked at in
 """
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import adbc_driver_sqlite.dbapi
+import adbc_driver_sqlite
 import pyarrow as pa
-from adbc_driver_manager import AdbcStatement, dbapi
+from adbc_driver_manager import AdbcConnection, AdbcStatement
 
 from streamapp.core.errors import Refuse, Retry
 from streamapp.workflow.data.contract import BadRow, Key, Options, Place
 from streamapp.workflow.data.databases import guarded, quoted, write_table
 from streamapp.workflow.data.replacing import make_folder
+
+if TYPE_CHECKING:
+    from adbc_driver_manager import dbapi
 
 _WAIT_S = 5.0
 _BATCH = "adbc.sqlite.query.batch_rows"
@@ -67,11 +70,18 @@ class SqliteReader:
         sql = (
             f"SELECT {samples} UNION ALL SELECT {values} FROM ({self._rows_of}\n){_where(columns)}"  # noqa: S608
         )
-        connection = guarded(self.place, lambda: adbc_driver_sqlite.dbapi.connect(self._uri))
-        with closing(connection), closing(connection.cursor()) as cursor:
-            _set_batch(cursor.adbc_statement)
-            guarded(self.place, lambda: cursor.execute(sql))
-            reader = guarded(self.place, cursor.fetch_record_batch)
+        with ExitStack() as opened:
+
+            def step(make: Callable[[], Any]) -> Any:
+                return opened.enter_context(guarded(self.place, make))
+
+            database = step(lambda: adbc_driver_sqlite.connect(self._uri))
+            connection = step(lambda: AdbcConnection(database))
+            statement = step(lambda: AdbcStatement(connection))
+            statement.set_options(**{_BATCH: _ROWS})
+            statement.set_sql_query(sql)
+            stream, _ = guarded(self.place, statement.execute_query)
+            reader = step(lambda: pa.RecordBatchReader.from_stream(stream))
             skip, good = 1, -1  # the samples
             while (batch := guarded(self.place, lambda: next(reader, None))) is not None:
                 good += batch.num_rows
@@ -163,8 +173,10 @@ class SqliteWriter:
         make_folder(self.path)
         return write_table(self.place, self._connect, rows)
 
-    def _connect(self) -> dbapi.Connection:
-        connection: dbapi.Connection = adbc_driver_sqlite.dbapi.connect(self.path.as_uri())
+    def _connect(self) -> "dbapi.Connection":
+        from adbc_driver_sqlite.dbapi import connect  # which imports polars, and pandas if it can
+
+        connection: dbapi.Connection = connect(self.path.as_uri())
         return connection
 
 
@@ -210,8 +222,9 @@ def _where(columns: dict[str, _Kind]) -> str:
     tests = []
     for name, kind in columns.items():
         if kind.fits:
-            fits = ", ".join(f"'{one}'" for one in (*kind.fits, "null"))
-            tests.append(f"typeof({_name(name)}) IN ({fits})")
+            # the commonest first; IN looks all of them up in a table, which takes twice as long
+            fits = " OR ".join(f"typeof({_name(name)}) = '{one}'" for one in kind.fits)
+            tests.append(f"({fits} OR {_name(name)} IS NULL)")
     return f" WHERE {' AND '.join(tests)}" if tests else ""
 
 
@@ -222,7 +235,3 @@ def _reason(row: dict[str, Any], columns: dict[str, _Kind]) -> str:
         if kind.fits and row[name] is not None and not isinstance(row[name], fits):
             return f"column {name!r} is {kind.arrow}, not {type(row[name]).__name__}"
     return "a value does not fit its column"
-
-
-def _set_batch(statement: AdbcStatement) -> None:
-    statement.set_options(**{_BATCH: _ROWS})

@@ -336,7 +336,7 @@ def test_pairs_that_are_not_compared_would_not_have_been_alike_enough(records, l
     every = pl.DataFrame({"left": places}).join(pl.DataFrame({"right": places}), how="cross")
     kept = likeness.hopeful(prepared, prepared, every, least)
     left, right = (prepared.values[every[side]] for side in ("left", "right"))
-    alike = every.filter(pl.Series(likeness.scores(left, right, 1) >= least))
+    alike = every.filter(pl.Series(likeness.scores(left, right) >= least))
     assert alike.join(kept, on=["left", "right"], how="anti").is_empty()
 
 
@@ -344,9 +344,9 @@ def test_what_cannot_be_alike_enough_is_not_compared(monkeypatch):
     compared = []
     scores = compare.Likeness.scores
 
-    def counting(self, left, right, threads):
+    def counting(self, left, right):
         compared.append(len(left))
-        return scores(self, left, right, threads)
+        return scores(self, left, right)
 
     monkeypatch.setattr(compare.Likeness, "scores", counting)
     names = ["Anna Smith", "Ana Smith", "Bob Jones", "Cy Lee", "Kurt Vogel"]

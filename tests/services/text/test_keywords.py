@@ -6,7 +6,6 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rake_nltk import Rake
 from reviews import REVIEWS
 
 from streamapp.plugin import Refuse
@@ -34,6 +33,8 @@ PIECES = [
 
 def theirs(text):
     """Phrases and scores by the package, which is given words as ours are."""
+    from rake_nltk import Rake  # NLTK: half a second for whoever only collects
+
     found = Rake(
         stopwords=STOPWORDS, punctuations=set("!?.,;:()'\"-@=") | {"..."}, max_length=100,
         sentence_tokenizer=lambda said: re.split(r"\n\s*\n", said),

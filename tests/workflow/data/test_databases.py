@@ -1,6 +1,8 @@
 """SQLite and DuckDB: columns' types, values that do not fit, queries that only read."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import duckdb
@@ -169,3 +171,23 @@ def test_an_output_whose_folder_is_a_file_is_refused(tmp_path, form):
     writer = open_output(Output(source="x", path=f"taken/rows.{form}"), tmp_path, name="rows")
     with pytest.raises(Refuse, match="taken/rows.*: File exists"):
         writer.write(pa.table({"n": [1]}).to_reader())
+
+
+READ = """
+import sys
+sys.path[:] = [path for path in sys.path if not path.endswith("bare")]  # has no pandas
+from pathlib import Path
+from streamapp.workflow.data import open_input
+from streamapp.workflow.graph.spec import Input
+
+source = open_input(Input(path="a.db", table="t"), Path(sys.argv[1]), name="rows")
+print(source.read().read_all().num_rows, {"pandas", "polars"} & sys.modules.keys())
+"""
+
+
+def test_a_process_that_reads_sqlite_imports_no_data_frames(tmp_path):
+    sqlite_file(tmp_path / "a.db", ["create table t (n integer)", "insert into t values (1)"])
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1 set()\n"

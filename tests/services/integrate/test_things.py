@@ -1,0 +1,75 @@
+"""Records by their things: the order that strategies ask them in."""
+
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamapp.plugin.calling import CallWork, TableSources
+from streamapp.services.integrate.pace import Pace
+from streamapp.services.integrate.ranking import ENTITY, PLAIN, Order
+from streamapp.services.integrate.things import Things, ascending
+
+NUMBERS = st.integers(0, (1 << 32) - 1) | st.sampled_from([0, 1, 65_535, 65_536, 65_537, 131_072])
+
+
+def pace(threads):
+    return Pace(CallWork(TableSources({}), lambda: None, threads=threads), None)
+
+
+@given(st.lists(NUMBERS, max_size=60))
+def test_numbers_of_any_size_are_in_order_and_equal_ones_stay(numbers):
+    found = ascending(np.array(numbers, np.uint32))
+    assert found.tolist() == sorted(range(len(numbers)), key=numbers.__getitem__)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 3)), min_size=1, max_size=30)
+)
+def test_a_things_first_record_is_the_one_of_the_order(rows):
+    things = {number: place for place, number in enumerate(dict.fromkeys(row[0] for row in rows))}
+    records = pl.DataFrame({
+        ENTITY: pl.Series([things[number] for number, _ in rows], dtype=pl.UInt32),
+        "at": pl.Series([at for _, at in rows], dtype=pl.Int64),
+    })  # fmt: skip
+    recent = Order("recent", [pl.col("at")])
+    found = Things(records, [PLAIN, recent], pace(2))
+
+    def newest(place):
+        at = rows[place][1]
+        return (at is None, -(at or 0), place)
+
+    for number, thing in things.items():
+        places = [place for place, row in enumerate(rows) if row[0] == number]
+        assert found.ranked(PLAIN).winners[thing] == places[0]
+        assert found.ranked(recent).winners[thing] == min(places, key=newest)
+
+
+def test_both_of_two_are_made_whatever_the_threads():
+    for threads in (1, 2):
+        assert pace(threads).beside(lambda: "one", lambda: "other") == ("one", "other")
+
+
+INTEGRATE = """
+import sys
+sys.path[:] = [path for path in sys.path if not path.endswith("bare")]  # has no pandas
+import polars as pl
+from streamapp.services import call
+
+rows = [{"id": 1, "at": "2026-01-02", "n": 1}, {"id": 1, "at": "2026-01-03", "n": 2}]
+config = {"key_fields": ["id"], "timestamp_field": "at", "report": ["conflicts"]}
+config |= {"conflict_strategy": "most_recent", "conflicts": {"n": "sum"}}
+config |= {"mapping": {"input": {"at": {"name": "at", "type": "date32"}}}}
+found = call("integrate.integrate", pl.DataFrame(rows).to_arrow(), **config).to_pylist()
+print(found[0]["n"], found[0]["_conflicts"], "pandas" in sys.modules)
+"""
+
+
+def test_a_process_that_integrates_does_not_import_pandas():
+    done = subprocess.run(
+        [sys.executable, "-c", INTEGRATE], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "3 ['at', 'n'] False\n", done.stderr
