@@ -10,7 +10,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 RING, TOPICS, KAFKA = "streamapp/ring", "streamapp/topics", "streamapp/transport/kafka"
-SINK = "streamapp/sink"
+LOCAL, SINK = "streamapp/transport/local", "streamapp/sink"
 PACKED = "streamapp/core/_packed.h"
 #: Data at the root, below `streamapp/_defaults/` in a wheel.
 DATA = ("topics/**/*", "models/**/*", "examples/messages.csv")
@@ -92,6 +92,7 @@ setup(
             [PACKED, *(f"{TOPICS}/_{name}.h" for name in ("records", "envelope", "event", "json"))],
         ),
         extension("streamapp.sink._keys", [f"{SINK}/_keys.c"], []),
+        extension("streamapp.transport.local._rows", [f"{LOCAL}/_rows.c"], [PACKED]),
         extension(
             "streamapp.transport.kafka._arrived",
             [f"{KAFKA}/_arrived.c", f"{KAFKA}/_batches.c"],

@@ -1,9 +1,11 @@
-"""Record batches as a broker sends them, made by aiokafka's own builder."""
+"""Packed records: record batches as a broker sends them, made by aiokafka's own builder, and ours to send."""
 
+import numpy as np
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from streamapp.core.packed import Packed
+from streamapp.core.packed import PLACE, Packed, Part, pack_headers
+from streamapp.transport.bundle import Bundle
 from streamapp.transport.kafka.arrived import Arrived
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -53,3 +55,19 @@ def packed(records):
     found = Arrived(data, first, check_crcs=True).take(len(rows), 1 << 40).records
     middle = len(found) // 2
     return found[:middle] + found[middle:]  # of two fetches
+
+
+def bundle(records):
+    """Records to append, in one buffer."""
+    data, places = b"", []
+    for record in records:
+        found = {}
+        for name, text in (
+            ("key", record.key),
+            ("value", record.value),
+            ("headers", pack_headers(record.headers)),
+        ):
+            found[name] = len(data), -1 if text is None else len(text)
+            data += text or b""
+        places.append((0, 0, 0, *found["key"], *found["value"], *found["headers"], 0))
+    return Bundle(Packed([Part(memoryview(data), np.array(places, PLACE))]))

@@ -22,12 +22,14 @@ _numbers = itertools.count()
 class Place:
     """Topics of its own: ``raw`` with two partitions, ``dead`` with one."""
 
-    def __init__(self, url, dead_partitions=1, raw_bytes_max=1 << 20, raw=None, dead=None):
+    def __init__(
+        self, url, dead_partitions=1, raw_bytes_max=1 << 20, raw=None, dead=None, compacted=False
+    ):
         number = next(_numbers)
         self.url, self.raw, self.dead = url, raw or f"raw-{number}", dead or f"dead-{number}"
         specs = [
             TopicSpec(self.raw, 2, raw_bytes_max),
-            TopicSpec(self.dead, dead_partitions, 2 << 20),
+            TopicSpec(self.dead, dead_partitions, 2 << 20, compacted=compacted),
         ]
 
         async def create(client):

@@ -55,6 +55,17 @@ class Found:
         return self.letter.replays + len(self.replayed)
 
 
+class Erasable(NamedTuple):
+    """What can be erased: offsets ``before`` one of a partition, which hold so many ``letters``.
+
+    As many purged ones as ``behind`` lie behind one that is kept: a log ends only at its beginning.
+    """
+
+    before: dict[int, int]
+    letters: int
+    behind: int
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which letters are meant; times are when events failed, Unix ms, ``before`` without its end.
@@ -121,6 +132,25 @@ class Letters:
             at = max(there, key=lambda p: (there[p].letter.failed_ms, p))
             yield there[at]
             heads[at] = await anext(ways[at], None)
+
+    async def erasable(self, progress: Progress = no_progress) -> Erasable:
+        """What lies before each partition's first letter that is kept.
+
+        What someone else wrote is kept, so that this does no harm to a topic of another kind.
+        """
+        before: dict[int, int] = {}
+        letters = behind = 0
+        for partition, (begin, end) in (await self.bounds()).items():
+            first, purged, before_first = end, 0, 0
+            async for found in self._backwards(partition, begin, end, progress):
+                if found.purged and not found.letter.is_foreign:
+                    purged, before_first = purged + 1, before_first + 1
+                else:
+                    first, before_first = found.letter.address.offset, 0
+            if first > begin:
+                before[partition] = first
+            letters, behind = letters + before_first, behind + purged - before_first
+        return Erasable(before, letters, behind)
 
     async def at(
         self, addresses: Collection[LetterAddress], progress: Progress = no_progress

@@ -262,7 +262,7 @@ class Replays:
 def _gone(address: LetterAddress) -> Refuse:
     return Refuse(
         "dlq.unknown",
-        f"letter {address} is not there any more: the topic's retention took it",
+        f"letter {address} is not there any more: retention or a purge took it",
         "table dead of the store may still have it",
     )
 

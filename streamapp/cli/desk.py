@@ -19,6 +19,7 @@ from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
 from streamapp.topics.catalogue import DEAD
 from streamapp.topics.dead import Letter, LetterAddress
+from streamapp.transport.clients import Admin
 
 #: Letters that one command replays or purges at most: their addresses are kept in memory.
 AT_ONCE_MAX = 100_000
@@ -28,10 +29,11 @@ Reason = Callable[[Found, Letters], Refuse | None]
 
 
 class Desk(NamedTuple):
-    """The letters of a log, and what sends them."""
+    """The letters of a log, what sends them, and what erases them."""
 
     letters: Letters
     replays: Replays
+    admin: Admin
 
 
 class Chosen(NamedTuple):
@@ -96,7 +98,7 @@ async def opened(settings: Settings, topic: str) -> AsyncIterator[Desk]:
             await client.start()
             stack.push_async_callback(client.stop)
         letters = Letters(reader, topic, await admin.topics())
-        yield Desk(letters, Replays(letters, producer))
+        yield Desk(letters, Replays(letters, producer), admin)
 
 
 async def seen(letters: Letters, wanted: Wanted) -> AsyncIterator[Found]:

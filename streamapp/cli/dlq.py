@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from streamapp.agents.letters import Found, Letters, Wanted
+from streamapp.agents.letters import Erasable, Found, Letters, Wanted
 from streamapp.agents.replay import (
     REPLAYS_MAX,
     Failed,
@@ -42,7 +42,7 @@ from streamapp.cli.scanning import watched
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse, StreamappError
-from streamapp.topics.dead import Letter
+from streamapp.topics.dead import Letter, LetterAddress
 
 EXIT_FAILED = 65  # EX_DATAERR
 #: More letters than these are not replayed before somebody says yes.
@@ -274,12 +274,13 @@ def purge(
     settings: Settings, topic: str, addresses: Sequence[str], wanted: Wanted | None,
     everything: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Mark letters as purged, so that nothing here shows them.
+    """Purge letters: they are not shown, counted or replayed any more, and erased.
 
-    Nothing is erased.  A log is append-only: purging appends a mark behind the letters, and the
-    verbs of dlq pass over what has one.  Their bytes are on the topic until its retention removes
-    them (retention_days in topics/events.dead.toml), other readers of the topic still see them, and
-    the store's table dead keeps its copy until `streamapp store retain` drops it.
+    A log can only be erased from its beginning.  So a purged letter is erased, for whoever reads
+    the topic, once no letter before it in its partition is kept.  Until then a mark behind it says
+    that it was purged, and the verbs of dlq pass over it.  This erases what was purged before, too.
+    What someone else wrote is never erased, and the store's table dead keeps its copy until
+    `streamapp store retain` drops it.  On Kafka it takes the right to Delete on the topic.
 
     Exactly the letters that are listed when you are asked are purged, none that came meanwhile.
     """
@@ -287,20 +288,42 @@ def purge(
     if chosen.found:
         question = f"purge {counted(len(chosen.found), 'letter')}?"
         confirm(question, chosen, yes=yes, as_json=as_json)
-
-    async def mark() -> None:
-        async with opened(settings, topic) as desk:
-            with watched("purging", len(chosen.found)) as step:
-                await desk.replays.purge([one.letter.address for one in chosen.found], step)
-
-    asyncio.run(mark())
+    marked = [one.letter.address for one in chosen.found]
+    erasable, kept = asyncio.run(_purge(settings, topic, marked))
     if as_json:
-        purged = [str(one.letter.address) for one in chosen.found]
-        print_json({"purged": purged, "left": chosen.left})
+        print_json(
+            {"purged": [str(at) for at in marked], "left": chosen.left}
+            | {"erased": erasable.letters, "behind": erasable.behind, "kept_because": kept}
+        )
     else:
-        said = f"purged {counted(len(chosen.found), 'letter')}"
-        kept = ": not shown any more, their bytes stay until the topic's retention"
-        click.echo(said + (kept if chosen.found else "") + _more(chosen))
+        click.echo(f"purged {counted(len(marked), 'letter')}{_more(chosen)}")
+        click.echo(_erased(erasable, kept))
+
+
+async def _purge(
+    settings: Settings, topic: str, marked: Sequence[LetterAddress]
+) -> tuple[Erasable, str | None]:
+    """What was erased, and why nothing was where the log refuses it."""
+    async with opened(settings, topic) as desk:
+        with watched("purging", len(marked)) as step:
+            await desk.replays.purge(marked, step)
+        bounds = await desk.letters.bounds()
+        with watched("reading", sum(end - begin for begin, end in bounds.values())) as step:
+            erasable = await desk.letters.erasable(step)
+        try:
+            await desk.admin.delete_records(topic, erasable.before)
+        except Refuse as error:
+            return Erasable({}, 0, erasable.letters + erasable.behind), str(error)
+    return erasable, None
+
+
+def _erased(erasable: Erasable, kept: str | None) -> str:
+    said = f"erased {counted(erasable.letters, 'letter')}"
+    if kept:
+        return f"{said}: {kept}; what was purged stays until the topic's retention"
+    if erasable.behind:
+        return f"{said}; {erasable.behind:,} more when what is kept before them goes"
+    return said
 
 
 def _checked(letter: Letter, value: bytes) -> bytes:

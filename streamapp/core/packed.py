@@ -149,13 +149,19 @@ def _sized(size: int) -> bytes:
 
 def _headers(data: bytes) -> Iterator[tuple[str, bytes]]:
     """A header without a value (Kafka has them) has an empty one here."""
-    at = 0
+    texts, at = [], 0
     while at < len(data):
-        size, at = _varint(data, at)
-        name, at = data[at : at + size], at + size
-        size, at = _varint(data, at)
-        value, at = data[at : at + max(size, 0)], at + max(size, 0)
-        yield name.decode(errors="replace"), value  # as Kafka's own clients do
+        size = data[at]
+        if size & 0x81:  # more than this byte, or less than none
+            size, at = _varint(data, at)
+            size = max(size, 0)
+        else:  # as most are
+            size, at = size >> 1, at + 1
+        end = at + size
+        texts.append(data[at:end])
+        at = end
+    names = [name.decode(errors="replace") for name in texts[::2]]  # as Kafka's own clients do
+    return zip(names, texts[1::2], strict=True)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

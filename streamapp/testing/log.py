@@ -17,7 +17,14 @@ from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Record, Slice
 from streamapp.transport.clients import Address, Cluster, Copies, Outgoing, TopicSpec
 from streamapp.transport.local.log import NAME, PARTITIONS_MAX, RECORD_BYTES_MAX
-from streamapp.transport.routing import checked_spec, no_partition, routed, size_of
+from streamapp.transport.routing import (
+    check_deletable,
+    checked_spec,
+    no_offset,
+    no_partition,
+    routed,
+    size_of,
+)
 
 #: What all topics of a log hold at most; a fuller one raises Retry, as one on a full disk does.
 BYTES_MAX = 256 << 20
@@ -158,6 +165,22 @@ class MemoryLog:
             held = self._partition(topic, partition)
             return (held.records[0].offset if held.records else held.next), held.next
 
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Drop the records of partitions that lie before these offsets.
+
+        Raises:
+            Refuse: unknown topic or partition, an offset past the end, or the topic is compacted.
+        """
+        with self._lock:
+            for partition, offset in before.items():
+                held = self._partition(topic, partition)
+                check_deletable(self._specs[topic], partition)
+                if not 0 <= offset <= held.next:
+                    raise no_offset(self._specs[topic], partition, offset)
+            for partition, offset in before.items():
+                held = self._partitions[topic, partition]
+                held.keep(held.from_offset(offset))
+
     def trim(self) -> None:
         """Drop what retention and compaction no longer keep; other logs do so now and then."""
         with self._lock:
@@ -294,6 +317,9 @@ class MemoryAdmin(_Client):
 
     async def bytes_kept(self, topic: str) -> int | None:
         return (await self._opened()).bytes_kept(topic)
+
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        (await self._opened()).delete_records(topic, before)
 
     async def cluster(self) -> Cluster:
         return Cluster("memory", (0,), 0)

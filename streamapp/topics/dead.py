@@ -4,9 +4,9 @@ A letter is the original key, value and headers with where and why in headers na
 Connect's are (KIP-298), so that existing dead-letter tools read ours and we read theirs.
 
 A log is append-only, so what was replayed or purged is said by a mark: a record of the same
-partition behind the letters it speaks of.  Retention therefore never takes a mark before its
-letters.  A mark has the key and header ``streamapp.dlq`` and none of a letter's headers, which
-every letter has: no event, whatever its producer wrote, becomes a mark when it dies.
+partition behind the letters it speaks of.  Neither retention nor a purge therefore takes a mark
+before its letters.  A mark has the key and header ``streamapp.dlq`` and none of a letter's headers,
+which every letter has: no event, whatever its producer wrote, becomes a mark when it dies.
 """
 
 import re

@@ -112,6 +112,16 @@ class Admin(Protocol):
         """What the topic takes on disk; None where the log does not tell."""
         ...
 
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Delete the records of partitions that lie before these offsets, for good.
+
+        Raises:
+            Refuse: unknown topic or partition, an offset past the end, a topic that is compacted,
+            or we may not.
+            Retry: the log does not answer; some may have been deleted.
+        """
+        ...
+
     async def cluster(self) -> "Cluster":
         """Who keeps the log."""
         ...

@@ -70,6 +70,31 @@ def no_partition(spec: TopicSpec, partition: int) -> Refuse:
     )
 
 
+def check_deletable(spec: TopicSpec, partition: int) -> None:
+    """Refuse to delete a partition's records by offset where that cannot be.
+
+    Raises:
+        Refuse: there is no such partition, or the topic keeps each key's last record.
+    """
+    if not 0 <= partition < spec.partitions:
+        raise no_partition(spec, partition)
+    if spec.compacted:
+        raise Refuse(
+            "topic.compacted",
+            f"topic {spec.name!r} is compacted: its records go by key, not by offset",
+            "send the key without a value",
+        )
+
+
+def no_offset(spec: TopicSpec, partition: int, offset: int) -> Refuse:
+    """The error for an offset that a partition does not have."""
+    return Refuse(
+        "topic.offset",
+        f"{spec.name!r} [{partition}] does not go as far as offset {offset}",
+        "name one between its first and the one past its last",
+    )
+
+
 def checked_spec(existing: TopicSpec, asked: TopicSpec) -> None:
     """Refuse a declaration whose number of partitions differs from what exists.
 

@@ -95,9 +95,11 @@ def test_a_topic_longer_than_a_window_is_read_to_its_end(run, local):
     listing = run("dlq", "ls", "--json", "--limit", "2", *local.flags).json
     assert listing["letters"] == 9001
     assert addresses(listing) == ["0:9000", "0:8999"]
-    assert run("dlq", "purge", "0:0", "0:4904", "0:4905", "--yes", *local.flags).code == 0
+    result = run("dlq", "purge", "0:0", "0:4904", "0:4905", "--yes", "--json", *local.flags)
+    assert (result.json["erased"], result.json["behind"]) == (1, 2)
     assert run("dlq", "ls", "--json", *local.flags).json["letters"] == 8998
-    refused(run("dlq", "show", "0:0", *local.flags), 2, "was purged")
+    refused(run("dlq", "show", "0:4905", *local.flags), 2, "was purged")
+    refused(run("dlq", "show", "0:0", *local.flags), 2, "no dead letter at 0:0")
 
 
 def test_show_tells_everything(run, place):
@@ -145,6 +147,62 @@ def test_purged_letters_are_not_there_any_more(run, place):
     replayed = run("dlq", "replay", "--all", "--json", *place.flags).json["replayed"]
     assert [one["letter"] for one in replayed] == ["0:0", "0:2", "0:5"]
     assert len(place.read(place.dead)) == 8, "six letters, and two marks behind them"
+
+
+def test_purged_letters_are_erased_up_to_the_first_that_is_kept(run, place):
+    """For every reader of the topic, with the marks that nothing needs any more."""
+    for number in range(5):
+        place.die(b'{"id": "%d"}' % number)
+    assert run("dlq", "replay", "0:0", *place.flags).code == 0
+    told = run("dlq", "purge", "0:1", "0:3", "--yes", *place.flags)
+    assert told.code == 0, told.err
+    assert "erased 0 letters; 2 more when what is kept before them goes" in told.out
+    assert len(place.read(place.dead)) == 7
+    result = run("dlq", "purge", "0:0", "--yes", "--json", *place.flags).json
+    assert result == {
+        "purged": ["0:0"], "left": 0, "erased": 2, "behind": 1, "kept_because": None
+    }  # fmt: skip
+    assert [record.offset for record in place.read(place.dead)] == [2, 3, 4, 5, 6, 7]
+    refused(run("dlq", "show", "0:0", *place.flags), 2, "no dead letter at 0:0", "holds 0:2 to 0:7")
+    assert addresses(run("dlq", "ls", "--json", *place.flags).json) == ["0:4", "0:2"]
+    assert run("dlq", "purge", "--all", "--yes", "--json", *place.flags).json["erased"] == 3
+    assert place.read(place.dead) == []
+    assert run("dlq", "purge", "--all", "--yes", *place.flags).out == (
+        "purged 0 letters\nerased 0 letters\n"
+    )
+    assert place.die(VALUE) == "0:9", "offsets go on: no address ever means another letter"
+    assert addresses(run("dlq", "ls", "--json", *place.flags).json) == ["0:9"]
+
+
+def test_each_partition_is_erased_as_far_as_it_can_be(run, tmp_path):
+    place = Place(f"local://{tmp_path}/log", dead_partitions=2)
+    for number in range(4):
+        place.die(b"{}", in_=number % 2)
+    purged = run("dlq", "purge", "0:0", "1:0", "1:1", "--yes", "--json", *place.flags).json
+    assert (purged["erased"], purged["behind"]) == (3, 0)
+    assert [record.offset for record in place.read(place.dead, 0)] == [1, 2]
+    assert place.read(place.dead, 1) == []
+
+
+def test_what_someone_else_wrote_is_never_erased(run, local):
+    """As on a topic of another kind, which --dead-topic names by mistake."""
+    local.send(local.dead, Outgoing(b"an event", b"k", ()))
+    at = local.die(VALUE)
+    purged = run("dlq", "purge", "--all", "--yes", "--json", *local.flags).json
+    assert (purged["purged"], purged["erased"], purged["behind"]) == ([at, "0:0"], 0, 1)
+    assert len(local.read(local.dead)) == 3
+
+
+def test_a_log_that_erases_nothing_says_why(run, tmp_path):
+    """The letters are purged all the same."""
+    place = Place(f"local://{tmp_path}/log", compacted=True)
+    place.die(VALUE)
+    told = run("dlq", "purge", "0:0", "--yes", *place.flags)
+    assert told.code == 0, told.err
+    assert "purged 1 letter\nerased 0 letters: " in told.out
+    assert "is compacted" in told.out
+    assert run("dlq", "ls", "--json", *place.flags).json["letters"] == 0
+    assert len(place.read(place.dead)) == 2
 
 
 def test_purge_takes_what_is_older_and_asks_first(run, local):

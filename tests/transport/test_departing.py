@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from batches import bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamapp.core.packed import PLACE, Packed, Part, pack_headers
+from streamapp.core.packed import PLACE, Packed, Part
 from streamapp.transport.bundle import Bundle
 from streamapp.transport.clients import Outgoing
 from streamapp.transport.kafka import departing
@@ -39,21 +40,6 @@ def theirs(records, identity=IDENTITY, sequence=0):
         stamp = NOW_MS if timestamp_ms is None else timestamp_ms
         builder.append(n, stamp, key, value, list(headers))
     return bytes(builder.build())
-
-
-def bundle(records):
-    data, places = b"", []
-    for record in records:
-        found = {}
-        for name, text in (
-            ("key", record.key),
-            ("value", record.value),
-            ("headers", pack_headers(record.headers)),
-        ):
-            found[name] = len(data), -1 if text is None else len(text)
-            data += text or b""
-        places.append((0, 0, 0, *found["key"], *found["value"], *found["headers"], 0))
-    return Bundle(Packed([Part(memoryview(data), np.array(places, PLACE))]))
 
 
 texts = st.none() | st.binary(max_size=200)

@@ -38,8 +38,8 @@ async def test_what_is_sent_is_read_with_everything(clients):
     ]  # fmt: skip
     read = await reader.read("t", 1, 0)
     assert read.range == OffsetRange("t", 1, 0, 2)
-    assert tuple(read.records[0]) == (0, 123, b"k", b"v", pairs)
-    assert tuple(read.records[1])[2:] == (None, None, ())
+    assert tuple(read.records[0])[:5] == (0, 123, b"k", b"v", pairs)
+    assert tuple(read.records[1])[2:5] == (None, None, ())
     assert (await reader.read("t", 1, 0, records_max=1)).range.next == 1
     assert (await reader.read("t", 0, 0)).records[0].value == b""
 

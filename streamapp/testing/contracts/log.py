@@ -241,6 +241,40 @@ class LogContract:
         assert await log.reader.bounds(topic, 1) == (0, 5)
 
     @told
+    async def test_deleted_records_are_gone_and_offsets_go_on(self, log: Opened) -> None:
+        """Up to where it was told and in that partition only; deleted again they are no error."""
+        topic = await log.topic(2)
+        for partition in (0, 1):
+            await log.producer.send(
+                topic, [Outgoing(b"%d" % n, None, (), partition) for n in range(5)]
+            )
+        for before in ({0: 3}, {0: 2}, {}):
+            await log.admin.delete_records(topic, before)
+            assert await log.reader.bounds(topic, 0) == (3, 5)
+        assert await log.reader.bounds(topic, 1) == (0, 5)
+        assert _values(await log.records(topic, 0)) == [b"3", b"4"]
+        await log.admin.delete_records(topic, {0: 5, 1: 1})
+        assert await log.reader.bounds(topic, 0) == (5, 5)
+        assert await log.reader.bounds(topic, 1) == (1, 5)
+        assert await log.producer.send(topic, [Outgoing(b"", None, (), 0)]) == [
+            Address(topic, 0, 5)
+        ]
+
+    @told
+    async def test_records_that_must_stay_are_not_deleted(self, log: Opened) -> None:
+        """What is not there yet, and what a topic keeps by key."""
+        topic = await log.topic()
+        await log.producer.send(topic, [Outgoing(b"kept")])
+        compacted = f"contract-{uuid4().hex[:12]}"
+        await log.admin.create(TopicSpec(compacted, 1, RECORD_BYTES_MAX, compacted=True))
+        await log.producer.send(compacted, [Outgoing(b"kept", b"key")])
+        for name, before in ((topic, {0: 2}), (topic, {1: 0}), (compacted, {0: 1}), ("no", {0: 0})):
+            with pytest.raises(Refuse):
+                await log.admin.delete_records(name, before)
+        assert await log.reader.bounds(topic, 0) == (0, 1)
+        assert await log.reader.bounds(compacted, 0) == (0, 1)
+
+    @told
     async def test_what_is_not_there_is_refused(self, log: Opened) -> None:
         """A topic or a partition that does not exist is never made by naming it."""
         topic = await log.topic(2)

@@ -1,21 +1,23 @@
 """Admin of a Kafka cluster (see :mod:`streamapp.transport.clients`)."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 
 from aiokafka.errors import (
     LeaderNotAvailableError,
+    OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.admin import CreateTopicsRequest, ListGroupsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DeleteRecordsRequest, ListGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamapp.transport.clients import Cluster, Copies, TopicSpec
 from streamapp.transport.kafka.connection import REQUEST_MS_MAX, Connection
-from streamapp.transport.kafka.topics import describe, settings_of
-from streamapp.transport.routing import checked_spec
+from streamapp.transport.kafka.topics import Topics, describe, settings_of
+from streamapp.transport.routing import check_deletable, checked_spec, no_offset
 from streamapp.transport.security import Security
 
 _AS_BROKERS_ARE_SET = -1
@@ -68,6 +70,16 @@ class KafkaAdmin:
         """None: aiokafka has no request for it."""
         return None
 
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        topics = Topics(self._connection)
+        for partition, offset in before.items():
+            spec = await topics.require(topic, partition)
+            check_deletable(spec, partition)
+            await self._connection.persist(
+                partial(self._delete, spec, partition, offset),
+                f"deleting records of {topic!r} [{partition}]",
+            )
+
     async def cluster(self) -> Cluster:
         return await self._connection.persist(self._cluster, "its brokers")
 
@@ -76,6 +88,17 @@ class KafkaAdmin:
         if not names:
             return {}
         return await self._connection.persist(lambda: self._copies(names), "its partitions")
+
+    async def _delete(self, spec: TopicSpec, partition: int, offset: int) -> None:
+        if offset < 0:  # Kafka's -1 stands for all there is by then
+            raise no_offset(spec, partition, offset)
+        request = DeleteRecordsRequest([(spec.name, [(partition, offset)])], REQUEST_MS_MAX)
+        answer = await self._connection.ask_leader(spec.name, partition, request)
+        error = for_code(answer.topics[0][1][0][2])
+        if error is OffsetOutOfRangeError:
+            raise no_offset(spec, partition, offset)
+        if error.errno:
+            raise error(spec.name)
 
     async def _cluster(self) -> Cluster:
         request = MetadataRequest([], allow_auto_topic_creation=False)

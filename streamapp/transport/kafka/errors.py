@@ -30,7 +30,7 @@ _TABLE: tuple[tuple[tuple[type[Exception], ...], type[StreamappError], str, str,
         Refuse,
         "log.forbidden",
         "{url} does not allow it: {what}: {told}",
-        "allow us DescribeConfigs, Read and Write on our topics, Read on our groups",
+        "allow us DescribeConfigs, Read, Write (to purge: Delete) on our topics, Read on groups",
     ),
     (
         (kafka.InvalidTopicError,),

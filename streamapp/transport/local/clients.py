@@ -9,15 +9,17 @@ from streamapp.core.clock import monotonic_s, now_ms
 from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Slice
+from streamapp.transport.bundle import Bundle
 from streamapp.transport.clients import Address, Cluster, Copies, Outgoing, TopicSpec
+from streamapp.transport.kafka.departing import partitions_of
 from streamapp.transport.local.engine import LocalLog, Wanted, folder_of
-from streamapp.transport.local.log import Row, pack_headers
+from streamapp.transport.local.rows import BundledRows, Row, Rows, pack_headers
 from streamapp.transport.local.wake import LOOK_EVERY_S, heard_within
 from streamapp.transport.routing import checked_spec, routed
 
 
 def rows_of(spec: TopicSpec, records: Sequence[Outgoing], keyless: int) -> list[Row]:
-    """Records ready to append; those without key and partition go to partition ``keyless``.
+    """Records as rows; those without key and partition go to partition ``keyless``.
 
     Raises:
         Refuse, Reject: as :func:`route`.
@@ -34,6 +36,13 @@ def rows_of(spec: TopicSpec, records: Sequence[Outgoing], keyless: int) -> list[
         )
         for partition, (value, key, headers, _, timestamp) in zip(partitions, records, strict=True)
     ]
+
+
+def _ready(spec: TopicSpec, records: Sequence[Outgoing], keyless: int) -> Rows | BundledRows:
+    """Records ready to append; see :func:`rows_of`, which also says what is wrong with one."""
+    if isinstance(records, Bundle) and int(records.sizes().max()) <= spec.record_bytes_max:
+        return BundledRows(records, partitions_of(records, spec.partitions, keyless), now_ms())
+    return Rows(rows_of(spec, records, keyless))
 
 
 class _Client:
@@ -58,9 +67,12 @@ class LocalProducer(_Client):
         if not records:
             return []
         spec = self._log.require(topic)
-        rows = rows_of(spec, records, keyless=next(self._turn) % spec.partitions)
+        rows = _ready(spec, records, keyless=next(self._turn) % spec.partitions)
         offsets = await self._log.append(topic, rows)
-        return [Address(topic, row[0], offset) for row, offset in zip(rows, offsets, strict=True)]
+        return [
+            Address(topic, partition, offset)
+            for partition, offset in zip(rows.partitions, offsets, strict=True)
+        ]
 
 
 class LocalReader(_Client):
@@ -117,6 +129,9 @@ class LocalAdmin(_Client):
 
     async def bytes_kept(self, topic: str) -> int:
         return await self._log.bytes_kept(topic)
+
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        await self._log.delete_records(topic, before)
 
     async def cluster(self) -> Cluster:
         """One broker, and an id that says where the log is only to who knows it."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -13,16 +14,15 @@ from streamapp.transport.clients import TopicSpec
 from streamapp.transport.gather import Fetched
 from streamapp.transport.local import groups, wake
 from streamapp.transport.local.groups import Groups
-from streamapp.transport.local.log import Row, TopicLog, create_topic, path_of
+from streamapp.transport.local.log import TopicLog, create_topic, path_of
+from streamapp.transport.local.retention import delete_before
+from streamapp.transport.local.rows import BundledRows, Rows
 from streamapp.transport.local.wake import Ear
 from streamapp.transport.local.writer import OpenTopics, Writer, unknown_topic
-from streamapp.transport.routing import no_partition
+from streamapp.transport.routing import check_deletable, no_offset, no_partition
 
 #: Bytes that may wait for the writer; more wait at the caller.
 QUEUE_BYTES_MAX = 64 << 20
-
-#: What a row costs in the queue beside its value.
-ROW_BYTES = 512
 
 
 def folder_of(url: str) -> Path:
@@ -141,9 +141,9 @@ class LocalLog:
         made: bool = await self._writing.call(lambda: create_topic(self.folder, spec))
         return made
 
-    async def append(self, topic: str, rows: Sequence[Row]) -> list[int]:
+    async def append(self, topic: str, rows: Rows | BundledRows) -> list[int]:
         """Append rows in one durable transaction; see :meth:`TopicLog.append`."""
-        size = sum(map(len, filter(None, [row[3] for row in rows]))) + ROW_BYTES * len(rows)
+        size = rows.nbytes
         while self._queued_bytes >= QUEUE_BYTES_MAX:
             self._room.clear()
             await self._room.wait()
@@ -168,6 +168,22 @@ class LocalLog:
         """What the topic's records and their tree take on disk."""
         self.require(topic)
         return await self._read(lambda topics: topics.get(topic).bytes_kept())  # type: ignore[no-any-return]
+
+    async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Delete the records of partitions before these offsets, so many at a time."""
+        for partition, offset in before.items():
+            spec = self.require(topic, partition)
+            check_deletable(spec, partition)
+            if not 0 <= offset <= (await self.bounds(topic, partition))[1]:
+                raise no_offset(spec, partition, offset)
+
+        def step(partition: int, offset: int) -> bool:
+            with closing(TopicLog(self.folder, topic)) as log:
+                return delete_before(log, partition, offset)
+
+        for partition, offset in before.items():
+            while await self._writing.call(partial(step, partition, offset)):
+                pass
 
     async def ends(self, topics: Collection[str]) -> dict[tuple[str, int], int]:
         """One past the last offset of every partition of the topics."""

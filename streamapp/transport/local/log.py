@@ -2,27 +2,22 @@
 
 import re
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from streamapp.core.errors import Refuse
-from streamapp.core.slice import Headers, Record, RecordLike
+from streamapp.core.packed import Packed
 from streamapp.transport.clients import TopicSpec
 from streamapp.transport.local import sqlite
+from streamapp.transport.local.rows import STRIDE, BundledRows, Rows, packed
 
 #: Kafka's own rule for topic names; it leaves no room for tricks with paths.
 NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 PARTITIONS_MAX = 4096
 RECORD_BYTES_MAX = 512 << 20  # SQLite itself refuses values of 1 GB
-
-#: ``position = partition * STRIDE + offset``: one clustered tree for all partitions.
-STRIDE = 1 << 48
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -43,23 +38,6 @@ _READ = (
     "SELECT position - ?, timestamp, key, value, headers FROM records"
     " WHERE position >= ? AND position < ? ORDER BY position LIMIT ?"
 )
-
-unpack = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
-
-
-class Row(NamedTuple):
-    """A record ready to append: its partition is decided and its headers are packed."""
-
-    partition: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: bytes | None
-
-
-def pack_headers(headers: Headers) -> bytes | None:
-    """Headers as msgpack, order and duplicates kept; None when there are none."""
-    return msgspec.msgpack.encode(list(headers)) if headers else None
 
 
 def path_of(folder: Path, topic: str) -> Path:
@@ -129,54 +107,52 @@ class TopicLog:
     def close(self) -> None:
         self.db.close()
 
-    def append(self, rows: Sequence[Row]) -> list[int]:
-        """Append all rows in one durable transaction, or none; returns their offsets in order.
+    def append(self, *pieces: Rows | BundledRows) -> list[list[int]]:
+        """Append all pieces in one durable transaction, or none; the offsets of each in order.
 
         Raises:
             Retry: the disk is full or fails, or another process holds the file for too long.
         """
         with sqlite.translated(self.path), sqlite.transaction(self.db):
             ends = self.ends()
-            offsets: list[int] = []
+            offsets: list[list[int]] = []
             flat: list[Any] = []
-            for partition, timestamp, key, value, headers in rows:
-                offset = ends[partition]
-                ends[partition] = offset + 1
-                offsets.append(offset)
-                flat += (partition * STRIDE + offset, timestamp, key, value, headers)
+            for piece in pieces:
+                its_offsets, bound = piece.placed(ends)
+                offsets.append(its_offsets)
+                flat += bound
             self._insert(_INSERT, _MORE, "", flat, 5)
-            moved = {row.partition for row in rows}
+            moved = {partition for piece in pieces for partition in piece.partitions}
             flat = [number for partition in moved for number in (partition, ends[partition])]
             self._insert(_MOVE, _MOVE_MORE, _MOVE_END, flat, 2)
         return offsets
 
     def read(
         self, partition: int, offset: int, records_max: int, bytes_max: int
-    ) -> tuple[list[RecordLike], int]:
+    ) -> tuple[Packed, int]:
         """Records at or after ``offset``, in order, and the bytes of their keys and values.
 
         At most ``records_max``, and no more once they reach ``bytes_max``; at least one where there
         is one.
+
+        Raises:
+            Refuse: the file is damaged.
         """
         base = partition * STRIDE
-        records: list[RecordLike] = []
+        records = Packed()
         left_bytes = bytes_max
         # As many at a time as surely fit, then as many as there were, by the size they had.
         count = max(bytes_max // self.spec.record_bytes_max, 1)
         with sqlite.translated(self.path):
             cursor = self.db.execute(_READ, (base, base + offset, base + STRIDE, records_max))
             while left_bytes > 0 and (rows := cursor.fetchmany(count)):
-                sizes = [len(row[3] or b"") + len(row[2] or b"") for row in rows]
-                size = sum(sizes)
-                if size > left_bytes:
-                    fitting = bisect_left(list(accumulate(sizes)), left_bytes) + 1
-                    rows, size = rows[:fitting], sum(sizes[:fitting])
+                try:
+                    more, size = packed(rows, left_bytes)
+                except ValueError as error:
+                    raise sqlite.damaged(self.path, error) from error
+                records += more
                 left_bytes -= size
-                records += [
-                    Record(at, timestamp, key, value, unpack(headers) if headers else ())
-                    for at, timestamp, key, value, headers in rows
-                ]
-                count = min(2 * count, left_bytes * len(sizes) // max(size, 1) + 1)
+                count = min(2 * count, left_bytes * len(rows) // max(size, 1) + 1)
         return records, bytes_max - left_bytes
 
     def _insert(self, one: str, more: str, end: str, flat: list[Any], width: int) -> None:

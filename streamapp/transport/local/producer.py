@@ -14,7 +14,7 @@ from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Retry, StreamappError
 from streamapp.transport.clients import Outgoing
 from streamapp.transport.local.clients import rows_of
-from streamapp.transport.local.log import Row
+from streamapp.transport.local.rows import Row, Rows
 from streamapp.transport.routing import partition_of
 
 #: Messages that may wait to be appended; whoever sends more waits.
@@ -147,9 +147,10 @@ class Producer(base.Producer):
 
     async def _append(self, topic: str, batch: list[_Pending]) -> None:
         started = monotonic_s()
+        rows = Rows([job.row for job in batch])
         while True:
             try:
-                offsets = await self.transport.log.append(topic, [job.row for job in batch])
+                offsets = await self.transport.log.append(topic, rows)
             except Retry as error:
                 patience_s = RETRY_STOPPING_S if self.should_stop else self.request_timeout
                 if monotonic_s() - started < patience_s:

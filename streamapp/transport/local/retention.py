@@ -17,7 +17,8 @@ import msgspec
 from streamapp.core.clock import monotonic_s, now_ms
 from streamapp.core.errors import StreamappError
 from streamapp.transport.local import sqlite
-from streamapp.transport.local.log import STRIDE, TopicLog
+from streamapp.transport.local.log import TopicLog
+from streamapp.transport.local.rows import STRIDE
 
 logger = logging.getLogger("streamapp")
 
@@ -143,13 +144,30 @@ class Retention:
         return (0, 0) if row is None else msgspec.json.decode(row[0], type=tuple[int, int])
 
     def _delete_to(self, base: int, position: int) -> None:
-        with sqlite.transaction(self._log.db):
-            self._log.db.execute(
-                "DELETE FROM records WHERE position >= ? AND position <= ?", (base, position)
-            )
+        _delete(self._log, base, position + 1)
 
     def _bases(self) -> Iterator[int]:
         return (partition * STRIDE for partition in range(self._log.spec.partitions))
+
+
+def delete_before(log: TopicLog, partition: int, offset: int) -> bool:
+    """Delete some of a partition's records before an offset; True when there is more.
+
+    Raises:
+        Retry: as :meth:`Retention.step`.
+    """
+    first, _ = log.bounds(partition)
+    until = min(offset, first + TRIM_ROWS)
+    if first < until:
+        base = partition * STRIDE
+        with sqlite.translated(log.path):
+            _delete(log, base, base + until)
+    return until < offset
+
+
+def _delete(log: TopicLog, first: int, until: int) -> None:
+    with sqlite.transaction(log.db):
+        log.db.execute("DELETE FROM records WHERE position >= ? AND position < ?", (first, until))
 
 
 class Patrol:

@@ -152,11 +152,16 @@ def _in_our_words(error: sqlite3.Error, code: int, path: Path) -> StreamappError
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return Retry("log.busy", f"{path} has been locked for {BUSY_S:.0f} s", "try again")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return Refuse("log.corrupt", f"{path} is damaged: {error}", "restore it from a copy")
+            return damaged(path, error)
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return Refuse("log.open", f"cannot write {path}: {error}", "check its permissions")
         case _:
             return Halt("log.sqlite", f"{path}: {error}")
+
+
+def damaged(path: Path, why: Exception) -> Refuse:
+    """The error for a file whose content cannot be."""
+    return Refuse("log.corrupt", f"{path} is damaged: {why}", "restore it from a copy")
 
 
 def full(path: Path) -> Retry:

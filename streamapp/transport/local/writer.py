@@ -12,8 +12,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from streamapp.core.errors import Refuse, StreamappError
-from streamapp.transport.local.log import Row, TopicLog
+from streamapp.transport.local.log import TopicLog
 from streamapp.transport.local.retention import Patrol
+from streamapp.transport.local.rows import BundledRows, Rows
 from streamapp.transport.local.wake import Bell
 
 #: Rows that go in one transaction at most (one call's rows always stay together).
@@ -53,7 +54,7 @@ def unknown_topic(topic: str, folder: Path) -> Refuse:
 
 class _Append(NamedTuple):
     topic: str
-    rows: Sequence[Row]
+    rows: Rows | BundledRows
     future: asyncio.Future[list[int]]
 
 
@@ -73,7 +74,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def append(self, topic: str, rows: Sequence[Row]) -> asyncio.Future[list[int]]:
+    def append(self, topic: str, rows: Rows | BundledRows) -> asyncio.Future[list[int]]:
         """Append all rows in one transaction; the future has their offsets when durable."""
         future: asyncio.Future[list[int]] = self._loop.create_future()
         self._jobs.put(_Append(topic, rows, future))
@@ -133,11 +134,9 @@ class Writer:
         return appends, calls, False
 
     def _commit(self, topics: OpenTopics, bell: Bell, topic: str, group: Sequence[_Append]) -> None:
-        rows = [row for job in group for row in job.rows]
-        outcome = _outcome(lambda: topics.get(topic).append(rows))
+        outcome = _outcome(lambda: topics.get(topic).append(*[job.rows for job in group]))
         if isinstance(outcome, list):
-            offsets = iter(outcome)
-            outcomes: list[Any] = [[next(offsets) for _ in job.rows] for job in group]
+            outcomes: list[Any] = outcome
             bell.ring(topic)
         elif len(group) > 1 and not isinstance(outcome, StreamappError):
             for job in group:  # one caller's unusable record must not cost the others theirs
