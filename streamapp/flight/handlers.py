@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -84,8 +84,10 @@ class Handlers(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no
                 return _info(descriptor, schema, ticket)
             if name == "CommandPreparedStatementQuery":
                 prepared = self._prepared.get(wire.first_bytes(message, 1) or b"")
-                arguments = (prepared.sql, prepared.parameters, context.is_cancelled)
-                return _info(descriptor, self._statements.schema(*arguments), command)
+                schema = prepared.answer or self._statements.schema(
+                    prepared.sql, prepared.parameters, context.is_cancelled
+                )
+                return _info(descriptor, schema, command)
             raise unknown(name)
 
     def get_schema(self, context: Any, descriptor: Any) -> flight.SchemaResult:
@@ -181,11 +183,11 @@ class Handlers(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no
     def _prepare(self, context: Any, query: str) -> flight.Result:
         with contextlib.closing(self._parts.reader()) as cursor:
             types = parameters.types(cursor, query)
-        handle, prepared = self._prepared.add(query, types)
+        prepared = Prepared(query, types)
         schema = self._schema_unbound(context, prepared)
         result = wire.pack(
             "ActionCreatePreparedStatementResult",
-            (1, handle),
+            (1, self._prepared.add(prepared if types else replace(prepared, answer=schema))),
             (2, schema.serialize().to_pybytes() if schema is not None else None),
             (3, prepared.schema().serialize().to_pybytes() if types else None),
         )

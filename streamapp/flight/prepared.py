@@ -17,11 +17,15 @@ _PARAMETER_BYTES_MAX = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """``types`` has the parameters in order by name; "1", "2" for question marks."""
+    """``types`` has the parameters in order by name; "1", "2" for question marks.
+
+    ``answer`` is the answer's schema where no parameter can change it, else None.
+    """
 
     sql: str
     types: Mapping[str, pa.DataType]
     parameters: Parameters = None
+    answer: pa.Schema | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,11 +51,11 @@ class PreparedStatements:
         self._by_handle: OrderedDict[bytes, Prepared] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, sql: str, types: Mapping[str, pa.DataType]) -> tuple[bytes, Prepared]:
-        """Keep a statement under a new handle."""
-        handle, prepared = secrets.token_bytes(16), Prepared(sql, types)
+    def add(self, prepared: Prepared) -> bytes:
+        """Keep a statement under a new handle, which is returned."""
+        handle = secrets.token_bytes(16)
         self._put(handle, prepared)
-        return handle, prepared
+        return handle
 
     def get(self, handle: bytes) -> Prepared:
         """The statement.

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from streamapp.flight import wire
+from streamapp.flight import FlightServer, wire
 
 
 @pytest.fixture
@@ -131,6 +131,30 @@ def test_cancel(cursor):
     cursor.execute("SELECT a.* FROM events a, range(1000)")
     cursor.fetchone()
     cursor.adbc_cancel()
+
+
+def test_a_query_is_bound_no_more_often_than_its_parameters_ask(store):
+    """ADBC prepares each one: its parameters, its schema, its rows; then also what was bound."""
+    opened = []
+
+    def reader():
+        opened.append(1)
+        return store.reader()
+
+    with (
+        FlightServer(reader, port=0) as server,
+        flightsql.connect(f"grpc://127.0.0.1:{server.port}", autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
+        for sql, parameters, expected, times in (
+            ("SELECT 1", None, [(1,)], None),
+            ("SELECT id FROM events WHERE source_offset = 7", None, [("id-7",)], 3),
+            ("SELECT ? + 1 AS n", (2**40,), [(2**40 + 1,)], 4),
+        ):
+            opened.clear()
+            cursor.execute(sql, parameters=parameters)
+            assert cursor.fetchall() == expected
+            assert times in {None, len(opened)}
 
 
 def test_a_prepared_statement_that_is_gone(served):
