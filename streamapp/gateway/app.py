@@ -19,7 +19,7 @@ from streamapp.gateway import (
     webhooks,
 )
 from streamapp.gateway.config import GatewayConfig
-from streamapp.gateway.edge import Edge
+from streamapp.gateway.edge import EDGE, Edge
 from streamapp.gateway.gateway import Gateway, build
 from streamapp.gateway.life import LIFE
 from streamapp.gateway.schemas import api as schemas
@@ -57,7 +57,7 @@ def create_app(
     clock: Clock = SYSTEM,
     models: "Callable[[], Registry] | None" = None,
 ) -> web.Application:
-    """The application; serve it by ``listen.runner``, which sets aiohttp's limits.
+    """The application; serve it by ``listening``: its edge and aiohttp's limits are set there.
 
     Args:
         config: limits and token.
@@ -81,13 +81,12 @@ def create_app(
         clock=clock,
         models=models,
     )
-    edge = Edge(gateway)
-    app = web.Application(middlewares=[edge.run])
+    app = web.Application()
     app[GATEWAY] = gateway
     app[LIFE] = gateway.life
     for protocol in PROTOCOLS:
         app.router.add_routes(protocol.routes(gateway))
-    edge.learn(app)
+    app[EDGE] = Edge(gateway, app)
 
     async def open_(_: web.Application) -> None:
         for begin in gateway.opening:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import zstandard
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from streamapp.gateway.budget import Lease
 from streamapp.gateway.config import GatewayConfig
@@ -34,18 +34,18 @@ async def read_body(
             gateway stops.
     """
     headers, content = request.headers, request.content
-    coded = headers.get("Content-Encoding", "")
+    coded = headers.get(hdrs.CONTENT_ENCODING, "")
     limit = min(config.body_bytes_max, bytes_max or config.body_bytes_max)
     is_here = content.is_eof() and content.exception() is None  # small ones come with their headers
-    if is_here and not coded and content.total_bytes <= limit and "Expect" not in headers:
+    if is_here and not coded and content.total_bytes <= limit and hdrs.EXPECT not in headers:
         lease.take(nbytes=content.total_bytes)
         return content.read_nowait()
     life, coding = request.app[LIFE], _coding(coded)
     body = _Body(limit, lease, coding)
-    declared = headers.get("Content-Length")  # digits: the parser has seen to that
+    declared = headers.get(hdrs.CONTENT_LENGTH)  # digits: the parser has seen to that
     if declared is not None and int(declared) > limit:
         raise body.too_large(f"the body has {int(declared):,} bytes")
-    if "Expect" in headers:
+    if hdrs.EXPECT in headers:
         await answer_expect(request)
     try:
         async with life.body(config.body_s_max):
@@ -73,7 +73,7 @@ async def defer_continue(_: web.Request) -> None:
 
 async def answer_expect(request: web.Request) -> None:
     """Say ``100 Continue`` to who waits for it, 417 to who expects anything else."""
-    if request.headers["Expect"].lower() != "100-continue":
+    if request.headers[hdrs.EXPECT].lower() != "100-continue":
         raise ProblemError(
             417, "request.expect", "only Expect: 100-continue is known", "leave Expect out"
         )

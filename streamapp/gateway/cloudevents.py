@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from streamapp.core.errors import Reject
 from streamapp.core.event import open_envelope
@@ -28,7 +28,7 @@ from streamapp.gateway.stamp import Stamped, is_clean, too_large
 StampOne = Callable[..., Stamped]
 REQUIRED = ("specversion", "id", "source", "type")
 _PREFIX = "ce-"
-_HEADERS = tuple(_PREFIX + name for name in REQUIRED)
+_HEADERS = tuple(istr(_PREFIX + name) for name in REQUIRED)
 RECORD_PREFIX = "ce_"
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _NAME = re.compile(r"[a-z0-9]{1,64}")

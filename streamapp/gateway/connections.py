@@ -97,6 +97,11 @@ class Connection(web.RequestHandler):
             self.asking_s = self._now_s()
         super().data_received(data)
 
+    def resume_reading(self, *arguments: Any, **options: Any) -> None:
+        """Read on if reading was paused; aiohttp has its parser look at nothing for each body."""
+        if self._reading_paused:
+            super().resume_reading(*arguments, **options)
+
     def handle_error(
         self,
         request: web.BaseRequest,

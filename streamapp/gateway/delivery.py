@@ -15,6 +15,8 @@ from streamapp.transport.clients import Address, Outgoing, Producer
 #: How long the log counts as silent after it last failed to answer.
 SILENT_S = 5.0
 _PAUSE_S_FIRST, _PAUSE_S_MAX = 0.1, 5.0
+#: What becomes of events; each is told of from the start.
+_RESULTS = ("received", "rejected", "dead-lettered", "lost")
 _log = logging.getLogger("streamapp.gateway")
 
 
@@ -38,11 +40,9 @@ class Delivery:
         self._on_sent = on_sent
         self._life = life
         self._retries = metrics.retries.labels("gateway")
-        results = metrics.ingest_events
-        self._received = results.labels("received")
-        self._rejected = results.labels("rejected")
-        self._dead_lettered = results.labels("dead-lettered")
-        self._lost = results.labels("lost")
+        self._count = metrics.ingest_events.count
+        for result in _RESULTS:
+            self._count(result, 0)
         self._clock = clock
         self._failed: tuple[float, str] | None = None
         self._pending: dict[asyncio.Task[None], int] = {}
@@ -86,8 +86,8 @@ class Delivery:
         if self._failed is not None:
             _log.warning("the log takes events again")
             self._failed = None
-        is_letters = isinstance(records[0], Letter)
-        (self._dead_lettered if is_letters else self._received).inc(len(addresses))
+        result = "dead-lettered" if isinstance(records[0], Letter) else "received"
+        self._count(result, len(addresses))
         if self._on_sent is not None:
             self._on_sent(topic, records, addresses)
         return list(addresses)
@@ -100,7 +100,7 @@ class Delivery:
 
     def rejected(self, events: int) -> None:
         """Count events that were refused."""
-        self._rejected.inc(events)
+        self._count("rejected", events)
 
     @property
     def pending(self) -> int:
@@ -119,7 +119,7 @@ class Delivery:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._lost.inc(lost)
+        self._count("lost", lost)
         return lost
 
     def silence(self) -> str | None:
@@ -145,7 +145,7 @@ class Delivery:
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, _PAUSE_S_MAX)
                 except StreamappError as error:
-                    self._lost.inc(len(records))
+                    self._count("lost", len(records))
                     _log.error("%d accepted events are lost: %s", len(records), error)
                     if isinstance(error, Halt):
                         self._life.fail(error)

@@ -1,12 +1,16 @@
-"""The one middleware: who may come in, what an error looks like, and what is counted."""
+"""Round every handler: which one it is, who may come in, what an error looks like, what is counted.
+
+It stands in the place of aiohttp's ``Application._handle``: that asks the router, which makes and
+freezes its answer anew, for each request, and each middleware is one more coroutine.
+"""
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from streamapp.core import metrics
 from streamapp.core.errors import Halt, StreamappError
@@ -19,15 +23,17 @@ from streamapp.gateway.cors import Cors
 from streamapp.gateway.gateway import Gateway
 from streamapp.gateway.problem import RETRY_AFTER, ProblemError, problem_of
 from streamapp.gateway.rates import METER, Rates
+from streamapp.gateway.reply import Answer
 from streamapp.gateway.scopes import GRANT, Rule, lacking, rule
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CLIENT_LEFT = 499  # nginx's code for it; nobody reads the answer
 #: Addresses, and names that no DNS server decides about; HTTP/1.0 sends none.
 _LOCAL_HOST = re.compile(
     r"(([A-Za-z0-9-]+\.)*localhost|[0-9]+(\.[0-9]+){3}|\[[0-9A-Fa-f:.]+\])?(:[0-9]*)?",
     re.IGNORECASE,
 )
+#: As aiohttp's own names, hashed once and not at each look.
+_FETCH_SITE = istr("Sec-Fetch-Site")
 _log = logging.getLogger("streamapp.gateway")
 
 
@@ -41,27 +47,33 @@ class _Route(NamedTuple):
 
 
 class Edge:
-    """Runs round every handler; ``learn`` must be called when all routes are known.
+    """Answers every request to an application, whose routes must all be known.
 
     Raises:
         Refuse: the token file cannot be used.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, app: web.Application) -> None:
         self._gateway = gateway
+        self._app = app
         self._life = gateway.life
         self._now_s = gateway.clock.monotonic_s
         self._access = Access(gateway.config, gateway.clock)
         self._cors = Cors(gateway.config.cors_origins)
         self._rates = Rates(gateway.config, self._now_s)
         self._has_cors, self._has_rates = bool(self._cors), bool(self._rates)
+        self._adds_headers = self._has_cors or self._has_rates
         self._is_local = gateway.config.is_local
         self._answer_s_max = gateway.config.answer_s_max
         self._unmatched = self._route("unmatched", Rule(Verb.OPEN), guarded=False)
         self._routes: dict[web.AbstractRoute, _Route] = {}
+        #: What the router says, by method and path as it is sent, where no path is a pattern.
+        self._matches: dict[tuple[str, str], web.UrlMappingMatchInfo] = {}
+        self._learn()
 
-    def learn(self, app: web.Application) -> None:
+    def _learn(self) -> None:
         """Name the app's routes for metrics, and note what each takes."""
+        app = self._app
         for route in app.router.routes():
             path = route.resource.canonical if route.resource else "unmatched"
             takes = rule(route.method, path)
@@ -71,29 +83,42 @@ class Edge:
             proven = path == webhooks.PATH or route.method == hdrs.METH_OPTIONS
             guarded = takes.verb is not Verb.OPEN or proven
             self._routes[route] = self._route(path, takes, guarded=guarded)
-        if self._has_cors or self._has_rates:
+            if isinstance(route.resource, web.PlainResource):
+                match = self._taken(web.UrlMappingMatchInfo({}, route))
+                self._matches.setdefault((route.method, path), match)
+        if self._adds_headers:
             app.on_response_prepare.append(self._add_headers)
+
+    def _taken(self, match: web.UrlMappingMatchInfo) -> web.UrlMappingMatchInfo:
+        match.add_app(self._app)
+        match.freeze()
+        return match
 
     def _route(self, label: str, takes: Rule, *, guarded: bool) -> _Route:
         counts = self._gateway.metrics.http.route(label)
         return _Route(label, takes, takes.verb is not Verb.OPEN, guarded, counts)
 
-    @web.middleware
-    async def run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The middleware."""
-        route = self._routes.get(request.match_info.route, self._unmatched)
+    async def run(self, request: web.Request) -> web.StreamResponse:
+        """The answer to a request: aiohttp's server calls this for each."""
         started_s = self._now_s()
+        match = self._matches.get((request.method, request.raw_path))
+        if match is None:
+            match = self._taken(await self._app.router.resolve(request))
+        request._match_info = match  # noqa: SLF001  # as Application does
+        route = self._routes.get(match.route, self._unmatched)
         connection = request.protocol
         if type(connection) is Connection:
             connection.asking_s = BUSY
         self._life.enter()
         status = _CLIENT_LEFT
         try:
-            response = await self._answer(request, route, handler)
+            response = await self._answer(request, route, match)
             if self._life.draining:
                 response.force_close()
             if may_stall(connection, response):
                 await write_answer(request, response, self._answer_s_max)
+            elif type(response) is Answer and not self._adds_headers:
+                response.write_whole(request)
             status = response.status
             return response
         finally:
@@ -107,7 +132,7 @@ class Edge:
             route.counts.answered(method, status, self._now_s() - started_s)
 
     async def _answer(
-        self, request: web.Request, route: _Route, handler: Handler
+        self, request: web.Request, route: _Route, match: web.UrlMappingMatchInfo
     ) -> web.StreamResponse:
         """The handler's answer, or the error's."""
         try:
@@ -115,7 +140,9 @@ class Edge:
                 return preflight
             if route.guarded:
                 self._admit(request, route)
-            return await handler(request)
+            if hdrs.EXPECT in request.headers:
+                await match.expect_handler(request)
+            return await match.handler(request)
         except ConnectionError:  # the client left: there is nobody to tell
             raise
         except Exception as error:  # noqa: BLE001  # the last one: a client gets no traceback
@@ -169,7 +196,7 @@ class Edge:
         It may come from another site, or under a name of its own that leads here (DNS rebinding).
         """
         headers = request.headers
-        host = headers.get("Host", "")
+        host = headers.get(hdrs.HOST, "")
         if unproven and self._is_local and not _is_local_host(host):
             raise ProblemError(
                 403,
@@ -177,7 +204,7 @@ class Edge:
                 f"Host is {host[:120]!r}, no name of this machine",
                 "use http://127.0.0.1, or set STREAMAPP_TOKEN",
             )
-        of_here = headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}
+        of_here = headers.get(_FETCH_SITE, "none") in {"none", "same-origin"}
         if not of_here and not self._cors.allows(request):
             raise ProblemError(
                 403,
@@ -192,6 +219,10 @@ class Edge:
             response.headers.update(self._cors.headers(request))
         if (meter := request.get(METER)) is not None:
             response.headers.update(meter.headers())
+
+
+#: Of an application.
+EDGE = web.AppKey("edge", Edge)
 
 
 @lru_cache(maxsize=64)

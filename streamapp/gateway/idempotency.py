@@ -13,7 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from streamapp.core.errors import Reject
 from streamapp.core.event import KEY_CHARS_MAX
@@ -26,6 +26,7 @@ REMEMBERED_MAX = 16_384
 NO_HEADERS: Mapping[str, str] = {}
 #: Headers that name the event of a body (CloudEvents in binary mode).
 _IDENTIFYING = ("ce-id", "ce-source")
+_KEY = istr("Idempotency-Key")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -42,7 +43,7 @@ def idempotency_key(headers: CIMultiDictProxy[str]) -> str | None:
     Raises:
         Reject: ``request.idempotency_key`` twice, empty or not printable, ``event.field`` too long.
     """
-    values = headers.getall("Idempotency-Key", ())
+    values = headers.getall(_KEY, ())
     if not values:
         return None
     key = unquoted(values[0].strip())

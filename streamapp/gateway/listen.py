@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from streamapp.core.errors import Refuse
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.connections import Connections, refusal
+from streamapp.gateway.edge import EDGE
 from streamapp.gateway.tls import ServerTls
 
 #: File descriptors kept for the log and whatever else the process opens.
@@ -58,6 +59,7 @@ async def listening(
     await web_runner.setup()
     try:
         assert web_runner.server is not None  # noqa: S101  # setup made it
+        web_runner.server.request_handler = app[EDGE].run  # type: ignore[assignment]  # app's requests
         connections = Connections(web_runner.server, config, connection_options(config))
         listener = await _listen(connections, config, tls)
         sweeping = asyncio.create_task(connections.close_slow())

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from msgspec import UNSET
 
 from streamapp.core.errors import Reject
@@ -32,7 +32,7 @@ from streamapp.gateway.problem import ProblemError, json_response
 from streamapp.gateway.reply import received
 from streamapp.gateway.reports import Reports
 from streamapp.gateway.split import JSON, split, split_batch, unknown_media
-from streamapp.gateway.stamp import stamp
+from streamapp.gateway.stamp import Stamped, stamp
 from streamapp.gateway.trace import trace_headers
 from streamapp.gateway.uploads import event_bytes, lighter_body
 from streamapp.gateway.wire import Line, Lines
@@ -66,7 +66,7 @@ class Native:
         """One JSON object; answered when the log has it."""
         gateway = self._gateway
         headers = request.headers
-        media = media_type(headers.get("Content-Type", ""))
+        media = media_type(headers.get(hdrs.CONTENT_TYPE, ""))
         if media and media not in JSON and media != FORM:  # the ancestors' clients send none
             raise unknown_media(media, f"application/json or {FORM}")
         target = gateway.target(RAW)
@@ -107,6 +107,7 @@ class Native:
             claim = self._bodies.check(_SOURCE_MANY, key, lighter, request.headers) if key else None
             outcomes = self._outcomes(request, lighter, target, lease, key)
             reports = await self._reported(target, outcomes)
+            gateway.delivery.rejected(reports.refused)
             if claim and reports.has_records:
                 claim.keep()  # nothing is awaited from here until they are sent
             if waits:
@@ -117,8 +118,10 @@ class Native:
 
     def _outcomes(
         self, request: web.Request, body: bytes, target: Target, lease: Lease, key: str | None
-    ) -> Iterable[Taken]:
-        """Every event of a body, made when it is asked for; how depends on what the body is.
+    ) -> Iterable[Taken] | Outcome:
+        """Every event of a body, made when it is asked for, or the only one, which says no line.
+
+        How depends on what the body is.
 
         Raises:
             ProblemError: the body as a whole is not taken.
@@ -140,17 +143,19 @@ class Native:
         lease.take(events=len(pieces))
         if mode is Mode.BINARY:
             one = partial(stamp_binary, plain.stamper(making), body, headers)
-            return [plain.alone(1, tried(one))]
+            return tried(lambda: self._gateway.settled(target, one()))
         making = making._replace(is_enveloped=mode is not None)
         return plain.groups(pieces, making, id_prefix=key)
 
-    async def _reported(self, target: Target, groups: Iterable[Taken]) -> Reports:
+    async def _reported(self, target: Target, outcomes: Iterable[Taken] | Outcome) -> Reports:
         """A report for every event, and the records of the good ones."""
         reports = Reports()
-        for taken in groups:
+        if isinstance(outcomes, Stamped | Reject):
+            reports.take_one(outcomes)
+            return reports
+        for taken in outcomes:
             reports.take(taken, await self._settled(target, taken.events))
             await asyncio.sleep(0)
-        self._gateway.delivery.rejected(reports.refused)
         return reports
 
     async def _settled(self, target: Target, events: Events) -> dict[int, Outcome]:

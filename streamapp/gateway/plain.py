@@ -174,11 +174,6 @@ def group(
     return _among(made, lines, outcomes)
 
 
-def alone(line: int, outcome: Outcome) -> Taken:
-    """One event that was made by itself."""
-    return _among(Made(Packed(), [], [], [0]), [line], {0: outcome})
-
-
 def _among(made: Made, lines: Sequence[int], outcomes: Mapping[int, Outcome]) -> Taken:
     """What was made at once, and by itself what is ``left`` of that."""
     none = [(lines[n], why) for n, why in sorted(outcomes.items()) if isinstance(why, Reject)]

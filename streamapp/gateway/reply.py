@@ -19,7 +19,7 @@ from streamapp.transport.clients import Address
 _HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     + b"".join(f"{name}: {value}\r\n".encode() for name, value in JSON.items())
-    + b"Content-Length: %d\r\nDate: %b\r\n\r\n"
+    + b"Content-Length: %d\r\nDate: %b\r\n\r\n%b"
 )
 _encode = msgspec.json.Encoder().encode
 
@@ -52,7 +52,7 @@ def received(stamped: Stamped, outcome: Address | Reject) -> web.StreamResponse:
 
 
 class Answer(web.StreamResponse):
-    """200 with JSON, written in one piece where nobody has more to say in its head.
+    """200 with JSON, which may be written in one piece.
 
     aiohttp makes and writes a head from a dict of headers, for each answer anew.
     """
@@ -60,32 +60,30 @@ class Answer(web.StreamResponse):
     def __init__(self, said: msgspec.Struct) -> None:
         super().__init__()
         self.body = _encode(said)
-        self._is_whole = False
+
+    def write_whole(self, request: web.Request) -> None:
+        """Write head and body if the connection goes on; else aiohttp does, when it is asked to."""
+        transport = request.transport
+        if (
+            transport is None
+            or transport.is_closing()
+            or not request.keep_alive
+            or self._keep_alive is False
+            or request.version != HttpVersion11
+        ):
+            return
+        data = _HEAD % (len(self.body), _date(now_ms() // 1000), self.body)
+        request.writer.output_size += len(data)  # as aiohttp, which looks whether there was any
+        transport.write(data)
+        self._keep_alive = self._eof_sent = True
 
     async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        assert isinstance(request, web.Request)  # noqa: S101  # our server makes no other
-        self._is_whole = (
-            self.keep_alive is not False
-            and request.keep_alive
-            and request.version == HttpVersion11
-            and not request.app.on_response_prepare
-        )
-        if not self._is_whole:
-            self.headers.update(JSON)
-            self.content_length = len(self.body)
-            return await super()._start(request)
-        self._req, self._keep_alive = request, True
-        self._payload_writer = request.writer
-        return request.writer
+        self.headers.update(JSON)
+        self.content_length = len(self.body)
+        return await super()._start(request)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        writer = self._payload_writer
-        if not self._is_whole or writer is None:
-            await super().write_eof(data or self.body)
-            return
-        await writer.write(_HEAD % (len(self.body), _date(now_ms() // 1000)) + self.body)
-        await writer.drain()
-        self._eof_sent, self._req, self._payload_writer = True, None, None
+        await super().write_eof(data or self.body)
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,9 @@ from streamapp.gateway.stamp import Stamped
 from streamapp.gateway.wire import Line
 from streamapp.transport.clients import Address, Outgoing
 
+#: Not more records than these are cheaper one by one, for all who get them.
+_FEW = 8
+
 
 class Reports:
     """One line for every event, in the order of the body."""
@@ -22,6 +25,7 @@ class Reports:
         self.refused = 0
         self._good: list[Line] = []
         self._records: list[Events] = []
+        self._alone: list[Outgoing] = []
         self._lettered: list[Line] = []
         self._letters: list[Outgoing] = []
 
@@ -54,6 +58,18 @@ class Reports:
         self._records.append(events)
         self.lines += sorted([*good, *others], key=attrgetter("line")) if others else good
 
+    def take_one(self, outcome: Outcome) -> None:
+        """The only event of a body, which was made and settled by itself."""
+        if isinstance(outcome, Reject):
+            line = self._refused(1, outcome)
+        elif isinstance(outcome.record, Letter):
+            line = self._letter(1, outcome, outcome.record)
+        else:
+            line = _accepted(1, outcome)
+            self._good.append(line)
+            self._alone.append(outcome.record)
+        self.lines.append(line)
+
     @property
     def has_records(self) -> bool:
         """Whether anything is to be sent."""
@@ -61,8 +77,11 @@ class Reports:
 
     def sendings(self) -> Iterator[tuple[Sequence[Line], Sequence[Outgoing]]]:
         """Records, packed where they are, and the line of each; letters by themselves."""
-        if self._good:
-            yield self._good, Events.together(self._records)
+        if self._alone:
+            yield self._good, self._alone
+        elif self._good:
+            records = Events.together(self._records)
+            yield self._good, records if len(records) > _FEW else list(records)
         if self._letters:
             yield self._lettered, self._letters
 

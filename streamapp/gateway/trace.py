@@ -7,12 +7,13 @@ says where the event began, stays an attribute, and is ``ce_traceparent`` there.
 
 import re
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from streamapp.core.slice import Headers
 
 #: Section 3.3.1.5: what is longer may be dropped.
 TRACESTATE_CHARS_MAX = 512
+_TRACEPARENT = istr("traceparent")
 _PARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,128})?"
 )
@@ -25,7 +26,7 @@ def trace_headers(headers: CIMultiDictProxy[str]) -> Headers:
     What is not valid is left out, as the specification asks (section 3.2.2.5): a request is never
     refused for its trace.
     """
-    parents = headers.getall("traceparent", ())
+    parents = headers.getall(_TRACEPARENT, ())
     if len(parents) != 1:
         return ()
     parent = parents[0].strip()

@@ -47,6 +47,22 @@ def test_requests_are_told_as_prometheus_client_tells_them():
     assert metrics.registry.get_sample_value(f"{NAMES}s_total", labels) == 3
 
 
+def test_events_are_told_as_prometheus_client_tells_them():
+    metrics, registry = Metrics(), CollectorRegistry()
+    name, about = "streamapp_ingest_events_total", "Events taken or refused"
+    events = Counter(name, about, ("result",), registry=registry)
+    for result, count in (("received", 3), ("received", 1_000), ("lost", 0)):
+        metrics.ingest_events.count(result, count)
+        events.labels(result).inc(count)
+
+    def lines(text: bytes) -> set[str]:
+        said = text.decode().splitlines()
+        return {line for line in said if "ingest_events" in line and "_created" not in line}
+
+    assert lines(metrics.text()) == lines(generate_latest(registry))
+    assert metrics.registry.get_sample_value(name, {"result": "received"}) == 1_003
+
+
 def test_no_request_is_lost_while_metrics_are_asked_for():
     metrics, over = Metrics(), threading.Event()
     told_by_others: list[bytes] = []

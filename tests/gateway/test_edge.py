@@ -124,6 +124,25 @@ async def test_requests_are_counted_by_route_and_never_by_a_clients_word(gate):
     assert "BREW" not in text
 
 
+@pytest.mark.parametrize("path", ["/ingest?from=shop", "/%69ngest", "/ingest#top"])
+async def test_a_route_is_found_however_its_path_is_spelled(gate, path):
+    body = b'{"message": "x"}'
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    answer = await gate.raw(head.encode() + body, until=b'"received"')
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert gate.producer.values == [body]
+    assert b'method="POST",route="/ingest"} 1.0' in gate.metrics.text()
+
+
+@pytest.mark.parametrize(("path", "label"), [("/healthz", "/healthz"), ("/no", "unmatched")])
+async def test_an_expectation_that_nobody_knows_is_refused_as_all_else(gate, path, label):
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nExpect: tea\r\nConnection: close\r\n\r\n"
+    answer = await gate.raw(request.encode())
+    assert answer.startswith(b"HTTP/1.1 417")
+    assert b'"code":"request.http"' in answer
+    assert f'code="417",method="GET",route="{label}"'.encode() in gate.metrics.text()
+
+
 async def test_many_clients_at_once_all_get_their_own_answer(gate):
     async def one(n: int) -> None:
         status, answer = await gate.post("/ingest", {"message": "x", "id": str(n)})

@@ -56,8 +56,9 @@ class Newest:
         self, records: Sequence[Outgoing], addresses: Sequence[Address], received_us: int
     ) -> None:
         """The log has these."""
-        last = slice(-RECENT_MAX, None)
-        for record, address in zip(records[last], addresses[last], strict=True):
+        if len(records) > RECENT_MAX:
+            records, addresses = records[-RECENT_MAX:], addresses[-RECENT_MAX:]
+        for record, address in zip(records, addresses, strict=True):
             status, note = "received", ""
             if isinstance(record, Letter):
                 status, note = "dead-lettered", record.why.message

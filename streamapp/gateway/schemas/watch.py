@@ -6,8 +6,8 @@ into as many as it has time for; the others are counted.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -31,16 +31,13 @@ _VALUE_BYTES_MAX = 65_536
 _WAITING_BYTES_MAX, _WAITING_EVENTS_MAX = 32 << 20, 100_000
 _TICK_S = 0.25
 _EVENTS_PER_TURN, _LOOKS_PER_TURN = 512, 50
-#: Where ``stamp`` puts the header of the type.
-_TYPE_AT = 3
+#: Where ``stamp`` puts the header of the type, and how many it makes of every event.
+_TYPE_AT, _HEADERS_MIN = 3, 6
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class _Group(NamedTuple):
-    records: Sequence[Outgoing]
-    addresses: Sequence[Address]
-    nbytes: int
-    received_us: int
+#: Records of a request, where each is, the bytes of their values, and when they were sent.
+_Group = tuple[Sequence[Outgoing], Sequence[Address], int, int]
 
 
 class Watch:
@@ -76,18 +73,18 @@ class Watch:
         if topic not in self._topics and not isinstance(records[0], Letter):
             return
         if isinstance(records, list) or not isinstance(records, Bundle):
-            nbytes = sum([len(record.value or b"") for record in records])
+            nbytes = 0
+            for record in records:
+                nbytes += len(record.value or b"")
         else:
             nbytes = value_bytes(records.packed)
-        if (
-            self._waiting_bytes + nbytes > _WAITING_BYTES_MAX
-            or self._waiting_events + len(records) > _WAITING_EVENTS_MAX
-        ):
+        waiting_bytes = self._waiting_bytes + nbytes
+        waiting_events = self._waiting_events + len(records)
+        if waiting_bytes > _WAITING_BYTES_MAX or waiting_events > _WAITING_EVENTS_MAX:
             self.unseen += len(records)
             return
-        self._waiting_bytes += nbytes
-        self._waiting_events += len(records)
-        self._waiting.append(_Group(records, addresses, nbytes, self._clock.now_us()))
+        self._waiting_bytes, self._waiting_events = waiting_bytes, waiting_events
+        self._waiting.append((records, addresses, nbytes, self._clock.now_us()))
 
     async def run(self) -> None:
         """Look at what comes, until cancelled."""
@@ -108,26 +105,26 @@ class Watch:
     def _next(self) -> tuple[Sequence[Outgoing], list[bytes], int]:
         """Records to learn from, of a turn's requests, their types, and when the last came."""
         records: list[Outgoing] = []
-        received_us = 0
+        received_us, is_off = 0, self._learning == "off"
         while self._waiting and len(records) < _EVENTS_PER_TURN:
-            group = self._waiting[0]
-            is_list = isinstance(group.records, list)  # a bundle is a turn of its own
+            some, addresses, nbytes, sent_us = self._waiting[0]
+            is_list = isinstance(some, list)  # a bundle is a turn of its own
             if records and not is_list:
                 break
             self._waiting.popleft()
-            self._waiting_bytes -= group.nbytes
-            self._waiting_events -= len(group.records)
-            received_us = group.received_us
+            self._waiting_bytes -= nbytes
+            self._waiting_events -= len(some)
+            received_us = sent_us
             if self._waiting_events < RECENT_MAX:  # else what comes behind takes its place
-                self.newest.took(group.records, group.addresses, received_us)
-            if self._learning == "off" or isinstance(group.records[0], Letter):
+                self.newest.took(some, addresses, received_us)
+            if is_off or isinstance(some[0], Letter):
                 continue
             if not is_list:
-                packed = group.records
-                if not isinstance(packed, Events) or packed.has_guesses:
-                    packed = list(packed)  # each says whether its type was guessed
-                return packed, _kinds(group.records), received_us
-            records += group.records
+                kinds = _kinds(some)
+                if not isinstance(some, Events) or some.has_guesses:
+                    some = list(some)  # each says whether its type was guessed
+                return some, kinds, received_us
+            records += some
         return records, _kinds(records), received_us
 
     def reconsider(self) -> None:
@@ -150,16 +147,15 @@ class Watch:
                 news.add(kind)
             shape.count += count
             shape.last_us = max(shape.last_us, received_us)
+        guessed = _guessed(records)
+        for kind in [kinds[place] for place in guessed]:
+            if kind in shapes:
+                shapes[kind].inferred += 1
         looks = self._looks_left(counts)
-        is_packed = not isinstance(records, list)  # then no type of them was guessed
-        for place, kind in enumerate(kinds):
-            if not is_packed and HEADER in records[place].headers:
-                if kind in shapes:
-                    shapes[kind].inferred += 1
-            elif looks[kind] and kind in shapes:
-                looks[kind] -= 1
-                if self._examine(shapes[kind], records[place].value or b""):
-                    news.add(kind)
+        for place in _looked_into(kinds, looks, guessed):
+            kind = kinds[place]
+            if kind in shapes and self._examine(shapes[kind], records[place].value or b""):
+                news.add(kind)
         now_s = self._clock.monotonic_s()
         for kind in shapes:
             self.learned.touched(kind.decode(), now_s, is_new=kind in news)
@@ -189,15 +185,36 @@ class Watch:
         return is_new or shape.examined == EXAMINED_MIN
 
 
+def _looked_into(
+    kinds: Sequence[bytes], looks: dict[bytes, int], guessed: set[int]
+) -> Iterator[int]:
+    """The places of the first events of each type, as many as there are looks for it."""
+    left = sum(looks.values())
+    for place, kind in enumerate(kinds):
+        if not left:
+            return
+        if looks[kind] and place not in guessed:
+            looks[kind], left = looks[kind] - 1, left - 1
+            yield place
+
+
+def _guessed(records: Sequence[Outgoing]) -> set[int]:
+    """The places of those whose type was guessed; of packed ones none was."""
+    if not isinstance(records, list):
+        return set()
+    return {
+        place
+        for place, record in enumerate(records)
+        if len(record.headers) > _HEADERS_MIN and HEADER in record.headers
+    }
+
+
 def _kinds(records: Sequence[Outgoing]) -> list[bytes]:
     if isinstance(records, Events):
         return records.kinds()
-    return [kind_of(record) for record in records]
-
-
-def kind_of(record: Outgoing) -> bytes:
-    """The type that a record's header says; where we put it, or elsewhere."""
-    headers = record.headers
-    if len(headers) > _TYPE_AT and headers[_TYPE_AT][0] == "ce_type":
-        return headers[_TYPE_AT][1]
-    return dict(headers).get("ce_type", b"")
+    return [
+        headers[_TYPE_AT][1]
+        if len(headers := record.headers) > _TYPE_AT and headers[_TYPE_AT][0] == "ce_type"
+        else dict(headers).get("ce_type", b"")
+        for record in records
+    ]
