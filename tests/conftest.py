@@ -79,11 +79,15 @@ def _reason(report):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """What rewrites the tests' asserts makes big trees and no cycles: an eighth of it is looking."""
+    """What rewrites the tests' asserts makes big trees and no cycles: an eighth of it is looking.
+
+    What was collected lives to the end: nobody has to look through it again and again.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
 
 

@@ -23,23 +23,36 @@ from streamapp.ring import RingReader, unpack_source
 PROCESSES = ("gateway", "worker", "store", "terminal")
 
 
+def pause(began):
+    """Between two looks: at most a fifth of the time goes into looking.
+
+    What is looked at is at work on the same cores, and each look is work for it as well.
+    """
+    time.sleep(min(max(0.02, 4 * (time.monotonic() - began)), 0.5))
+
+
 def wait_for(condition, what, wait_s=90.0):
     """Poll until the condition's value is true; the watchdog is generous, the poll is not."""
     deadline = time.monotonic() + wait_s
-    while not (value := condition()):
+    while True:
+        began = time.monotonic()
+        if value := condition():
+            return value
         assert time.monotonic() < deadline, f"waited {wait_s} s in vain for {what}"
-        time.sleep(0.02)
-    return value
+        pause(began)
 
 
 def wait_to_reach(state, end, what, still_s=90.0):
     """Poll until the state is the end; however long it takes, it must not stand still."""
     seen, deadline = None, 0.0
-    while (now := state()) != end:
+    while True:
+        began = time.monotonic()
+        if (now := state()) == end:
+            return
         if now != seen:
             seen, deadline = now, time.monotonic() + still_s
         assert time.monotonic() < deadline, f"{what}: at {now} for {still_s} s, not at {end}"
-        time.sleep(0.02)
+        pause(began)
 
 
 class Machine:

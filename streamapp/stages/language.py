@@ -1,6 +1,8 @@
 """Which language a text is in, by byte n-grams (PyPI package py3langid)."""
 
+import copy
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -30,9 +32,7 @@ class Language(BaseStage):
     _identifier: "LanguageIdentifier"
 
     def open(self, models: Models) -> None:  # noqa: ARG002  # the contract's
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self._identifier = copy.copy(_model())  # with languages of its own
         languages = self.options.get("languages")
         if not languages:
             return
@@ -54,3 +54,11 @@ class Language(BaseStage):
             "language": pa.array([code for code, _ in found], string),
             "language_confidence": pa.array([sure for _, sure in found], float32),
         }
+
+
+@cache
+def _model() -> "LanguageIdentifier":
+    """For all stages of a process: it is 68 MB, and half a second to unpack."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

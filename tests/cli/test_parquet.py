@@ -1,6 +1,7 @@
 """``streamapp parquet``: what readers are told, and refusals in two lines."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,10 @@ def run(*arguments, group="parquet", **environment):
     return subprocess.run(
         [BIN, group, *arguments],
         capture_output=True, text=True, check=False, timeout=60,
-        env={"PATH": str(BIN.parent), "HOME": "/nonexistent", **environment},
+        env={
+            "PATH": str(BIN.parent), "HOME": "/nonexistent",
+            "PYTHONPATH": os.environ["PYTHONPATH"], **environment,
+        },
     )  # fmt: skip
 
 

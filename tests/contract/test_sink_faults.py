@@ -1,5 +1,6 @@
 """Every sink after a kill at any moment, and while the disk is full; read back without our code."""
 
+import os
 import random
 import resource
 import subprocess
@@ -46,7 +47,7 @@ def killed_writer(kind, url, count, after_s, environment):
     with subprocess.Popen(
         [sys.executable, WRITER, kind, url, str(count)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_REPOSITORY,
-        env={"PYTHONPATH": str(_REPOSITORY), **environment},
+        env={"PYTHONPATH": os.pathsep.join([str(_REPOSITORY), os.environ["PYTHONPATH"]]), **environment},
     ) as process:  # fmt: skip
         first = process.stdout.readline()
         try:

@@ -1,6 +1,7 @@
 """Builders: what is built does what its original does, or there is nothing."""
 
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from streamapp.models import Registry
 from streamapp.models.builders.comparing import distance
 from streamapp.models.receipt import read_receipt
 
-joblib = pytest.importorskip("joblib", reason="not proven: the extra [sklearn] is not installed")
-pytest.importorskip("skl2onnx", reason="not proven: the extra [sklearn] is not installed")
+#: Looked for and not imported: that would take every process that collects tests two seconds.
+pytestmark = pytest.mark.skipif(
+    find_spec("skl2onnx") is None, reason="not proven: the extra [sklearn] is not installed"
+)
 
 FEATURES = 5
 
@@ -47,6 +50,8 @@ class Workshop:
         self.folder = self.cache / "models/tensor/built/1"
 
     def stock(self, estimator, extra="", build="trust = true", builder="sklearn"):
+        import joblib
+
         joblib.dump(estimator, self.source)
         self.declare(extra, build, builder)
 

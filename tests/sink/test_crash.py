@@ -1,5 +1,6 @@
 """Rows and ledger agree after a kill at any moment, and when the disk was full."""
 
+import os
 import random
 import resource
 import subprocess
@@ -34,7 +35,7 @@ def killed_writer(path: str, count: int, after_s: float) -> dict[int, int]:
     with subprocess.Popen(
         [sys.executable, str(WRITER), path, str(count)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_REPOSITORY,
-        env={"PYTHONPATH": str(_REPOSITORY)},
+        env={"PYTHONPATH": os.pathsep.join([str(_REPOSITORY), os.environ["PYTHONPATH"]])},
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stderr is not None

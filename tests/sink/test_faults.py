@@ -1,5 +1,6 @@
 """What goes wrong around a store: each is named, harms nothing stored, and ends without us."""
 
+import os
 import random
 import shutil
 import struct
@@ -110,10 +111,14 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(make, open_store, serve, 
     assert [(r.first, r.next) for r in store.ledger] == [(0, next_)]
 
 
+def environment():
+    return {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ["PYTHONPATH"]])}
+
+
 def test_a_locked_file_says_by_whom(path):
     with subprocess.Popen(
         [sys.executable, WRITER, path, "10"],
-        stdout=subprocess.PIPE, env={"PYTHONPATH": str(REPOSITORY)}, cwd=REPOSITORY,
+        stdout=subprocess.PIPE, env=environment(), cwd=REPOSITORY,
     ) as process:  # fmt: skip
         try:
             assert process.stdout.readline()
@@ -316,7 +321,7 @@ def killed_with_a_client(path, count, transactions, largest):
     wal, said = Path(f"{path}.wal"), {}
     with subprocess.Popen(
         [sys.executable, WRITER, path, str(count), "serve"],
-        stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(REPOSITORY)}, cwd=REPOSITORY,
+        stdout=subprocess.PIPE, text=True, env=environment(), cwd=REPOSITORY,
     ) as process:  # fmt: skip
         client = None
         try:

@@ -55,10 +55,10 @@ def folder(make, tmp_path):
 
 def killed(what, folder, times=0):
     """How often it was killed; ``times`` 0: before each file operation."""
-    tests = str(PROGRAM.parents[1])
+    path = [str(PROGRAM.parents[1]), str(PROGRAM.parents[2]), os.environ["PYTHONPATH"]]
     done = subprocess.run(
         [sys.executable, str(PROGRAM), what, str(folder), str(times)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(PROGRAM.parents[2])])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -30,6 +30,16 @@ def test_a_set_of_languages_restricts_the_answer():
     assert set(codes) <= {"en", "pt"}
 
 
+def test_a_set_is_of_its_stage_alone():
+    """All stages of a process have one model."""
+    some, all_ = Language({"languages": ["en", "pt"]}), Language({})
+    for stage in (all_, some):
+        stage.open(HashModels())
+    batch = batch_of(text=["Wo ist die Rechnung?"])
+    assert all_.enrich(batch)["language"].to_pylist() == ["de"]
+    assert some.enrich(batch)["language"].to_pylist() != ["de"]
+
+
 def test_one_long_line_is_fine():
     assert identified(["the " * 100_000])[0] == ["en"]
 
