@@ -148,6 +148,7 @@ def ratios_of(figures: Mapping[str, Any]) -> dict[str, float]:
     ratios: dict[str, float] = {}
     if rates := figures.get("rates"):
         ratios |= _rates_of(rates[FIRST])
+        ratios["stage_vs_minilm_sorted"] = _to_minilm(rates)
     for part, suffix in (("calls", ""), ("calls_large", "_large")):
         if found := figures.get(part):
             ratios[f"batching_vs_per_sample{suffix}"] = _batching_of(found)
@@ -172,11 +173,21 @@ def _batching_of(found: Mapping[str, list[float]]) -> float:
     return median_ratio(found["shared"], [max(runs) for runs in zip(*single, strict=True)])
 
 
-def _rates_of(rates: Mapping[str, list[float]]) -> dict[str, float]:
-    best = max(
-        (way for way in rates if way.startswith("sorted")),
-        key=lambda way: statistics.median(rates[way]),
+def _best_sorted(rates: Mapping[str, list[float]]) -> str:
+    ways = (way for way in rates if way.startswith("sorted"))
+    return max(ways, key=lambda way: statistics.median(rates[way]))
+
+
+def _to_minilm(rates: Mapping[str, Mapping[str, list[float]]]) -> float:
+    """The stage to MiniLM's best sorted run: how fast the machine is goes out of it."""
+    minilm = rates["MiniLM"]
+    return statistics.median(rates[FIRST]["stage"]) / statistics.median(
+        minilm[_best_sorted(minilm)]
     )
+
+
+def _rates_of(rates: Mapping[str, list[float]]) -> dict[str, float]:
+    best = _best_sorted(rates)
     return {
         "stage_vs_sorted_run": median_ratio(rates["stage"], rates[best]),
         "stage_vs_naive_batch": median_ratio(

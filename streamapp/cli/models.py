@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import group
-from streamapp.cli.models_bench import bench, tune
+from streamapp.cli.models_bench import bench, tune, words
 from streamapp.cli.models_change import add, promote, rm, rollback
 from streamapp.cli.models_pull import pull, verify
 from streamapp.cli.models_route import route
 from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import bytes_text, harmless, print_json, print_table
 from streamapp.core.config import Settings
+from streamapp.core.errors import Refuse
 
 if TYPE_CHECKING:
-    from streamapp.models import Manifest, ModelStatus
+    from streamapp.models import Manifest, ModelStatus, Registry
     from streamapp.models.aliases import Alias
     from streamapp.models.broken import Broken
 
@@ -121,6 +122,7 @@ def show(settings: Settings, name: str | None, as_json: bool) -> None:
                 "status": as_dict(status),
                 "manifest": msgspec.to_builtins(manifest),
                 "aliases": msgspec.to_builtins(known),
+                "run_as": _run_as(registry, manifest.full_name),
             }
         )
         return
@@ -131,6 +133,7 @@ def show(settings: Settings, name: str | None, as_json: bool) -> None:
         ("upstream", manifest.upstream),
         ("format", manifest.format),
         ("here", _here(manifest, status, status.folder)),
+        ("run as", _run_as(registry, manifest.full_name)),
         ("used as", ", ".join(status.used)),
         *(("alias", _pointing(alias, to)) for alias, to in known.items()),
         *(("input", f"{key} = {kind}") for key, kind in manifest.inputs.items()),
@@ -144,6 +147,15 @@ def show(settings: Settings, name: str | None, as_json: bool) -> None:
     for title, text in rows:
         if text:
             click.echo(f"{title:18} {text}")
+
+
+def _run_as(registry: "Registry", name: str) -> str:
+    """The way that ``tune`` chose, or why it cannot be followed; nothing of an untuned model."""
+    try:
+        tuned = registry.tuned(name)
+    except Refuse as error:
+        return f"{error.message}: {error.fix}"
+    return f"{words(tuned)} (tuned)" if tuned else ""
 
 
 def _pointing(alias: str, to: "Alias") -> str:

@@ -1,5 +1,6 @@
 """``streamapp models bench`` and ``tune``: how fast a model runs here, and how it runs fastest."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +58,7 @@ def bench(
     registry = open_registry(settings)
     subject = _subject(registry, name, texts)
     search = Search(subject, registry.threads, seen=_saying(as_json))
+    _warn_if_busy()
     found = search.backends() if backends else search.own()
     _show(found, as_json)
 
@@ -111,6 +113,7 @@ def tune(
         return
     subject = _subject(registry, name, texts)
     search = Search(subject, registry.threads, Limits(cosine_min, alone_ms_max), _saying(as_json))
+    _warn_if_busy()
     with TemporaryDirectory(dir=subject.folder, prefix=".tune-") as scratch:
         variants = [] if no_variants else _variants(subject, Path(scratch))
         best = search.best(variants)
@@ -119,7 +122,24 @@ def tune(
         _show(search.measured, as_json, chosen=best.as_dict(), file=place)
         return
     _show(search.measured, as_json)
-    click.echo(f"fastest: {_words(best.tuned)}, {best.rows_s:.0f} rows/s; written to {place}")
+    for found, why in search.passed_over(best):
+        click.echo(f"not chosen: {words(found.tuned)}, {found.rows_s:.0f} rows/s: {why}")
+    gain = best.rows_s / search.measured[0].rows_s
+    click.echo(
+        f"fastest: {words(best.tuned)}, {best.rows_s:.0f} rows/s, {gain:.2f} times as untuned; "
+        f"written to {place}"
+    )
+
+
+def _warn_if_busy() -> None:
+    """Say that what is measured now is not what a quiet machine gives."""
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > cores / 2:
+        click.echo(
+            f"this machine is busy (load {load:.1f} on {cores} cores): figures are lower than they "
+            "could be, and their order may be another; measure again when it is quiet",
+            err=True,
+        )
 
 
 def _subject(registry: "Registry", name: str | None, texts: Path | None) -> "Subject":
@@ -158,18 +178,19 @@ def _saying(as_json: bool) -> "Seen":
         if as_json or not screen.is_terminal:
             return
         speed = "cannot be run" if found is None else f"{found.rows_s:.0f} rows/s"
-        screen.print(f"{_words(tuned)}: {speed}" + (f" ({why_not})" if why_not else ""))
+        screen.print(f"{words(tuned)}: {speed}" + (f" ({why_not})" if why_not else ""))
 
     return seen
 
 
-def _words(tuned: "Tuned") -> str:
-    precision = f" {tuned.precision}" if tuned.precision != "f32" else ""
+def _runtime(tuned: "Tuned") -> str:
+    return tuned.backend + (f" {tuned.precision}" if tuned.precision != "f32" else "")
+
+
+def words(tuned: "Tuned") -> str:
+    """How a model is run: runtime, file, calls at once, threads of each, rows of each."""
     file = f" {tuned.variant}" if tuned.variant else ""
-    return (
-        f"{tuned.backend}{precision}{file}, {tuned.calls} x {tuned.threads} threads, "
-        f"batch {tuned.batch}"
-    )
+    return f"{_runtime(tuned)}{file}, {tuned.calls} x {tuned.threads} threads, batch {tuned.batch}"
 
 
 def _show(found: Sequence["Measured"], as_json: bool, **more: object) -> None:
@@ -179,7 +200,7 @@ def _show(found: Sequence["Measured"], as_json: bool, **more: object) -> None:
         return
     rows = [
         (
-            one.tuned.backend + (" bf16" if one.tuned.precision == "bf16" else ""),
+            _runtime(one.tuned),
             one.tuned.variant or "as pulled",
             one.tuned.threads,
             one.tuned.calls,

@@ -31,7 +31,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
     sha256: str
     backend: Backend = "onnxruntime"
-    precision: Literal["f32", "bf16"] = "f32"
+    precision: Literal["f32", "int8", "bf16"] = "f32"
     variant: str = ""
     variant_sha256: str = ""
     threads: _Count = 1
@@ -95,7 +95,7 @@ def open_file(ref: ModelRef, path: Path, tuned: Tuned, device: str = "auto") -> 
     if tuned.backend == "openvino":
         from streamapp.models.formats.openvino import OpenvinoSession
 
-        return OpenvinoSession(ref, path, tuned.threads, tuned.precision)
+        return OpenvinoSession(ref, path, tuned.threads, tuned.calls, tuned.precision)
     from streamapp.models.formats.onnx import OnnxSession
 
     return OnnxSession(ref, path, tuned.threads, device)

@@ -16,7 +16,8 @@ def versions(tmp_path):
 def models(run, versions):
     """``streamapp models VERB ...`` on that shelf."""
     places = ("--models-dir", versions.models_dir, "--models-cache", versions.cache)
-    return lambda *arguments: run("models", *arguments, *places, "--threads", "2")
+    threads = {"bench": ("--threads", "2"), "tune": ("--threads", "2"), "show": ()}
+    return lambda verb, *arguments: run("models", verb, *arguments, *places, *threads[verb])
 
 
 def test_bench_measures_and_changes_nothing(models, versions):
@@ -53,11 +54,28 @@ def test_tune_writes_what_the_next_start_follows(models, versions):
     assert written["batch"] == said["chosen"]["batch"]
     assert len(written["measured"]["ways"]) == len(said["measured"])
     assert versions.registry().embedder().call.batch_texts == said["chosen"]["batch"]
-    assert "fastest: onnxruntime" in models("tune", NAME, "--no-variants").out
+    chosen = f"{said['chosen']['calls']} x {said['chosen']['threads']} threads"
+    assert chosen in models("show", NAME).out
+    assert chosen in models("show", NAME, "--json").json["run_as"]
+    Path(said["file"]).write_text("{")
+    assert "models tune" in models("show", NAME).out
+    told = models("tune", NAME, "--no-variants").out
+    assert "fastest: " in told
+    assert "times as untuned" in told
     assert "is gone" in models("tune", NAME, "--forget").out
+    assert models("show", NAME, "--json").json["run_as"] == ""
     assert versions.registry().embedder().call.batch_texts == 16
     assert models("tune", NAME, "--forget", "--json").json["forgotten"] == said["file"]
     assert not list(versions.cache.rglob(".tune-*"))
+
+
+@pytest.mark.parametrize(("load", "warns"), [(0.1, False), (64.0, True)])
+def test_a_busy_machine_is_said_before_anything_is_measured(models, monkeypatch, load, warns):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    for verb in ("bench", "tune"):
+        result = models(verb, NAME, "--json")
+        assert ("busy" in result.err) is warns
+        assert result.json
 
 
 def test_limits_that_nothing_keeps_are_an_error(models):

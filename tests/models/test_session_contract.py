@@ -18,6 +18,7 @@ from streamapp.models.formats.onnx import OnnxSession
 from streamapp.models.formats.remote import OpenaiSession, V2Session
 from streamapp.models.manifest import RemoteSpec
 from streamapp.models.session import Session, Tensor
+from streamapp.models.tuned import Tuned, open_file
 
 REF = ModelRef("tensor", "affine", 1, "0" * 64)
 AFFINE_IN = (Tensor("x", "float32", (-1, 3)),)
@@ -203,6 +204,54 @@ def test_openvino_calls_outputs_as_the_file_does(tmp_path):
         [[place + 1.0] * 3] * 2 for place in range(8)
     ]
     session.close()
+
+
+def test_openvino_has_threads_for_each_of_the_calls_that_run_at_once(tmp_path):
+    pytest.importorskip("openvino", reason="not proven: the extra [openvino] is not installed")
+    tuned = Tuned(sha256=REF.sha256, backend="openvino", threads=1, calls=2)
+    session = open_file(REF, affine_model(tmp_path / "m.onnx"), tuned)
+    assert session._model.get_property("NUM_STREAMS") == 2
+    assert session._model.get_property("INFERENCE_NUM_THREADS") == 2
+    session.close()
+
+
+def test_openvino_computes_in_what_was_asked_for(tmp_path):
+    """Left alone it rounds activations to int8 where weights are stored so."""
+    pytest.importorskip("openvino", reason="not proven: the extra [openvino] is not installed")
+    from streamapp.models.formats.openvino import PRECISIONS, OpenvinoSession
+
+    path = _stored_as_int8(tmp_path / "m.onnx", size=384)
+    feeds = {"x": np.random.default_rng(1).standard_normal((16, 384)).astype(np.float32)}
+    exact = OnnxSession(REF, path).run(feeds)["y"]
+    off = {}
+    for precision in PRECISIONS:
+        session = OpenvinoSession(REF, path, precision=precision)
+        off[precision] = float(np.abs(session.run(feeds)["y"] - exact).max())
+        session.close()
+    assert off["f32"] < 1e-4
+    assert max(off.values()) < 0.1  # on CPUs that cannot, the others are float32 too
+
+
+def _stored_as_int8(path, size):
+    """y = x W, the weights stored as int8 with a scale, as exporters of int8 models write them."""
+    numbers = np.random.default_rng(0).integers(-127, 128, (size, size), np.int8)
+    scale = np.float32(1 / (127 * size**0.5))
+    nodes = [
+        helper.make_node("Cast", ["w8"], ["wf"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["wf", "scale"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    kind, shape = TensorProto.FLOAT, ["n", size]
+    graph = helper.make_graph(
+        nodes,
+        "stored",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, shape)],
+        [numpy_helper.from_array(numbers, "w8"), numpy_helper.from_array(scale, "scale")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, str(path))
+    return path
 
 
 def _ending_in_identities(path, count):

@@ -17,7 +17,7 @@ from streamapp.models.tuning import search as search_module
 from streamapp.models.tuning.measure import Measured, least_cosine, measure
 from streamapp.models.tuning.recording import record
 from streamapp.models.tuning.search import Limits, Search
-from streamapp.models.tuning.subjects import Subject, drawn
+from streamapp.models.tuning.subjects import ROWS_MIN, Subject, drawn
 from streamapp.models.tuning.variants import make_int8
 from streamapp.models.tuning.waits import WAITS_MS
 
@@ -62,7 +62,7 @@ def ways(**given):
 
 def test_every_way_gives_the_same_numbers(subject):
     first, numbers = measure(subject, ways(batch=1))
-    assert numbers.shape == (64, 64)
+    assert numbers.shape == (ROWS_MIN, 64)
     assert (first.cosine, first.invariance) == (1.0, None)
     for tuned in (ways(batch=16), ways(calls=2, batch=5), ways(threads=2)):
         found, again = measure(subject, tuned, numbers)
@@ -77,8 +77,29 @@ def test_an_embedder_is_measured_on_texts_and_alone_against_together(versions):
     folder = registry.files(NAME)
     subject = Subject(registry.manifest(NAME), folder, registry.ref_of(NAME), ["a b", "c", "d e f"])
     found, numbers = measure(subject, ways(calls=2, batch=2))
-    assert numbers.shape == (3, 8)
+    assert numbers.shape == (ROWS_MIN, 8)
     assert found.invariance == pytest.approx(1)
+
+
+def test_calls_that_run_at_once_have_about_the_same_to_do(versions, monkeypatch):
+    """Of few texts one call would get the longest, and one call of two threads would look faster."""
+    registry = versions.registry()
+    texts = ["a b c d e f g h " * 3] * 16 + ["a"] * 16
+    subject = Subject(registry.manifest(NAME), registry.files(NAME), registry.ref_of(NAME), texts)
+    cores = ROWS_MIN // 64
+    ready = subject.open(ways(calls=cores, batch=16))
+    tokens = []
+    run = ready._embedder._write  # what a caller is given
+    monkeypatch.setattr(
+        ready._embedder, "_write",
+        lambda batch, *rest: (tokens.append(len(batch) * len(batch[-1])), run(batch, *rest)),
+    )  # fmt: skip
+    assert len(ready.all()) == ROWS_MIN
+    ready.close()
+    longest_first = [0] * cores  # each batch to the caller that is free first
+    for size in tokens:
+        longest_first[longest_first.index(min(longest_first))] += size
+    assert max(longest_first) < 1.3 * sum(tokens) / cores
 
 
 def test_the_least_cosine_is_of_the_worst_row():
@@ -127,6 +148,27 @@ def test_the_fastest_within_the_limits_is_chosen(subject, monkeypatch, speeds, l
     best = search.best().tuned
     assert (best.backend, best.threads, best.calls, best.batch) == chosen
     assert len(told) == len({str(tuned) for _, tuned, _ in told})  # each way once
+
+
+def test_faster_ways_that_break_a_limit_are_told_with_what_allows_them(subject, monkeypatch):
+    cosines = {"f32": 1.0, "int8": 0.99811, "bf16": 0.5}
+    speeds = {"f32": 10.0, "int8": 20.0, "bf16": 30.0}
+    monkeypatch.setattr(
+        search_module, "measure", fake(lambda t: (speeds[t.precision], cosines[t.precision], 1.0))
+    )
+    monkeypatch.setattr(search_module, "is_installed", lambda: True)
+    search = Search(subject, 1)
+    monkeypatch.setattr(search, "_with_wait", lambda best: best)
+    best = search.best()
+    assert best.tuned.precision == "f32"
+    told = [(found.tuned.precision, why) for found, why in search.passed_over(best)]
+    assert told == [
+        ("bf16", "cosine 0.50000 is below 0.999"),
+        ("int8", "cosine 0.99811 is below 0.999; --cosine-min 0.998 allows it"),
+    ]
+    allowed = Search(subject, 1, Limits(cosine_min=0.998))
+    monkeypatch.setattr(allowed, "_with_wait", lambda best: best)
+    assert allowed.best().tuned.precision == "int8"
 
 
 def test_limits_that_nothing_keeps_are_said(subject, monkeypatch):

@@ -7,6 +7,7 @@ of the time: what is best for one hardly depends on the rest.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import floor
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,8 @@ from streamapp.models.tuning.subjects import Floats, Subject
 #: Called with each way that was measured, or with one that could not be and why.
 Seen = Callable[[Measured | None, Tuned, str], None]
 BATCHES = (4, 8, 16, 32)
+#: From here on numbers are the model's own but for rounding, and a user may want to allow them.
+COSINE_NEAR = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,20 @@ class Search:
                 self._try(tuned)
         return self._with_wait(self._chosen())
 
+    def passed_over(self, best: Measured) -> list[tuple[Measured, str]]:
+        """Ways that are faster than the chosen one, and which limit each breaks."""
+        faster = [found for found in self.measured if found.rows_s > best.rows_s]
+        faster.sort(key=lambda found: -found.rows_s)
+        return [(found, why) for found in faster if (why := self._why_not(found))]
+
     def _start(self) -> Tuned:
         """As it runs without being tuned."""
         return Tuned(sha256=self.subject.ref.sha256, threads=1, calls=self._cores, batch=16)
 
     def _runtimes(self, start: Tuned) -> Iterator[Tuned]:
         if is_installed():
-            yield msgspec.structs.replace(start, backend="openvino")
-            yield msgspec.structs.replace(start, backend="openvino", precision="bf16")
+            for precision in ("f32", "int8", "bf16"):
+                yield msgspec.structs.replace(start, backend="openvino", precision=precision)
 
     def _others(self, variants: Sequence[Path]) -> Callable[[Tuned], Iterator[Tuned]]:
         def others(start: Tuned) -> Iterator[Tuned]:
@@ -164,11 +173,13 @@ class Search:
         """Which limit a way breaks; empty when none."""
         limits = self._limits
         if found.cosine < limits.cosine_min:
-            return f"cosine {found.cosine:.5f} is below {limits.cosine_min}"
+            allowing = floor(found.cosine * 1000) / 1000
+            hint = f"; --cosine-min {allowing} allows it" if allowing >= COSINE_NEAR else ""
+            return f"cosine {found.cosine:.5f} is below {limits.cosine_min}{hint}"
         if self.subject.is_invariant and (found.invariance or 0) < COSINE_MIN:
             return f"a row depends on its neighbours (cosine {found.invariance:.5f})"
         if limits.alone_ms_max is not None and found.alone_p95_ms > limits.alone_ms_max:
-            return f"a row alone takes {found.alone_p95_ms:.1f} ms"
+            return f"a row alone takes {found.alone_p95_ms:.1f} ms, of {limits.alone_ms_max:g}"
         return ""
 
     def _chosen(self) -> Measured:

@@ -1,7 +1,9 @@
 """What is measured: a model opened in one of several ways, and the same work for each."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +21,9 @@ from streamapp.models.tuned import Tuned, open_file
 from streamapp.models.tuning.waits import measure_waits
 
 Floats = npt.NDArray[np.float32]
-#: Rows of work where a model takes arrays.
-ROWS = 64
+#: The least rows of work: two of the largest batches for each core.  With fewer, calls that run at
+#: once would end far apart, since one of them has the longest texts.
+ROWS_MIN = 64 * len(os.sched_getaffinity(0))
 #: The size of an axis behind the first that a signature leaves open.
 SIZE_OPEN = 16
 
@@ -112,7 +115,8 @@ class _Texts:
             batch_tokens_max=manifest.batch_tokens_max,
             callers=tuned.calls,
         )
-        self._texts, self._session = list(texts), session
+        rows = max(ROWS_MIN, len(texts))
+        self._texts, self._session = list(islice(cycle(texts), rows)), session
         self._embedder = OnnxEmbedder(session, folder / manifest.tokenizer, call)
         self.rows = len(self._texts)
 
@@ -142,9 +146,9 @@ class _Arrays:
         self._tuned, self._joins = tuned, joins
         self._batch = tuned.batch if joins else 1
         example = example_feeds(session, manifest)
-        feeds = [example or drawn(session.inputs, seed) for seed in range(ROWS)]
+        feeds = [example or drawn(session.inputs, seed) for seed in range(ROWS_MIN)]
         self._feeds = [{k: v[:1] if joins else v for k, v in one.items()} for one in feeds]
-        self.rows = ROWS
+        self.rows = ROWS_MIN
         self._calls = ThreadPoolExecutor(tuned.calls)
 
     def all(self) -> Floats:
