@@ -91,6 +91,11 @@ def pytest_collection():
         gc.enable()
 
 
+def pytest_unconfigure():
+    """Let go of it again: extension modules tell of objects that outlive the interpreter."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items):
     """Slow files first; a file's own tests stay in order."""
     rank = {str(HERE / name): number for number, name in enumerate(SLOW)}

@@ -67,7 +67,9 @@ class Inserting:
         self, connection: duckdb.DuckDBPyConnection, schemas: Mapping[str, pa.Schema]
     ) -> None:
         self._connection = connection
-        self._sources = {table: _Rows(schema.empty_table()) for table, schema in schemas.items()}
+        # Made once: it takes Arrow a call for each column.
+        self._nothing = {table: schema.empty_table() for table, schema in schemas.items()}
+        self._sources = {table: _Rows(nothing) for table, nothing in self._nothing.items()}
         for table, source in self._sources.items():
             connection.register(f"incoming_{table}", source)
         *others, last = (f"INSERT INTO {table} BY NAME FROM incoming_{table}" for table in schemas)
@@ -83,8 +85,7 @@ class Inserting:
             self._connection.execute(self._statement).fetchall()
         finally:
             for table in rows:
-                source = self._sources[table]
-                source.table = source.table.schema.empty_table()
+                self._sources[table].table = self._nothing[table]
 
 
 class _Rows:

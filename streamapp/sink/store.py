@@ -18,6 +18,7 @@ from streamapp.core.ranges import Ledger, OffsetRange
 from streamapp.sink import duck, intake, recall, schema
 from streamapp.sink.answers import Answers
 from streamapp.sink.intake import Covered, Intake, StoredRecord, Unfit
+from streamapp.sink.layout import Layout
 from streamapp.sink.search import Search
 from streamapp.sink.subscribers import Subscribers
 from streamapp.sink.window import DedupWindow
@@ -256,12 +257,11 @@ class Store:
         try:
             options.search.install(root)
             self._writer = duck.cursor(root)
-            self._row_schema = schema.prepare(self._writer, self.path, options.columns)
+            self._layout = Layout(schema.prepare(self._writer, self.path, options.columns))
             recall.compact(self._writer)
-            self._inserting = recall.Inserting(
-                self._writer,
-                {"ledger": schema.LEDGER, "position": schema.POSITION, "events": self._row_schema},
-            )
+            tables = {"ledger": schema.LEDGER, "position": schema.POSITION}
+            tables["events"] = self._layout.schema
+            self._inserting = recall.Inserting(self._writer, tables)
             self._load()
         except duckdb.Error as error:
             duck.close(root)
@@ -332,7 +332,7 @@ class Store:
         )
 
     def _read(self, records: Sequence[StoredRecord], unfit: Unfit) -> Intake:
-        reader = intake.Reader(self._row_schema, self._ledger, self._window, self._positions, unfit)
+        reader = intake.Reader(self._layout, self._ledger, self._window, self._positions, unfit)
         return reader.read(records)
 
     def _transact(self, work: Callable[[], T]) -> T:
@@ -368,7 +368,7 @@ class Store:
 
     def _table(self, rows: Sequence[pa.RecordBatch]) -> pa.Table:
         """In one piece: DuckDB takes half as long again for pieces that are no whole vectors."""
-        return pa.Table.from_batches(rows, self._row_schema).combine_chunks()
+        return pa.Table.from_batches(rows, self._layout.schema).combine_chunks()
 
     def _check(self, covered: Sequence[Covered]) -> None:
         """Halt when a covered row is not the one that is stored at its address."""

@@ -213,9 +213,9 @@ def test_what_is_described_is_so(gateway):
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_what_is_described_is_so_for_long(gateway):
-    cases, _, found = run(gateway, document_of(gateway), examples=80, stateful=True)
+    cases, _, found = run(gateway, document_of(gateway), examples=200, stateful=True)
     assert "\n".join(found) == ""
-    assert cases.total() > 4000
+    assert cases.total() > 5000
 
 
 def test_a_document_that_lies_is_found_out(gateway):

@@ -15,7 +15,7 @@ import pyarrow as pa
 from streamapp.core import clock
 from streamapp.core.errors import Halt, Retry
 from streamapp.core.ranges import Ledger
-from streamapp.sink import intake, schema
+from streamapp.sink import intake, layout, schema
 from streamapp.sink.answers import Answers
 from streamapp.sink.intake import Intake, StoredRecord
 from streamapp.sink.parquet import columns as parquet_columns
@@ -256,7 +256,7 @@ class ParquetStore:
     def _load(self) -> None:
         """Take over what the manifest says: at open, and when a commit's outcome is not known."""
         options, state = self._options, self._commits.state
-        self._row_schema = pa.schema([f for f in self._schema if f.name != ORDER])
+        self._layout = layout.Layout(pa.schema([f for f in self._schema if f.name != ORDER]))
         self._ledger = state.ledger()
         self._positions = {key: one.next for key, one in state.positions.items()}
         self._provenance = recall.read_provenance(state, self._fragments, schema.PROVENANCE)
@@ -286,9 +286,9 @@ class ParquetStore:
             self._queries.show(snapshot(self._commits.state))
 
     def _write(self, records: Sequence[StoredRecord]) -> Written:
-        reader = intake.Reader(self._row_schema, self._ledger, self._window, self._positions, {})
+        reader = intake.Reader(self._layout, self._ledger, self._window, self._positions, {})
         taken = reader.read(records)
-        taken_rows = pa.Table.from_batches(taken.rows, self._row_schema)
+        taken_rows = pa.Table.from_batches(taken.rows, self._layout.schema)
         rows = parts.numbered(taken_rows, self._schema, self._commits.state.next_order)
         if taken.covered:
             self._check(taken, rows)
