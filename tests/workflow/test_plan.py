@@ -256,7 +256,7 @@ def test_a_slow_stage_is_reported(caplog):
 
     clock = Clock()
     run(opened(Slow, clock=clock), ["a"])
-    assert "stage slow took 60.0 s for 1 rows" in caplog.text
+    assert "stage slow took 60.0 s for 1 row" in caplog.text
 
 
 def test_columns_are_known_before_anything_is_loaded():
