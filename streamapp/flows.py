@@ -36,7 +36,9 @@ from streamapp.workflow.data.replacing import Together
 from streamapp.workflow.graph.load import load_graph
 from streamapp.workflow.run.binding import Binding, bind
 from streamapp.workflow.run.outputs import write_lines
+from streamapp.workflow.run.parts import disk
 from streamapp.workflow.run.report import Written
+from streamapp.workflow.run.targets import refuse_overwriting
 
 #: Of every topic of a workflow.
 RECORD_BYTES_MAX = 8 << 20
@@ -232,6 +234,7 @@ class Flow:
             Retry: an input died; call it again.
         """
         settings, metrics = self._settings, Metrics()
+        self._check_out(folder_out)
         async with AsyncExitStack() as stack:
             producer = await stack.enter_async_context(_started(compose.producer(settings)))
             reader = await stack.enter_async_context(_started(compose.reader(settings)))
@@ -242,6 +245,8 @@ class Flow:
             )
             done, begin = self._done()
             run = await feed.begin(done)
+            if run <= done:  # the topics were made anew, and places on them count anew
+                begin = {}
             collect = Collect(reader, self._partitions, run, begin, metrics, progress.collected)
             spool = self._home / "spool"
             shutil.rmtree(spool, ignore_errors=True)  # of one that was killed
@@ -257,6 +262,14 @@ class Flow:
             fed = feeding.result()
             rows = {name: fed[topic] for name, topic in self.topology.inputs.items()}
             return Result(run, rows, outputs, quarantine)
+
+    def _check_out(self, folder_out: Path) -> None:
+        """Make the folder; refuse outputs that would replace what is read."""
+        binding = self.binding
+        refuse_overwriting(binding.graph, binding.inputs, folder_out)
+        refuse_overwriting(binding.graph, binding.sources, folder_out, "source")
+        with disk(folder_out):
+            folder_out.mkdir(parents=True, exist_ok=True)
 
     def _inputs(self, bad: list[Aside]) -> dict[str, Any]:
         """Inputs by topic; rows that cannot be read go to ``bad``."""
@@ -288,12 +301,11 @@ class Flow:
         self, spool: Path, asides: list[Aside], folder_out: Path
     ) -> tuple[tuple[Written, ...], tuple[Written, ...]]:
         graph, written, together = self.binding.graph, [], Together()
-        folder_out.mkdir(parents=True, exist_ok=True)
         for name, topic in self.topology.outputs.items():
             output = graph.outputs[name]
             writer = open_output(output, folder_out, name=name, home=graph.folder)
             with together.held(), pa.memory_map(str(spool / f"{topic}.arrow")) as file:
-                table = pa.ipc.open_file(file).read_all()
+                table = pa.ipc.open_stream(file).read_all().unify_dictionaries()
                 rows = writer.write(table.to_reader())
             where = output.path or output.url or f"{name}.{output.format}"
             shown = where if output.url else str(folder_out / where)

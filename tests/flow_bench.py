@@ -138,7 +138,7 @@ class Bench:
         async with asyncio.timeout(20):
             asides = await collect.rows(topic, self.binding.schemas[name], into)
         with pa.memory_map(str(into)) as file:
-            rows = pa.ipc.open_file(file).read_all().to_pylist()
+            rows = pa.ipc.open_stream(file).read_all().to_pylist()
         return rows, [(a.stage, a.reason, a.rows.to_pylist()) for a in asides], collect.ended
 
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 from re import search
 from typing import NamedTuple
 
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Retry
 from streamapp.core.ranges import RangeSet
 from streamapp.topics.dead import Letter, LetterAddress, Mark, Source, read
 from streamapp.transport.clients import Reader, TopicSpec
@@ -287,8 +287,12 @@ class Letters:
                     yield (record.timestamp, entry), None
                 else:
                     yield replace(entry, key=None, value=None, headers=()), size
-            if slice_.range.next <= at:
-                return
+            if slice_.range.next <= at:  # not "nothing is there": what is erased must be known
+                raise Retry(
+                    "log.short",
+                    f"{self.topic!r} [{partition}] has nothing from {at} on, and went to {end}",
+                    "a partition may be changing its leader: run it again",
+                )
             at = slice_.range.next
 
     def _unknown(self, address: LetterAddress, bounds: Mapping[int, tuple[int, int]]) -> Refuse:

@@ -1,6 +1,7 @@
 """``streamapp run FILE --stream``: what its processes have nothing to say of is not printed."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -19,12 +20,11 @@ outputs:
 """
 
 
-def test_groups_that_did_their_work_end_without_a_word(clean):
-    (clean / "flow.yaml").write_text(FILE)
-    (clean / "rows.csv").write_text("x\n1\n2\n")
-    command = "run flow.yaml --stream --partitions 1 --feed --lineage told.jsonl"
+def fed(*options):
+    """What is printed of the workflow when it is fed."""
+    command = ["run", "flow.yaml", "--stream", "--feed", *options]
     done = subprocess.run(
-        [sys.executable, "-m", "streamapp.cli", *command.split()],
+        [sys.executable, "-m", "streamapp.cli", *command],
         capture_output=True,
         text=True,
         check=False,
@@ -32,6 +32,13 @@ def test_groups_that_did_their_work_end_without_a_word(clean):
     )
     lines = (done.stdout + done.stderr).splitlines()
     assert done.returncode == 0, lines
+    return lines
+
+
+def test_groups_that_did_their_work_end_without_a_word(clean):
+    (clean / "flow.yaml").write_text(FILE)
+    (clean / "rows.csv").write_text("x\n1\n2\n")
+    lines = fed("--partitions", "1", "--lineage", "told.jsonl")
     assert f"out: 1 row in {clean}/out/out.csv" in lines
     assert not [line for line in lines if line.startswith("after-")]
     began, ended = map(json.loads, (clean / "told.jsonl").read_text().splitlines())
@@ -40,6 +47,14 @@ def test_groups_that_did_their_work_end_without_a_word(clean):
     (given,), (made,) = ended["inputs"], ended["outputs"]
     assert given["inputFacets"]["inputStatistics"]["rowCount"] == 2
     assert made["outputFacets"]["outputStatistics"]["rowCount"] == 1
+
+
+def test_topics_that_were_deleted_are_fed_and_collected_anew(clean):
+    (clean / "flow.yaml").write_text(FILE)
+    (clean / "rows.csv").write_text("x\n1\n2\n")
+    for partitions in ("1", "2"):
+        assert f"out: 1 row in {clean}/out/out.csv" in fed("--partitions", partitions)
+        shutil.rmtree(load()[0].home / "log")
 
 
 def test_a_run_that_is_fed_elsewhere_is_told_as_failed(run, clean):
@@ -51,6 +66,18 @@ def test_a_run_that_is_fed_elsewhere_is_told_as_failed(run, clean):
     _, ended = map(json.loads, (clean / "told.jsonl").read_text().splitlines())
     assert ended["eventType"] == "FAIL"
     assert "flow.busy" in ended["run"]["facets"]["errorMessage"]["message"]
+
+
+@pytest.mark.parametrize(("out", "code"), [("rows.csv", "workflow.disk"), (".", "workflow.output")])
+def test_outputs_that_cannot_be_written_are_told_before_a_row_is_fed(run, clean, out, code):
+    (clean / "flow.yaml").write_text(FILE.replace("format: csv", "format: csv, path: rows.csv"))
+    (clean / "rows.csv").write_text("x\n1\n2\n")
+    options = ["--stream", "--feed", "--lineage", "told.jsonl", "--out", out]
+    told = run("run", "flow.yaml", *options)
+    assert told.code == 2
+    _, ended = map(json.loads, (clean / "told.jsonl").read_text().splitlines())
+    assert ended["eventType"] == "FAIL"
+    assert code in ended["run"]["facets"]["errorMessage"]["message"]
 
 
 def test_lineage_of_a_run_without_an_end_is_refused(run, clean):

@@ -10,6 +10,7 @@ What is parted by a key follows the record it is of, and is sent once more by wh
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ import pyarrow as pa
 from streamapp.agents.flow.chain import Chain
 from streamapp.agents.flow.fronts import Fronts
 from streamapp.agents.flow.keyed import idle_parts, latest_us, parts
-from streamapp.agents.flow.record import OVERHEAD_BYTES, Aside, Mark, decode, encode, mark_of
+from streamapp.agents.flow.record import OVERHEAD_BYTES, Aside, Mark, Part, decode, encode, mark_of
 from streamapp.agents.flow.topology import Group
 from streamapp.agents.flow.units import Repeats, Unit, rows_of, units
 from streamapp.agents.outcome import guarded, persist
@@ -96,7 +97,7 @@ class FlowAgent:
         self._value_bytes_max = record_bytes_max - OVERHEAD_BYTES
         self._partitions: dict[int, _Standing] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamapp-flow")
-        self._starting = asyncio.Lock()
+        self._turn = asyncio.Lock()  # to send, or to look where the topics end
         self._loaded: _Standing | None = None  # whose state the chain has
         self._watching: asyncio.Task[None] | None = None
         self._is_open = self._is_ending = False
@@ -128,20 +129,24 @@ class FlowAgent:
         await self._reader.stop()
 
     async def _start_positions(self, tps: list[tuple[str, int]]) -> Mapping[Any, int]:
-        async with self._starting:
-            if not self._is_open:
-                for client in (self._producer, self._reader):
-                    await persist("connect", client.start, self._metrics)
-                await persist("open", lambda: self._in_thread(self._chain.open), self._metrics)
-                self._is_open = True
-                if self._group.by_key:
-                    self._watching = asyncio.create_task(guarded(self._watch()))
+        async with self._turn:
+            return await self._stood(tps)
+
+    async def _stood(self, tps: list[tuple[str, int]]) -> Mapping[Any, int]:
+        if not self._is_open:
+            for client in (self._producer, self._reader):
+                await persist("connect", client.start, self._metrics)
+            await persist("open", lambda: self._in_thread(self._chain.open), self._metrics)
+            self._is_open = True
+            if self._group.by_key:
+                self._watching = asyncio.create_task(guarded(self._watch()))
         generation, starts = self._generation(), {}
         for tp in tps:
             partition = tp[1]
             held = self._partitions.get(partition)
             if held is None or held.generation != generation:
-                held = await persist("recovery", lambda: self._stand(partition), self._metrics)  # noqa: B023  # awaited at once
+                stand = partial(self._stand, partition, generation)
+                held = await persist("recovery", stand, self._metrics)
                 assert held is not None  # noqa: S101  # persist without still_ours returns
                 self._partitions[partition] = held
             starts[tp] = held.next
@@ -151,8 +156,8 @@ class FlowAgent:
         self.ready = True
         return starts
 
-    async def _stand(self, partition: int) -> _Standing:
-        """What the group's topics say of a partition; the state of its windows is put back."""
+    async def _stand(self, partition: int, generation: int) -> _Standing:
+        """What the group's topics say of a partition that this generation gives to us."""
         covered, states = {}, {}
         begin, end = await self._reader.bounds(self._group.topic, partition)
         for topic in self._group.publishes:
@@ -162,7 +167,7 @@ class FlowAgent:
             covered[topic] = part.mark.next if part else begin
             states[topic] = part.state if part else b""
             if part is not None:
-                for to, records in self._parts(topic, part.mark, part.rows, partition):
+                for to, records in self._parts_again(topic, part, partition):
                     await self._producer.send(to, records)
         at = min(covered.values())
         if at < begin or max(covered.values()) > end:
@@ -179,7 +184,7 @@ class FlowAgent:
             seen: Repeats | Fronts = Fronts(self._group.partitions, fronts)
         else:
             seen, state = await self._repeats(partition, begin, at), states[first]
-        return _Standing(covered, self._generation(), seen, state)
+        return _Standing(covered, generation, seen, state)
 
     async def _repeats(self, partition: int, begin: int, at: int) -> Repeats:
         before = None
@@ -227,12 +232,13 @@ class FlowAgent:
             if unit.next <= held.covered[topic]:
                 continue
             for to, records in ((topic, [record]), *others):
-                sent = await persist(
-                    "publish",
-                    lambda: self._producer.send(to, records),  # noqa: B023  # awaited at once
-                    self._metrics,
-                    lambda: self._is_current(held),
-                )
+                async with self._turn:  # who looks for the last record waits for this one
+                    sent = await persist(
+                        "publish",
+                        partial(self._producer.send, to, records),
+                        self._metrics,
+                        lambda: self._is_current(held),
+                    )
                 if sent is None:
                     return True
             held.covered[topic] = unit.next
@@ -320,6 +326,19 @@ class FlowAgent:
             (keyed.name, parts(mark, rows, partition, keyed, count))
             for keyed in self._group.by_key.get(topic, ())
         ]
+
+    def _parts_again(
+        self, topic: str, last: Part, partition: int
+    ) -> list[tuple[str, list[Outgoing]]]:
+        """Those of a topic's last record, which may be of the workflow as it was before."""
+        try:
+            return self._parts(topic, last.mark, last.rows, partition)
+        except (KeyError, pa.ArrowException) as error:
+            raise Halt(
+                "flow.schema",
+                f"the rows of topic {topic} cannot go to a window by its key: {error}",
+                "the workflow has changed: give it another name, or empty its topics",
+            ) from None
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         loop = asyncio.get_running_loop()

@@ -47,14 +47,14 @@ class Collect:
         self.ended: Places = {}
 
     async def rows(self, topic: str, schema: pa.Schema, into: Path) -> list[Aside]:
-        """Write the topic's rows of the run as an Arrow IPC file; what was set aside.
+        """Write the topic's rows of the run as an Arrow IPC stream; what was set aside.
 
         Raises:
             Halt: the topic has records that are not ours, or overlap.
         """
         asides: list[Aside] = []
         with ExitStack() as stack:
-            out = stack.enter_context(pa.ipc.new_file(str(into), schema))
+            out = stack.enter_context(pa.ipc.new_stream(str(into), schema))
             ended = [
                 await self._partition(topic, partition, out, asides)
                 for partition in range(self._partitions)
@@ -63,7 +63,7 @@ class Collect:
         return asides
 
     async def _partition(
-        self, topic: str, partition: int, out: pa.ipc.RecordBatchFileWriter, asides: list[Aside]
+        self, topic: str, partition: int, out: pa.ipc.RecordBatchStreamWriter, asides: list[Aside]
     ) -> int:
         first, _ = await self._reader.bounds(topic, partition)
         at = max(self._begin.get(topic, [0] * self._partitions)[partition], first)

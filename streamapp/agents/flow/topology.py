@@ -143,6 +143,7 @@ class _Drawn:
         fused_before = before in self.group_of and self._graph.step(before).scale != "own"
         if is_keyed or step.scale == "own":
             name = step.name
+            self._check_name(step)
             self.source_of[name] = before
         elif not fused_before:
             name = f"after-{before}"
@@ -151,6 +152,15 @@ class _Drawn:
             name = self.group_of[before]
         self.group_of[step.name] = name
         self.members.setdefault(name, []).append(step.name)
+
+    def _check_name(self, step: Step) -> None:
+        """Refuse a group of its own whose name others give to a group of several."""
+        nodes = (*self._graph.inputs, *(each.name for each in self._graph.stages))
+        if step.name in {f"after-{node}" for node in nodes}:
+            why = f"stage {step.name!r} has a group of its own, and its name may be another's"
+            error = Refuse("flow.name", why, "rename it, so that it does not begin with after-")
+            index = self._graph.stages.index(step)
+            raise place(self._graph, error, "stages", index, "name")
 
     def home(self, node: str) -> str:
         """The topic of a node's rows between groups."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -148,8 +148,19 @@ def _foreign(record: RecordLike, schema: pa.Schema) -> pa.Table:
         rows = found if isinstance(found, list) else [found]
         if not all(isinstance(row, dict) for row in rows):
             raise Reject("flow.row", "not a JSON object with the input's columns")
+        _check_whole(rows, schema)
         return pa.Table.from_pylist(rows, schema=schema)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise Reject("flow.row", f"not a row: {str(error)[:200]}") from None
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, OverflowError) as error:
         raise Reject("flow.row", f"not a row of the input: {str(error)[:200]}") from None
+
+
+def _check_whole(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+    """Raises ValueError for a fraction where whole numbers are kept; Arrow would cut it off."""
+    for field in schema:
+        if pa.types.is_integer(field.type) or pa.types.is_temporal(field.type):
+            for row in rows:
+                value = row.get(field.name)
+                if isinstance(value, float) and not value.is_integer():
+                    raise ValueError(f"{field.name}: {value} is not {field.type}")

@@ -1,9 +1,11 @@
 """Whatever is killed and however the log is cut, a group's topics hold each row once."""
 
+import asyncio
 import tempfile
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pytest
 from flow_bench import Bench, graph
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from streamapp.agents.flow import feed as feeding
 from streamapp.agents.flow.record import Mark, decode, encode, mark_of
+from streamapp.agents.flow.units import Repeats, rows_of
 from streamapp.core.errors import Halt, Refuse
 from streamapp.transport.clients import Outgoing
 
@@ -132,6 +135,53 @@ async def test_rows_of_others_come_as_json_and_what_is_none_is_set_aside(tmp_pat
     part = decode(record)
     assert [row["n"] for row in part.rows.to_pylist()] == [5, 6]
     assert [aside.rows.to_pylist()[0]["value"] for aside in part.asides] == ["nope", '{"n": "q"}']
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (pa.int64(), b"99999999999999999999", "too large"),
+        (pa.uint8(), b"-1", "negative"),
+        (pa.int64(), b"1.5", "n: 1.5 is not int64"),
+        (pa.timestamp("us"), b"0.5", "n: 0.5 is not timestamp"),
+    ],
+    ids=str,
+)
+def test_a_number_that_does_not_fit_its_column_is_no_row(tmp_path, kind, value, said):
+    bench = Bench(graph(tmp_path, STAGES[:1], {"all": OUTPUTS["all"]}))
+    whole, other = b'{"n": 2.0}', b'{"n": ' + value + b"}"
+    bench.log.append("t.rows", [Outgoing(each, partition=0) for each in (whole, other)])
+    schema = pa.schema([("n", kind)])
+    rows, bad, _ = rows_of(records(bench, "t.rows"), schema, Repeats())
+    assert rows.equals(pa.table([pa.array([2], kind)], schema=schema))
+    ((text, why),) = bad
+    assert (text.to_pylist(), said in why) == ([{"value": other.decode()}], True)
+
+
+async def test_who_looks_where_a_topic_ends_waits_for_what_is_being_sent(tmp_path):
+    bench = Bench(graph(tmp_path, STAGES[:1], {"all": OUTPUTS["all"]}, some_rows(3)))
+    await bench.feed()
+    agent, generations = bench.agent("after-rows", []), [1]
+    agent._generation = lambda: generations[-1]
+    sending, may_send = asyncio.Event(), asyncio.Event()
+    send = agent._producer.send
+
+    async def slow(topic, records):
+        sending.set()
+        await may_send.wait()
+        return await send(topic, records)
+
+    agent._producer.send = slow
+    work = asyncio.create_task(bench.run(agent, "after-rows", [1]))
+    await sending.wait()
+    generations.append(2)  # the partitions are distributed anew, and this one is ours again
+    again = asyncio.create_task(agent.start_positions([("t.rows", 0)]))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    may_send.set()
+    await work
+    assert await again == {("t.rows", 0): 1}
+    await agent.stop()
 
 
 async def test_rows_of_others_are_taken_after_a_run_was_fed(tmp_path):

@@ -142,6 +142,42 @@ async def test_an_input_s_own_rows_are_parted_by_key_in_a_group_for_that(tmp_pat
     assert in_order(found) == in_order(call("pipeline.window", table, **BY_WHO).to_pylist())
 
 
+async def test_rows_of_categories_are_collected_whatever_their_dictionaries(tmp_path, monkeypatch):
+    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    times = pa.array([n * 1_000_000 for n in range(6)], pa.timestamp("us"))
+    who = pa.array(list("abcdef")).dictionary_encode()
+    table = pa.table({"n": range(6), "ts": times, "who": who})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=2)
+    document = {
+        "name": "t", "inputs": {"rows": {"path": "rows.parquet"}},
+        "stages": [{**STAGES[1], "depends_on": []}], "outputs": {"sums": OUTPUTS["sums"]},
+    }  # fmt: skip
+    bench = Bench(graph_of(document, tmp_path), 2)
+    assert pa.types.is_dictionary(bench.binding.schemas["sums"].field("who").type)
+    await bench.feed()
+    for name in ("after-rows", "sums"):
+        await bench.work(name)
+    found, _, _ = await bench.rows("sums", tmp_path)
+    assert in_order(found) == in_order(call("pipeline.window", table, **BY_WHO).to_pylist())
+
+
+async def test_rows_of_the_workflow_as_it_was_before_are_told(tmp_path):
+    rows = [{"n": n, "ts": n, "who": "a"} for n in range(3)]
+    before = Bench(graph(tmp_path, STAGES[:2], {"sums": OUTPUTS["sums"]}, rows), 2)
+    await before.feed()
+    await before.work("after-rows")
+    timed = {"columns": {**TIMED["columns"], "name": "who"}}
+    sums = {**STAGES[1], "config": {**BY_WHO, "by": ["name"]}}
+    stages = [{**STAGES[0], "config": timed}, sums]
+    bench = Bench(graph(tmp_path, stages, {"sums": OUTPUTS["sums"]}, rows), 2)
+    bench.log = before.log
+    agent = bench.agent("after-rows", [])
+    with pytest.raises(Halt, match='topic t.timed .*\'?"?name"?.*') as told:
+        await agent._start_positions([("t.rows", 0)])
+    assert told.value.code == "flow.schema"
+    await agent.stop()
+
+
 async def test_time_waits_for_a_partition_until_it_is_idle(tmp_path):
     bench = Bench(graph(tmp_path, STAGES[:2], {"sums": OUTPUTS["sums"]}, rows_of([(1, 0, "a")])), 2)
     first, second = bench.agent("after-rows", []), bench.agent("sums", [])

@@ -118,6 +118,16 @@ def test_windows_on_several_partitions_have_a_group_and_a_topic_of_their_keys(tm
     assert [key.by for key in found["after-rows"].by_key["t.a"]] == [("text",), ()]
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_group_of_its_own_does_not_share_the_name_of_another(tmp_path, partitions):
+    first = stage("a", None, ("pipeline", "map"), config={"columns": {"ts": "make_timestamp(n)"}})
+    config = {**WINDOW, "by": ["text"]}
+    own = stage("after-rows", "a", ("pipeline", "window"), config=config, scale="own")
+    with pytest.raises(Refuse, match="'after-rows' has a group of its own") as refused:
+        topology(bind(graph(tmp_path, [first, own], {"o": out("after-rows")})), partitions)
+    assert refused.value.code == "flow.name"
+
+
 def test_two_parts_do_not_share_a_topic(tmp_path):
     with pytest.raises(Refuse, match="would share the topic t.rows"):
         topology(bind(graph(tmp_path, [stage("a")], {"rows": out("a")})))
