@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import zstandard
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from streamapp.gateway.budget import Lease
 from streamapp.gateway.config import GatewayConfig
@@ -72,7 +72,12 @@ async def defer_continue(_: web.Request) -> None:
 
 
 async def answer_expect(request: web.Request) -> None:
-    """Say ``100 Continue`` to who waits for it, 417 to who expects anything else."""
+    """Say ``100 Continue`` to who waits for it, 417 to who expects anything else.
+
+    HTTP/1.0 knows neither (RFC 9110, section 10.1.1).
+    """
+    if request.version < HttpVersion11:
+        return
     if request.headers[hdrs.EXPECT].lower() != "100-continue":
         raise ProblemError(
             417, "request.expect", "only Expect: 100-continue is known", "leave Expect out"

@@ -20,15 +20,30 @@ LOOK_EVERY_S = 0.5
 IDLE, BUSY = 0.0, -1.0
 #: An answer of this size fits in any socket's buffer whose reader reads.
 _SMALL_BYTES = 16 << 10
+#: The answer to who is not listened to.
+_REFUSAL = (
+    f"HTTP/1.1 %b\r\nServer: {SERVER['Server']}\r\nRetry-After: 1\r\n"
+    "Content-Length: 0\r\nConnection: close\r\n\r\n"
+).encode()
 
 
 class Connections:
-    """All connections of one listener."""
+    """All connections of one listener.
 
-    def __init__(self, server: web.Server, config: GatewayConfig, options: Any) -> None:
+    Args:
+        server: aiohttp's.
+        config: their limits.
+        options: aiohttp's, of each connection.
+        files_max: a connection is one of these.
+    """
+
+    def __init__(
+        self, server: web.Server, config: GatewayConfig, options: Any, files_max: float
+    ) -> None:
         self._server = server
         self._options = options
         self._headers_s_max = config.headers_s_max
+        self._max = max(1, min(config.connections_max, files_max))
         self._per_address_max = config.connections_per_address_max
         self._by_address: Counter[str] = Counter()
         self.all: set[Connection] = set()
@@ -39,7 +54,9 @@ class Connections:
         return Connection(self, self._server, loop=loop, **self._options)
 
     def enter(self, connection: "Connection", address: str) -> bool:
-        """Count it; False when its address has as many as it may."""
+        """Count it; False when there are, or its address has, as many as may be."""
+        if len(self.all) >= self._max:  # now, not when it was accepted: many are at once
+            return False
         if self._per_address_max and self._by_address[address] >= self._per_address_max:
             return False
         self._by_address[address] += 1
@@ -93,7 +110,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Some of a request."""
-        if self.asking_s == IDLE:
+        # Whose body is not over is not waited for: what comes is the rest of it.
+        if self.asking_s == IDLE and (self._waiter is not None or not self._request_count):
             self.asking_s = self._now_s()
         super().data_received(data)
 
@@ -125,20 +143,12 @@ class Connection(web.RequestHandler):
     def refuse(self, status: str) -> None:
         """Say so, and hang up."""
         if self.transport is not None:
-            self.transport.write(refusal(status))
+            self.transport.write(_REFUSAL % status.encode())
         self.force_close()
 
 
 def _first_line(message: str | None) -> str:
     return (message or "the request is broken").strip().partition("\n")[0].rstrip(":")[:200]
-
-
-def refusal(status: str) -> bytes:
-    """An answer to who is not listened to."""
-    return (
-        f"HTTP/1.1 {status}\r\nServer: {SERVER['Server']}\r\nRetry-After: 1\r\n"
-        "Content-Length: 0\r\nConnection: close\r\n\r\n"
-    ).encode()
 
 
 def may_stall(connection: web.RequestHandler | None, response: web.StreamResponse) -> bool:

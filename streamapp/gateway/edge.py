@@ -21,7 +21,7 @@ from streamapp.gateway.confluent.errors import speaks_confluent, translated
 from streamapp.gateway.connections import BUSY, IDLE, Connection, may_stall, write_answer
 from streamapp.gateway.cors import Cors
 from streamapp.gateway.gateway import Gateway
-from streamapp.gateway.problem import RETRY_AFTER, ProblemError, problem_of
+from streamapp.gateway.problem import ProblemError, problem_of, stopping
 from streamapp.gateway.rates import METER, Rates
 from streamapp.gateway.reply import Answer
 from streamapp.gateway.scopes import GRANT, Rule, lacking, rule
@@ -168,9 +168,7 @@ class Edge:
 
     def _admit(self, request: web.Request, route: _Route) -> None:
         if self._life.draining:
-            raise ProblemError(
-                503, "gateway.draining", "the gateway is stopping", "send it again", RETRY_AFTER
-            )
+            raise stopping()
         asked = route.by_token and self._access.asked
         name = self._identify(request) if asked else ""
         if self._has_rates:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import resource
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from streamapp.core.errors import Refuse
 from streamapp.gateway.config import GatewayConfig
-from streamapp.gateway.connections import Connections, refusal
+from streamapp.gateway.connections import Connections
 from streamapp.gateway.edge import EDGE
 from streamapp.gateway.tls import ServerTls
 
@@ -60,7 +61,8 @@ async def listening(
     try:
         assert web_runner.server is not None  # noqa: S101  # setup made it
         web_runner.server.request_handler = app[EDGE].run  # type: ignore[assignment]  # app's requests
-        connections = Connections(web_runner.server, config, connection_options(config))
+        options = connection_options(config)
+        connections = Connections(web_runner.server, config, options, _files_max())
         listener = await _listen(connections, config, tls)
         sweeping = asyncio.create_task(connections.close_slow())
         host, port = listener.sockets[0].getsockname()[:2]
@@ -77,16 +79,10 @@ async def listening(
 async def _listen(
     connections: Connections, config: GatewayConfig, tls: ServerTls | None
 ) -> asyncio.Server:
-    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if files_max != resource.RLIM_INFINITY:
-        connections_max = max(1, min(config.connections_max, files_max - _FILES_KEPT))
-    else:
-        connections_max = config.connections_max
-
     def answer() -> asyncio.Protocol:
         if tls is not None:
             tls.refresh()
-        return connections.new() if len(connections.all) < connections_max else _Full()
+        return connections.new()
 
     where = f"port {config.port} on {config.host or 'every address'}"
     fix = "stop what uses it, or set STREAMAPP_GATEWAY_PORT (--gateway-port)"
@@ -109,13 +105,10 @@ async def _listen(
         ) from None
 
 
-class _Full(asyncio.Protocol):
-    """Answers a connection over the limit."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a TCP listener
-        transport.write(refusal("503 Service Unavailable"))
-        transport.close()
+def _files_max() -> float:
+    """How many connections the process has file descriptors for."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if most == resource.RLIM_INFINITY else most - _FILES_KEPT
 
 
 class _OneLine(logging.Filter):

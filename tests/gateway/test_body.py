@@ -156,6 +156,13 @@ async def test_continue_is_sent_only_when_the_body_is_wanted(gate):
     assert refused.startswith(b"HTTP/1.1 413")
 
 
+async def test_http_1_0_knows_no_continue(gate):
+    """RFC 9110, section 10.1.1: the expectation is ignored, and whoever sent it waits for none."""
+    head = b"POST /ingest HTTP/1.0\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+    answer = await gate.raw(head + b'Content-Length: 16\r\n\r\n{"message": "x"}')
+    assert answer.startswith(b"HTTP/1.0 200 OK")
+
+
 async def test_a_client_that_is_too_slow_is_told_so(start):
     gate = await start(body_s_max=0.05)
     request = b'POST /ingest HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"mess'

@@ -167,6 +167,27 @@ async def test_connections_are_bounded(producer):
             assert answer.status == 200
 
 
+async def test_connections_that_come_at_once_are_bounded(producer):
+    """The listener takes all of them before the first one is made."""
+    config = GatewayConfig(port=0, connections_max=2)
+    app = create_app(config, producer, catalogue.load(), Metrics())
+    async with listening(app, config) as (listener, _):
+        address = listener.sockets[0].getsockname()
+        clients = [socket.create_connection(address) for _ in range(20)]
+        streams = [await asyncio.open_connection(sock=client) for client in clients]
+        told = {asyncio.create_task(reader.readline()): writer for reader, writer in streams}
+        waiting = set(told)
+        async with asyncio.timeout(20):
+            while len(waiting) > 2:
+                done, waiting = await asyncio.wait(waiting, return_when="FIRST_COMPLETED")
+                assert {one.result() for one in done} == {b"HTTP/1.1 503 Service Unavailable\r\n"}
+        for one in waiting:
+            told[one].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert await one == b"HTTP/1.1 200 OK\r\n"
+        for writer in told.values():
+            writer.close()
+
+
 async def test_an_idle_connection_is_closed(producer):
     config = GatewayConfig(port=0, keepalive_s=0.05)
     app = create_app(config, producer, catalogue.load(), Metrics())

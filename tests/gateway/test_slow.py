@@ -55,6 +55,20 @@ async def test_a_connection_that_waits_is_no_slow_one(start):
             assert (await reader.readuntil(b'"ok"}')).startswith(b"HTTP/1.1 200")
 
 
+async def test_nor_is_one_whose_body_came_after_its_answer(start):
+    """404 needs no body; what comes of it is no beginning of a next request."""
+    gate = await start(headers_s_max=0.1)
+    async with connection(gate) as (reader, writer):
+        writer.write(b"POST /no HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404")
+        writer.write(b"late")
+        await asyncio.sleep(0.3)  # longer than headers may take
+        writer.write(HEAD + b"\r\n")
+        assert (await reader.readuntil(b'"ok"}')).startswith(b"HTTP/1.1 200")
+        writer.write(HEAD)  # and slow ones are found as before
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+
+
 async def test_a_request_that_waits_for_the_log_is_no_slow_one(start, producer):
     gate = await start(headers_s_max=0.1)
     producer.open.clear()
