@@ -151,12 +151,13 @@ class MemoryLog:
         records: list[Record] = []
         size = 0
         with self._lock:
-            for record in self._partition(topic, partition).from_offset(offset):
+            held = self._partition(topic, partition)
+            for record in held.from_offset(offset):
                 records.append(record)
                 size += len(record.value or b"") + len(record.key or b"")
                 if len(records) == records_max or size >= bytes_max:
                     break
-        next_ = records[-1].offset + 1 if records else offset
+            next_ = records[-1].offset + 1 if records else max(offset, held.next)
         return Slice(OffsetRange(topic, partition, offset, next_), records)
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
@@ -174,7 +175,7 @@ class MemoryLog:
         with self._lock:
             for partition, offset in before.items():
                 held = self._partition(topic, partition)
-                check_deletable(self._specs[topic], partition)
+                check_deletable(self._specs[topic])
                 if not 0 <= offset <= held.next:
                     raise no_offset(self._specs[topic], partition, offset)
             for partition, offset in before.items():

@@ -77,7 +77,10 @@ class Reader(Protocol):
         bytes_max: int = 8 << 20,
         wait_ms_max: int = 0,
     ) -> Slice:
-        """The next records at or after ``offset``; an empty Slice if none came in time."""
+        """The next records at or after ``offset``; an empty Slice if none came in time.
+
+        ``range.next`` is behind what the log does not keep any more.
+        """
         ...
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:

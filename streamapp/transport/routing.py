@@ -8,6 +8,7 @@ from streamapp.core.errors import Refuse, Reject
 from streamapp.transport.clients import Outgoing, TopicSpec
 
 _M, _32_BITS = 0x5BD1E995, 0xFFFFFFFF
+_BYTES = (bytes, bytearray, memoryview)
 
 
 @lru_cache(maxsize=65_536)
@@ -30,9 +31,20 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def size_of(record: Outgoing) -> int:
-    """Bytes of key, value and headers: what ``record_bytes_max`` limits."""
+    """Bytes of key, value and headers: what ``record_bytes_max`` limits.
+
+    Raises:
+        Reject: a header that is not str with bytes: no reader could get past it.
+    """
     size = len(record.value or b"") + len(record.key or b"")
     for name, value in record.headers or ():
+        if not isinstance(name, str) or not isinstance(value, _BYTES):
+            raise Reject(
+                "record.header",
+                f"a header is str with bytes, not {type(name).__name__} with"
+                f" {type(value).__name__}: {str(name)[:80]!r}",
+                "encode its value, decode its name",
+            )
         size += len(name) + len(value)
     return size
 
@@ -42,7 +54,7 @@ def route(spec: TopicSpec, record: Outgoing, keyless: int) -> tuple[int, int]:
 
     Raises:
         Refuse: a partition that the topic does not have.
-        Reject: the record is too large.
+        Reject: the record is too large, or has a header that is none.
     """
     partition = record.partition
     if partition is None:
@@ -70,14 +82,12 @@ def no_partition(spec: TopicSpec, partition: int) -> Refuse:
     )
 
 
-def check_deletable(spec: TopicSpec, partition: int) -> None:
-    """Refuse to delete a partition's records by offset where that cannot be.
+def check_deletable(spec: TopicSpec) -> None:
+    """Refuse to delete records by offset where that cannot be.
 
     Raises:
-        Refuse: there is no such partition, or the topic keeps each key's last record.
+        Refuse: the topic keeps each key's last record.
     """
-    if not 0 <= partition < spec.partitions:
-        raise no_partition(spec, partition)
     if spec.compacted:
         raise Refuse(
             "topic.compacted",

@@ -67,6 +67,15 @@ async def test_a_message_too_large_fails_alone(producer):
     assert (await producer.send_and_wait("t", None, b"x", None, None, None)).offset == 0
 
 
+async def test_a_header_of_text_fails_alone_and_nothing_of_it_is_kept(producer):
+    """Kept, no reader could get past it."""
+    with pytest.raises(
+        ProducerSendError, match="a header is str with bytes, not str with str: 'h'"
+    ):
+        await producer.send("t", None, b"v", None, None, {"h": "text"})
+    assert (await producer.send_and_wait("t", None, b"v", None, None, {"h": b"1"})).offset == 0
+
+
 async def test_headers_timestamps_and_partitions_are_kept(producer):
     await producer.create_topic("t", 3, 1)
     meta = await producer.send_and_wait("t", b"k", b"v", 2, 1.5, {"h": b"1"})

@@ -90,6 +90,19 @@ def test_no_more_rows_once_they_have_enough_bytes(bytes_max, count):
     assert (len(read), size) == (count, [0, 3, 6, 6, 7][count])
 
 
+def test_no_row_is_read_that_is_not_given():
+    """However small those before it are: rows of a megabyte would fill the memory."""
+    rows = iter([(n, 0, None, b"v" * 100, None) for n in range(99)])
+    read, _ = packed(rows, 1_000)
+    assert (len(read), next(rows)[0]) == (10, 10)
+
+
+def test_headers_count_for_what_is_read_at_once():
+    many = pack_headers([("n", bytes(100))])
+    read, size = packed([(n, 0, None, b"v", many) for n in range(99)], 1_000)
+    assert (len(read), size) == (10, 10)
+
+
 good = msgspec.msgpack.encode([("name", b"value")])
 wrong = [
     b"",
@@ -113,6 +126,18 @@ def test_headers_that_are_none_are_said(headers, folder):
     create_topic(folder, TopicSpec("t", 1, 1 << 20))
     log = TopicLog(folder, "t")
     log.append(Rows([Row(0, 0, b"k", b"v", headers)]))
+    with pytest.raises(Refuse, match=r"t\.db is damaged.*\n?.*restore it"):
+        log.read(0, 0, 1, ROOMY)
+    log.close()
+
+
+@pytest.mark.parametrize("column", ["timestamp", "key", "value", "headers"])
+def test_a_column_of_another_kind_is_said(column, folder):
+    folder.mkdir()
+    create_topic(folder, TopicSpec("t", 1, 1 << 20))
+    log = TopicLog(folder, "t")
+    log.append(Rows([Row(0, 0, b"k", b"v", good)]))
+    log.db.execute(f"UPDATE records SET {column} = 'text'")
     with pytest.raises(Refuse, match=r"t\.db is damaged.*\n?.*restore it"):
         log.read(0, 0, 1, ROOMY)
     log.close()

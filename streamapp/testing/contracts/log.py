@@ -255,6 +255,8 @@ class LogContract:
         assert _values(await log.records(topic, 0)) == [b"3", b"4"]
         await log.admin.delete_records(topic, {0: 5, 1: 1})
         assert await log.reader.bounds(topic, 0) == (5, 5)
+        piece = await log.reader.read(topic, 0, 1)
+        assert (piece.range, len(piece)) == (OffsetRange(topic, 0, 1, 5), 0), "none to wait for"
         assert await log.reader.bounds(topic, 1) == (1, 5)
         assert await log.producer.send(topic, [Outgoing(b"", None, (), 0)]) == [
             Address(topic, 0, 5)

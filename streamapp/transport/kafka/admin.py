@@ -74,7 +74,7 @@ class KafkaAdmin:
         topics = Topics(self._connection)
         for partition, offset in before.items():
             spec = await topics.require(topic, partition)
-            check_deletable(spec, partition)
+            check_deletable(spec)
             await self._connection.persist(
                 partial(self._delete, spec, partition, offset),
                 f"deleting records of {topic!r} [{partition}]",

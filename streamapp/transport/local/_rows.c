@@ -232,29 +232,36 @@ static int take_row(PyObject *row, struct columns *columns) { /* -1, with an exc
     return 0;
 }
 
-static size_t bytes_of(const struct columns *columns, int count) {
-    size_t size = 0;
+static Py_ssize_t bytes_of(const struct columns *columns, int count) {
+    Py_ssize_t size = 0;
     for (int n = 0; n < count; n++)
-        size += columns->size[n] < 0 ? 0 : (size_t)columns->size[n];
+        size += columns->size[n] < 0 ? 0 : columns->size[n];
     return size;
 }
 
-/* So many rows, and the bytes that these take and that their keys and values have: all, or those that come before
- * `bytes_max` is reached and the one that reaches it.  -1, with an exception. */
-static Py_ssize_t fitting(PyObject *rows, Py_ssize_t bytes_max, size_t *room, size_t *counted) {
+/* Rows until their bytes reach `bytes_max`; no more are asked for.  Their bytes, and those of keys and values alone.
+ * NULL, with an exception. */
+static PyObject *fitting(PyObject *source, Py_ssize_t bytes_max, Py_ssize_t *room, Py_ssize_t *counted) {
     struct columns columns;
-    Py_ssize_t n = 0, count = PyList_Size(rows);
-    for (*room = *counted = 0; n < count && (!n || *counted < (size_t)bytes_max); n++) {
-        if (take_row(PyList_GetItem(rows, n), &columns))
-            return -1;
-        *room += bytes_of(&columns, 3);
-        *counted += bytes_of(&columns, 2);
+    PyObject *row, *next = PyObject_GetIter(source), *rows = next ? PyList_New(0) : NULL;
+    *room = *counted = 0;
+    while (rows && (row = PyIter_Next(next))) {
+        if (take_row(row, &columns) || PyList_Append(rows, row)) {
+            Py_CLEAR(rows);
+        } else {
+            *room += bytes_of(&columns, 3);
+            *counted += bytes_of(&columns, 2);
+        }
+        Py_DECREF(row);
+        if (*room >= bytes_max)
+            break;
     }
-    if (*room > INT32_MAX) {
+    Py_XDECREF(next);
+    if (*room > INT32_MAX)
         PyErr_SetString(PyExc_OverflowError, "rows for one buffer have more than 2 GiB");
-        return -1;
-    }
-    return n;
+    if (PyErr_Occurred())
+        Py_CLEAR(rows);
+    return rows;
 }
 
 /* Its place, and where its bytes end.  NULL, with an exception. */
@@ -286,17 +293,17 @@ static uint8_t *put_row(uint8_t *to, const uint8_t *data, PyObject *row, struct 
 
 static PyObject *pack(PyObject *module, PyObject *args) {
     (void)module;
-    PyObject *rows, *data = NULL, *places = NULL, *answer = NULL;
-    Py_ssize_t bytes_max;
-    size_t room, counted;
-    if (!PyArg_ParseTuple(args, "O!n:pack", &PyList_Type, &rows, &bytes_max))
+    PyObject *source, *answer = NULL;
+    Py_ssize_t bytes_max, room, counted;
+    if (!PyArg_ParseTuple(args, "On:pack", &source, &bytes_max))
         return NULL;
-    Py_ssize_t count = fitting(rows, bytes_max, &room, &counted);
-    if (count < 0)
+    PyObject *rows = fitting(source, bytes_max, &room, &counted);
+    if (!rows)
         return NULL;
     struct packed_place place;
-    data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
-    places = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof place);
+    Py_ssize_t count = PyList_Size(rows);
+    PyObject *data = PyBytes_FromStringAndSize(NULL, room);
+    PyObject *places = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof place);
     uint8_t *const first = data && places ? (uint8_t *)PyBytes_AsString(data) : NULL, *to = first;
     for (Py_ssize_t n = 0; to && n < count; n++) {
         to = put_row(to, first, PyList_GetItem(rows, n), &place);
@@ -304,9 +311,10 @@ static PyObject *pack(PyObject *module, PyObject *args) {
             memcpy(PyBytes_AsString(places) + n * (Py_ssize_t)sizeof place, &place, sizeof place);
     }
     if (to) {
-        memset(to, 0, room - (size_t)(to - first)); /* what msgpack took more */
-        answer = Py_BuildValue("OOn", data, places, (Py_ssize_t)counted);
+        memset(to, 0, (size_t)(room - (to - first))); /* what msgpack took more */
+        answer = Py_BuildValue("OOn", data, places, counted);
     }
+    Py_DECREF(rows);
     Py_XDECREF(data);
     Py_XDECREF(places);
     return answer;

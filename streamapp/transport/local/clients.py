@@ -11,6 +11,7 @@ from streamapp.core.ranges import OffsetRange
 from streamapp.core.slice import Slice
 from streamapp.transport.bundle import Bundle
 from streamapp.transport.clients import Address, Cluster, Copies, Outgoing, TopicSpec
+from streamapp.transport.gather import Fetched
 from streamapp.transport.kafka.departing import partitions_of
 from streamapp.transport.local.engine import LocalLog, Wanted, folder_of
 from streamapp.transport.local.rows import BundledRows, Row, Rows, pack_headers
@@ -92,18 +93,17 @@ class LocalReader(_Client):
         if offset < 0 or records_max < 1:
             raise Refuse("read.arguments", f"cannot read {records_max} records at offset {offset}")
         wanted = [Wanted(topic, partition, offset, records_max, bytes_max)]
+        nothing = Fetched(offset, (), offset, 0)
         deadline = monotonic_s() + wait_ms_max / 1000
         with self._log.listening([topic]) as news:
             while True:
                 news.clear()
-                pieces = (await self._log.fetch(wanted)).pieces
-                records = pieces[topic, partition].records if pieces else []
+                (piece,) = (await self._log.fetch(wanted)).pieces.values() or [nothing]
                 left_s = deadline - monotonic_s()
-                if records or left_s <= 0:
+                if piece.records or left_s <= 0:
                     break
                 await heard_within(news, min(left_s, LOOK_EVERY_S))
-        next_ = records[-1].offset + 1 if records else offset
-        return Slice(OffsetRange(topic, partition, offset, next_), records)
+        return Slice(OffsetRange(topic, partition, offset, piece.next), piece.records)
 
     async def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         self._log.require(topic, partition)

@@ -173,7 +173,7 @@ class LocalLog:
         """Delete the records of partitions before these offsets, so many at a time."""
         for partition, offset in before.items():
             spec = self.require(topic, partition)
-            check_deletable(spec, partition)
+            check_deletable(spec)
             if not 0 <= offset <= (await self.bounds(topic, partition))[1]:
                 raise no_offset(spec, partition, offset)
 

@@ -132,28 +132,19 @@ class TopicLog:
     ) -> tuple[Packed, int]:
         """Records at or after ``offset``, in order, and the bytes of their keys and values.
 
-        At most ``records_max``, and no more once they reach ``bytes_max``; at least one where there
-        is one.
+        At most ``records_max``, and no more once they reach ``bytes_max`` with their headers; at
+        least one where there is one.
 
         Raises:
             Refuse: the file is damaged.
         """
         base = partition * STRIDE
-        records = Packed()
-        left_bytes = bytes_max
-        # As many at a time as surely fit, then as many as there were, by the size they had.
-        count = max(bytes_max // self.spec.record_bytes_max, 1)
         with sqlite.translated(self.path):
-            cursor = self.db.execute(_READ, (base, base + offset, base + STRIDE, records_max))
-            while left_bytes > 0 and (rows := cursor.fetchmany(count)):
-                try:
-                    more, size = packed(rows, left_bytes)
-                except ValueError as error:
-                    raise sqlite.damaged(self.path, error) from error
-                records += more
-                left_bytes -= size
-                count = min(2 * count, left_bytes * len(rows) // max(size, 1) + 1)
-        return records, bytes_max - left_bytes
+            rows = self.db.execute(_READ, (base, base + offset, base + STRIDE, records_max))
+            try:
+                return packed(rows, bytes_max)
+            except (ValueError, TypeError) as error:
+                raise sqlite.damaged(self.path, error) from error
 
     def _insert(self, one: str, more: str, end: str, flat: list[Any], width: int) -> None:
         """Rows of so many values, many to a statement: its steps are where threads take turns.

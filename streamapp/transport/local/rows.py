@@ -1,6 +1,6 @@
 """Records to rows of the local log's file, and rows to records, many at once in C."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,7 +27,7 @@ STRIDE = 1 << 48
 #: What a record costs in memory beside its value, until it is appended.
 _RECORD_BYTES = 512
 
-#: Kept of one read at most, beside the last record of it.
+#: Of one read at most, beside its last record: one buffer holds them, of 2 GiB at most.
 READ_BYTES_MAX = 1 << 30
 
 
@@ -132,15 +132,17 @@ def pack_headers(headers: Headers) -> bytes | None:
     return msgspec.msgpack.encode(list(headers)) if headers else None
 
 
-def packed(rows: list[Any], bytes_max: int) -> tuple[Packed, int]:
+def packed(rows: Iterable[Any], bytes_max: int) -> tuple[Packed, int]:
     """Records of rows, and the bytes of their keys and values.
 
     Args:
-        rows: offset, timestamp, key, value and headers of each, in the order of offsets.
-        bytes_max: no more records once they reach it; one is there in any case.
+        rows: offset, timestamp, key, value and headers of each, in the order of offsets; no more
+            are asked for than are packed.
+        bytes_max: no more records once they reach it with their headers; one is there in any case.
 
     Raises:
         ValueError: headers that :func:`pack_headers` did not make.
+        TypeError: what is no such row.
     """
-    data, places, nbytes = _rows.pack(rows, bytes_max)
+    data, places, nbytes = _rows.pack(rows, min(bytes_max, READ_BYTES_MAX))
     return Packed([Part(memoryview(data), np.frombuffer(places, PLACE))]), nbytes
