@@ -149,11 +149,25 @@ def _foreign(record: RecordLike, schema: pa.Schema) -> pa.Table:
         if not all(isinstance(row, dict) for row in rows):
             raise Reject("flow.row", "not a JSON object with the input's columns")
         _check_whole(rows, schema)
-        return pa.Table.from_pylist(rows, schema=schema)
+        return _table(rows, schema)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise Reject("flow.row", f"not a row: {str(error)[:200]}") from None
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, OverflowError) as error:
         raise Reject("flow.row", f"not a row of the input: {str(error)[:200]}") from None
+
+
+def _table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows of JSON, whose times may be texts, as they are in files."""
+    texts = {
+        field.name
+        for field in schema
+        if pa.types.is_temporal(field.type)
+        and any(isinstance(row.get(field.name), str) for row in rows)
+    }
+    if not texts:
+        return pa.Table.from_pylist(rows, schema=schema)
+    read = [field.with_type(pa.string()) if field.name in texts else field for field in schema]
+    return pa.Table.from_pylist(rows, schema=pa.schema(read)).cast(schema)
 
 
 def _check_whole(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:

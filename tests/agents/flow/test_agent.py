@@ -16,6 +16,8 @@ from streamapp.agents.flow.record import Mark, decode, encode, mark_of
 from streamapp.agents.flow.units import Repeats, rows_of
 from streamapp.core.errors import Halt, Refuse
 from streamapp.transport.clients import Outgoing
+from streamapp.workflow.data.json_rows import parse
+from streamapp.workflow.data.recovering import Record
 
 STAGES = [
     {"name": "counted", "service": "demo", "operation": "words"},
@@ -156,6 +158,31 @@ def test_a_number_that_does_not_fit_its_column_is_no_row(tmp_path, kind, value, 
     assert rows.equals(pa.table([pa.array([2], kind)], schema=schema))
     ((text, why),) = bad
     assert (text.to_pylist(), said in why) == ([{"value": other.decode()}], True)
+
+
+TIMES = pa.schema([
+    ("at", pa.timestamp("us", "UTC")), ("local", pa.timestamp("ms")), ("on", pa.date32()),
+    ("n", pa.int64()),
+])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"at": "2026-08-24T06:02:33.25+02:00", "local": "2026-08-24 06:02:33", "on": "1971-01-21"}',
+        '{"at": "2026-08-24T06:02:33Z", "n": 7, "local": null}',
+        '{"local": "2026-08-24T06:02", "on": "1600-01-01", "n": 0}',
+    ],
+)
+def test_times_may_be_texts_as_in_files(tmp_path, row):
+    bench = Bench(graph(tmp_path, STAGES[:1], {"all": OUTPUTS["all"]}))
+    bad = '{"at": "yesterday"}'
+    for each in (row, bad):
+        bench.log.append("t.rows", [Outgoing(each.encode(), partition=0)])
+    taken, ((text, why),), _ = rows_of(records(bench, "t.rows"), TIMES, Repeats())
+    assert taken.equals(pa.Table.from_batches([parse([Record(1, row.encode())], TIMES)]))
+    assert text.to_pylist() == [{"value": bad}]
+    assert "yesterday" in why
 
 
 async def test_who_looks_where_a_topic_ends_waits_for_what_is_being_sent(tmp_path):
