@@ -20,6 +20,8 @@ from streamapp.plugin.operation import Config, Operation
 GROUP = "streamapp.operations"
 #: Of the service whose operations are functions of the project.
 PYTHON = "python."
+#: How deep a config may be nested: as deep as a workflow's file.
+DEPTH_MAX = 50
 _PATH = re.compile(r" - at `\$\.?(.*)`$")
 _UNKNOWN = re.compile(r"unknown field `(.*?)`")
 _ENUM = re.compile(r"Invalid enum value '(.*?)'")
@@ -74,6 +76,7 @@ def config_of(kind: type[Config], config: Mapping[str, Any], name: str) -> Confi
     Raises:
         Refuse: ``operation.config``; the message begins with ``config.KEY``.
     """
+    check_values(config)
     try:
         return msgspec.convert(dict(config), kind)
     except msgspec.ValidationError as error:
@@ -94,6 +97,29 @@ def config_of(kind: type[Config], config: Mapping[str, Any], name: str) -> Confi
                 offered = _choices(kind, path[-1])
                 fix = suggest(choice[1], offered, "there are") if offered else fix
         raise Refuse("operation.config", f"{where}: {what}", fix) from None
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Refuse what cannot be handed to another process: JSON and YAML have no limits, messages do.
+
+    Raises:
+        Refuse: ``operation.config``: an integer beyond 64 bits, or a value nested too deeply.
+    """
+    todo: list[tuple[str, Any, int]] = [("config", config, 0)]
+    while todo:
+        where, value, depth = todo.pop()
+        if depth > DEPTH_MAX:
+            key = ".".join(where.split(".")[:2]).partition("[")[0]
+            what = f"{key}: it is nested deeper than {DEPTH_MAX}"
+            raise Refuse("operation.config", what, "write it flatter")
+        if isinstance(value, Mapping):
+            todo += [(f"{where}.{key}", each, depth + 1) for key, each in value.items()]
+        elif isinstance(value, list | tuple):
+            inside = f"{where}[]"
+            todo += [(inside, each, depth + 1) for each in value]
+        elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+            what = "the number does not fit into 64 bits"
+            raise Refuse("operation.config", f"{where}: {what}", "give a smaller one, or a text")
 
 
 def _choices(kind: type[Config], field: str) -> list[str]:

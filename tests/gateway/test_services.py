@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("demo_everywhere")
 WORDS, FAILS = "/v1/services/demo/words", "/v1/services/demo/fails"
 TEXTS = [{"id": 1, "text": "one two"}, {"id": 2, "text": None}, {"id": 3, "text": "three"}]
 PARTIAL = [{"id": 1, "text": "one two", "words": 2}, {"id": 3, "text": "three", "words": 1}]
+DEEP = json.loads("[" * 60 + "]" * 60)
 
 
 class Answer(NamedTuple):
@@ -87,6 +88,8 @@ def test_arrow_in_gives_arrow_out_and_either_can_be_asked_for(post):
         ("dem/words", {"rows": []}, 404, "workflow.service", "demo"),
         ("demo/words", {"rows": TEXTS, "config": {"lest": 1}}, 400, "operation.config", "least"),
         ("demo/words", {"rows": TEXTS, "config": {"least": "x"}}, 400, "operation.config", "least"),
+        ("demo/words", {"rows": [], "config": {"a": [{"b": -(2**64)}]}}, 400, "operation.config", "config.a[].b"),
+        ("demo/words", {"rows": [], "config": {"a": DEEP}}, 400, "operation.config", "deeper than 50"),
         ("demo/words", {"rows": [{"n": 1}]}, 400, "operation.column", "config.text"),
         ("demo/words", {"rows": [{"n": 1}, {"n": "x"}]}, 400, "operation.table", "rows"),
         ("demo/words", {"rows": [{"n": 2**70}]}, 400, "operation.table", "too large"),

@@ -45,6 +45,7 @@ def test_nothing_is_wrong_with_a_good_one():
         (graph(stage("a", service="heihachi")), "workflow.operation", "none of its own", ""),
         (graph(stage("a", config={"nte": ""})), "operation.config", "config.nte", "'note'"),
         (graph(stage("a", config={"note": 5})), "operation.config", "config.note", ""),
+        (graph(stage("a", config={"note": 2**64})), "operation.config", "config.note", "text"),
         (graph(stage("a"), stage("b"), stage("c", "a", "b")), "workflow.inputs", "takes 1 inputs,",
          "now: a, b"),
         (graph(stage("a", config={"note": "${params.x}"})), "workflow.template", "'params.x'", ""),
