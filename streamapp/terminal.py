@@ -1,5 +1,9 @@
 """This host's terminal agent: ``faust -A streamapp.terminal worker``, or ``streamapp terminal``."""
 
-from streamapp.compose import app_or_exit, mirror_app
+from streamapp.core.without_pandas import leave_out
+
+leave_out()  # before modules that make arrays
+
+from streamapp.compose import app_or_exit, mirror_app  # noqa: E402
 
 app = app_or_exit(mirror_app)
