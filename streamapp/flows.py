@@ -8,8 +8,8 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -27,15 +27,17 @@ from streamapp.agents.flow.topology import Topology, topology
 from streamapp.agents.outcome import persist
 from streamapp.core.config import Settings, to_environment
 from streamapp.core.errors import Refuse
+from streamapp.core.files import draft
 from streamapp.core.metrics import Metrics
 from streamapp.screen.supervisor import Child, Printer, Supervisor
 from streamapp.transport import TopicSpec, configure, slice_topic
 from streamapp.transport.acks import generation_of
+from streamapp.transport.clients import started
 from streamapp.workflow.data import open_input, open_output
 from streamapp.workflow.data.replacing import Together
 from streamapp.workflow.graph.load import load_graph
 from streamapp.workflow.run.binding import Binding, bind
-from streamapp.workflow.run.outputs import write_lines
+from streamapp.workflow.run.outputs import aside_lines, write_lines
 from streamapp.workflow.run.parts import disk
 from streamapp.workflow.run.report import Written
 from streamapp.workflow.run.targets import refuse_overwriting
@@ -111,7 +113,7 @@ def flow_app(settings: Settings) -> Any:
 
 
 async def _check_topics(settings: Settings, needed: list[str]) -> None:
-    async with _started(compose.admin(settings)) as admin:
+    async with started(compose.admin(settings)) as admin:
         there = await admin.topics()
     if missing := sorted(set(needed) - set(there)):
         raise Refuse(
@@ -178,7 +180,7 @@ class Flow:
             Retry: the log does not answer.
         """
         made = []
-        async with _started(compose.admin(self._settings)) as admin:
+        async with started(compose.admin(self._settings)) as admin:
             for name in self.topology.topics:
                 spec = TopicSpec(name, self._partitions, RECORD_BYTES_MAX, RETENTION_MS)
                 if await admin.create(spec):
@@ -210,8 +212,9 @@ class Flow:
         Raises:
             Refuse: ``flow.busy``: another process has it.
         """
-        self._home.mkdir(parents=True, exist_ok=True)
-        file = (self._home / "lock").open("w")
+        with disk(self._home):
+            self._home.mkdir(parents=True, exist_ok=True)
+            file = (self._home / "lock").open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -236,8 +239,8 @@ class Flow:
         settings, metrics = self._settings, Metrics()
         self._check_out(folder_out)
         async with AsyncExitStack() as stack:
-            producer = await stack.enter_async_context(_started(compose.producer(settings)))
-            reader = await stack.enter_async_context(_started(compose.reader(settings)))
+            producer = await stack.enter_async_context(started(compose.producer(settings)))
+            reader = await stack.enter_async_context(started(compose.reader(settings)))
             bad: list[Aside] = []
             inputs = self._inputs(bad)
             feed = Feed(
@@ -321,18 +324,16 @@ class Flow:
         return msgspec.json.decode(path.read_bytes(), type=tuple[int, Places])
 
     def _note(self, run: int, ended: Places) -> None:
-        beside = self._home / "done.new"
-        beside.write_bytes(msgspec.json.encode((run, ended)))
-        beside.replace(self._home / "done.json")
+        path = self._home / "done.json"
+        with disk(path), draft(self._home, msgspec.json.encode((run, ended))) as part:
+            part.replace(path)
 
 
 def _write_quarantine(asides: list[Aside], folder_out: Path) -> tuple[Written, ...]:
     """A file of JSON lines for each stage and input: a reason, then the row."""
     by_part: dict[str, list[bytes]] = {}
     for (part, reason), rows in joined(asides).items():
-        by_part.setdefault(part, []).extend(
-            msgspec.json.encode({"reason": reason, **row}, enc_hook=str) for row in rows.to_pylist()
-        )
+        by_part.setdefault(part, []).extend(aside_lines(reason, rows))
     written = []
     for part, lines in by_part.items():
         path = folder_out / "quarantine" / f"{part}.jsonl"
@@ -340,12 +341,3 @@ def _write_quarantine(asides: list[Aside], folder_out: Path) -> tuple[Written, .
         write_lines(path, lines)
         written.append(Written(part, str(path), len(lines)))
     return tuple(written)
-
-
-@asynccontextmanager
-async def _started(client: Any) -> AsyncIterator[Any]:
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.stop()

@@ -126,8 +126,9 @@ class Plan:
     def provenance(self) -> str:
         """Which stages and models made the rows: canonical JSON, the same for the same models.
 
-        A list of ``{"stage", "version", "models": ["task/name@version+sha256"]}``; needs an open
-        plan.  A model may take another's place between two batches: ask after each ``run``.
+        A list of ``{"stage", "version", "models": ["task/name@version+sha256 runtime"]}``, see
+        ``ModelRef.runtime``; needs an open plan.  A model may take another's place between two
+        batches: ask after each ``run``.
         """
         return self._provenance
 
@@ -260,5 +261,5 @@ def _checked(stage: Stage, columns: Columns, rows: int) -> Columns:
 
 
 def _full(ref: Any) -> str:
-    """A ModelRef with its whole sha256."""
-    return f"{ref.task}/{ref.name}@{ref.version}+{ref.sha256}"
+    """A ModelRef with its whole sha256, and what computes it."""
+    return f"{ref.task}/{ref.name}@{ref.version}+{ref.sha256} {ref.runtime}".rstrip()

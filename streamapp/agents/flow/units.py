@@ -149,10 +149,11 @@ def _foreign(record: RecordLike, schema: pa.Schema) -> pa.Table:
         if not all(isinstance(row, dict) for row in rows):
             raise Reject("flow.row", "not a JSON object with the input's columns")
         _check_whole(rows, schema)
+        _check_maps(rows, schema)
         return _table(rows, schema)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Reject("flow.row", f"not a row: {str(error)[:200]}") from None
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise Reject("flow.row", f"not a row of the input: {str(error)[:200]}") from None
 
 
@@ -178,3 +179,26 @@ def _check_whole(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
                 value = row.get(field.name)
                 if isinstance(value, float) and not value.is_integer():
                     raise ValueError(f"{field.name}: {value} is not {field.type}")
+
+
+def _check_maps(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+    """Raises ValueError for a map that is no object; of a null in its place Arrow would die."""
+    for field in schema:
+        if pa.types.is_nested(field.type):
+            for row in rows:
+                if not _has_maps(row.get(field.name), field.type):
+                    raise ValueError(f"{field.name}: a map is not a JSON object")
+
+
+def _has_maps(value: Any, kind: pa.DataType) -> bool:
+    """Whether a value is an object where its type is, or has within it, a map."""
+    if pa.types.is_map(kind):
+        is_map = isinstance(value, dict)
+        return value is None or (
+            is_map and all(_has_maps(each, kind.item_type) for each in value.values())
+        )
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return all(_has_maps(value.get(each.name), each.type) for each in kind)
+    if isinstance(value, list) and (inner := getattr(kind, "value_type", None)) is not None:
+        return all(_has_maps(each, inner) for each in value)
+    return True

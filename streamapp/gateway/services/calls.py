@@ -25,8 +25,9 @@ from streamapp.gateway.services.processes import Processes
 from streamapp.gateway.services.wire import Aside, CallAnswer, CallAsked, OperationEntry
 from streamapp.gateway.split import JSON, unknown_media
 from streamapp.plugin.calling import table_of
-from streamapp.plugin.registered import PYTHON, known
+from streamapp.plugin.registered import PYTHON, check_values, known
 from streamapp.workflow.callee import Answered, Asked, Setup, packed, unpacked
+from streamapp.workflow.data.plain_rows import python_rows
 from streamapp.workflow.graph.names import operation_name
 
 #: Requests whose operation runs or waits for its turn.
@@ -172,6 +173,7 @@ def _of_json(
         ) from None
     rows = asked.inputs if asked.rows is None else {"rows": asked.rows, **asked.inputs}
     try:
+        check_values(asked.config)
         inputs = {name: table_of(each, name) for name, each in rows.items()}
         sources = {name: table_of(each, name) for name, each in asked.sources.items()}
     except Refuse as error:
@@ -181,11 +183,15 @@ def _of_json(
 
 def _config_of(text: str) -> dict[str, Any]:
     try:
-        return _config.decode(text)
+        config = _config.decode(text)
+        check_values(config)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ProblemError(
             400, "service.config", f"config in the query: {error}", "give a JSON object"
         ) from None
+    except Refuse as error:
+        raise ProblemError(400, error.code, error.message, error.fix) from None
+    return config
 
 
 def _packed(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
@@ -199,8 +205,8 @@ def _answer(answer: Answered, *, wants_arrow: bool) -> web.Response:
         aside = str(sum(rows.num_rows for _, rows in asides))
         headers = {**SERVER, hdrs.CONTENT_TYPE: MEDIA, "Streamapp-Aside": aside}
         return web.Response(body=answer.table, headers=headers)
-    aside_rows = [Aside(reason, rows.to_pylist()) for reason, rows in asides]
-    told = CallAnswer(unpacked(answer.table).to_pylist(), aside_rows)
+    aside_rows = [Aside(reason, python_rows(rows)) for reason, rows in asides]
+    told = CallAnswer(python_rows(unpacked(answer.table)), aside_rows)
     headers = {**SERVER, hdrs.CONTENT_TYPE: "application/json"}
     return web.Response(body=_encode(told), headers=headers)
 

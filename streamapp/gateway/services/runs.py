@@ -160,9 +160,9 @@ class Runs:
         )
         assert process.stdout is not None  # noqa: S101  # it is a pipe
         try:
-            printed = await process.stdout.read(_PRINTED_BYTES_MAX)
-            while await process.stdout.read(65_536):  # what is more is not kept
-                pass
+            printed = bytearray()
+            while piece := await process.stdout.read(65_536):
+                printed += piece[: _PRINTED_BYTES_MAX - len(printed)]  # what is more is not kept
             code = await process.wait()
         except asyncio.CancelledError:
             await _interrupt(process)
@@ -221,7 +221,7 @@ def _read(path: Path) -> Run | None:
         return None
 
 
-def _said(printed: bytes) -> dict[str, Any]:
+def _said(printed: bytes | bytearray) -> dict[str, Any]:
     """The report, or the error, that a run printed last."""
     try:
         return _report.decode(printed)

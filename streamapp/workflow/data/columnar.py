@@ -13,6 +13,7 @@ from msgspec import Meta
 from streamapp.core.errors import Refuse
 from streamapp.workflow.data.contract import BATCH_ROWS, Key, Options, Place
 from streamapp.workflow.data.files import FileReader
+from streamapp.workflow.data.plain_rows import holding
 from streamapp.workflow.data.replacing import replaced
 
 #: An Arrow file begins with it; a stream does not.
@@ -38,7 +39,7 @@ class ParquetReader(FileReader):
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")
 
     def schema_of(self, path: Path) -> pa.Schema:
-        schema = pq.read_schema(path).remove_metadata()
+        schema = self.checked(pq.read_schema(path).remove_metadata(), path)
         for name in self.options.columns:
             if name not in schema.names:
                 raise Refuse(
@@ -63,7 +64,7 @@ class ArrowReader(FileReader):
 
     def schema_of(self, path: Path) -> pa.Schema:
         with _opened(path) as reader:
-            return reader.schema.remove_metadata()
+            return self.checked(reader.schema.remove_metadata(), path)
 
     def batches_of(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
         with _opened(path) as reader:
@@ -104,6 +105,7 @@ class ParquetWriter:
         groups = _groups(rows, size)
         first = next(groups)
         with (
+            holding(rows.schema, str(self.path)),
             replaced(self.path) as part,
             pq.ParquetWriter(
                 part, rows.schema,

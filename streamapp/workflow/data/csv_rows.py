@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,8 @@ _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 #: What a value looks like, narrowest first.  A number with a leading zero is a text: it is a code.
 _LOOKS = (
-    (r"^-?(0|[1-9][0-9]{0,17})$", pa.int64()),
+    (r"^-?(0|[1-9][0-9]{0,18})$", pa.int64()),
+    (r"^-?(0|[1-9][0-9]*)$", pa.string()),  # of so many digits a float would keep 15
     (r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$", pa.float64()),
     (r"^(?i:true|false)$", pa.bool_()),
     (f"^{_DATE}$", pa.date32()),
@@ -59,7 +61,7 @@ class Dialect:
     def whole(self, data: bytes) -> int:
         """A cut after the last line that does not end within quotes."""
         quote = self.quote.encode()
-        upto, within = len(data), data.count(quote) % 2
+        upto, within = len(data), data.count(quote) % 2 if quote in data else 0
         while upto >= 0:
             last = data.rfind(quote, 0, upto)
             if not within and (end := data.rfind(b"\n", last + 1, upto)) >= 0:
@@ -99,11 +101,17 @@ class Dialect:
 
     def count(self, data: bytes) -> int:
         """How many values a row has; 0 when it is none, or several."""
-        try:
-            rows = self.values(data)
-        except csv.Error:
-            return 0
-        return len(rows[0]) if len(rows) == 1 else 0
+        row = data.removesuffix(b"\n").removesuffix(b"\r")
+        if self.quote.encode() not in row:
+            several = not row or b"\r" in row or b"\n" in row
+            return 0 if several else row.count(self.delimiter.encode()) + 1
+        value, at = _sound(self.delimiter, self.quote), 0
+        for count_ in count(1):
+            found = value.match(row, at)
+            if found is None or found.end() == len(row):
+                return count_ if found else 0
+            at = found.end() + 1
+        raise AssertionError  # count has no end
 
     def values(self, data: bytes) -> list[list[str]]:
         """Rows by the standard library, which says what the structure is; for single ones."""
@@ -121,7 +129,7 @@ class Dialect:
             pa.ArrowException, UnicodeDecodeError: a row has more or fewer, or a value of another
                 type.
         """
-        if not data.strip():
+        if not data or data.isspace():
             return _empty(schema)
         table = pa.csv.read_csv(
             pa.BufferReader(data),
@@ -148,8 +156,16 @@ class Dialect:
 def _value(delimiter: str, quote: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """A value from its beginning to a delimiter, and the rest of one that is within quotes."""
     mark, end = (re.escape(one).encode() for one in (quote, delimiter))
-    rest = b"(?:[^%b]|%b%b)*(?P<closed>%b?)[^%b]*" % (mark, mark, mark, mark, end)
+    rest = b"(?:[^%b]++|%b%b)*+(?P<closed>%b?)[^%b]*" % (mark, mark, mark, mark, end)
     return re.compile(b"%b%b|[^%b]*" % (mark, rest, end)), re.compile(rest)
+
+
+@cache
+def _sound(delimiter: str, quote: str) -> re.Pattern[bytes]:
+    """A value up to a delimiter or the end of its row, where its quotes are those around it."""
+    mark, end = (re.escape(one).encode() for one in (quote, delimiter))
+    within = b"%b(?:[^%b]++|%b%b)*+%b" % (mark, mark, mark, mark, mark)
+    return re.compile(rb"(?:%b|(?!%b)[^%b\r\n]*)(?=%b|\Z)" % (within, mark, end, end))
 
 
 def _is_open(
@@ -226,8 +242,15 @@ def _learn(values: pa.ChunkedArray) -> pa.DataType:
                 known.cast(kind)
             except pa.ArrowException:
                 continue
-            return kind
+            if not pa.types.is_temporal(kind) or _is_of_calendar(known, kind):
+                return kind
     return pa.string()
+
+
+def _is_of_calendar(times: pa.Array, kind: pa.DataType) -> bool:
+    """Whether none is before the year 1, where Python's calendar begins; a zone shifts it."""
+    least: str = pc.min(times).as_py()
+    return least >= ("0001-01-02" if getattr(kind, "tz", None) else "0001")
 
 
 def _all_look(look: str, values: pa.Array) -> bool:

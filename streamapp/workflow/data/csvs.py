@@ -27,7 +27,7 @@ from streamapp.workflow.data.csv_rows import (
 from streamapp.workflow.data.encodings import Encodings
 from streamapp.workflow.data.files import FileReader
 from streamapp.workflow.data.misfits import misfits
-from streamapp.workflow.data.plain_rows import flat_schema, flattened
+from streamapp.workflow.data.plain_rows import flat_schema, flattened, holding
 from streamapp.workflow.data.recovering import Record, recover
 from streamapp.workflow.data.replacing import replaced
 from streamapp.workflow.data.types import with_declared
@@ -164,6 +164,7 @@ class CsvWriter:
         )
         schema, count = flat_schema(rows.schema, is_text=True), 0
         with (
+            holding(rows.schema, str(self.path)),
             replaced(self.path) as part,
             pa.csv.CSVWriter(str(part), schema, write_options=options) as file,
         ):

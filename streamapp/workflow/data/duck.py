@@ -77,9 +77,9 @@ class DuckdbWriter:
         make_folder(self.path)
         counted = Counted(rows, nested=True)
         with closing(_connect(self.path, self.place.shown)) as connection:
-            connection.register("streamapp_rows", counted.reader())
             table = quoted(self.place.table)
             try:
+                connection.register("streamapp_rows", counted.reader())
                 connection.begin()
                 connection.execute(
                     f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM streamapp_rows"  # noqa: S608

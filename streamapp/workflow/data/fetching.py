@@ -7,15 +7,19 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
-from http.client import HTTPException, HTTPMessage, InvalidURL
+from http.client import HTTPException, HTTPMessage, HTTPResponse, InvalidURL
 from typing import IO, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse, Retry
 
 #: The server may do better later (RFC 9110, 6585).
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _DELAY_S = 0.5
+#: Of one page, however slowly it comes.
+PAGE_S_MAX = 600.0
+_PIECE_BYTES = 1 << 20
 #: What stands in URLs as it is (RFC 3986); all else is sent as its bytes in percent.
 _OF_URLS = "%:/?#[]@!$&'()*+,;=~"
 #: RFC 9110, 5.1 and 5.5.
@@ -102,7 +106,7 @@ class Fetch:
     def _once(self, url: str) -> Page:
         request = urllib.request.Request(url, headers=dict(self.headers))  # noqa: S310  # checked
         with _OPENER.open(request, timeout=self.timeout_s) as answer:
-            body = answer.read(self.bytes_max + 1)
+            body = self._read(answer)
             if len(body) > self.bytes_max:
                 raise Refuse(
                     "source.bytes_max",
@@ -110,9 +114,18 @@ class Fetch:
                     "ask for smaller pages, or raise the option page_bytes_max",
                 )
             declared = answer.headers.get("Content-Length", "")
-            if declared.isdigit() and len(body) < int(declared):
+            if _is_number(declared) and len(body) < int(declared):
                 raise HTTPException(f"the page ended after {len(body)} of {declared} bytes")
             return Page(body, answer.headers)
+
+    def _read(self, answer: HTTPResponse) -> bytes:
+        """The body, and one byte more where it is too large."""
+        body, end_s = bytearray(), monotonic_s() + PAGE_S_MAX
+        while piece := answer.read1(min(_PIECE_BYTES, self.bytes_max + 1 - len(body))):
+            body += piece
+            if monotonic_s() > end_s:  # each read is in time, and there would be no end of them
+                raise OSError(f"the page was not there within {PAGE_S_MAX:g} s")
+        return bytes(body)
 
     def _refused(self, status: int) -> Refuse:
         fix = "correct the URL"
@@ -162,4 +175,8 @@ def _no_address(shown: str) -> Refuse:
 def _seconds(headers: Message) -> float | None:
     """What Retry-After asks for, when it says it in seconds."""
     value = (headers.get("Retry-After") or "").strip()
-    return float(value) if value.isdigit() else None
+    return float(value) if _is_number(value) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

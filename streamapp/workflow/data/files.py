@@ -1,5 +1,6 @@
 """What readers of files share: many files as one run of rows with one schema."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,6 +97,18 @@ class FileReader:
         """The file as the workflow's author would name it."""
         folder = self.place.folder.absolute()
         return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+    def checked(self, schema: pa.Schema, path: Path) -> pa.Schema:
+        """The schema.
+
+        Raises:
+            Refuse: ``data.duplicate``: two of its columns have one name.
+        """
+        twice = next((name for name, count in Counter(schema.names).items() if count > 1), None)
+        if twice is not None:
+            why = f"{self.shown(path)} has two columns that are called {twice!r}"
+            raise Refuse("data.duplicate", why, "rename one of them")
+        return schema
 
     def _learned(self, path: Path) -> pa.Schema:
         return self._guarded(path, lambda: self.schema_of(path))

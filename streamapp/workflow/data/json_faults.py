@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -16,7 +17,11 @@ _STRING = re.compile(r'"([^"\\\x00-\x1f]*)"')
 _ESCAPED = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4})*"')
 _OPEN_STRING = re.compile(r'"[^"\\\x00-\x1f]*\Z')
 _LITERAL = re.compile("true|false|null")
+_TEXTS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,299})(\.[0-9]{1,300})?(?![0-9]*[.eE])")
+
+#: Arrow has no limit of its own: of a type nested many thousand deep it dies.
+DEPTH_MAX = 64
 
 
 class _Fault(Exception):  # caught by ``Faults.of``
@@ -48,6 +53,8 @@ class Faults:
 
     def of(self, data: bytes) -> str | None:
         """What Arrow says of the object, or None where it is not for certain that it is bad."""
+        if is_deep(data):
+            return f"it is nested deeper than {DEPTH_MAX}"
         text = data.decode("utf-8", "replace")
         try:
             numbers = _Scan(text).document(self._kind)
@@ -175,6 +182,15 @@ class _Scan:
     def _check(self, kind: _Kind, path: str, name: str) -> None:
         if kind.name != name:
             raise _Fault(f"Column({path}) changed from {kind.name} to {name}")
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether an object is nested deeper than ``DEPTH_MAX``."""
+    if data.count(b"[") + data.count(b"{") <= DEPTH_MAX:
+        return False
+    marks = np.frombuffer(_TEXTS.sub(b"", data), np.uint8)
+    steps = np.isin(marks, list(b"[{")).astype(np.int32) - np.isin(marks, list(b"]}"))
+    return bool(np.cumsum(steps).max(initial=0) > DEPTH_MAX)
 
 
 def sieve(schema: pa.Schema) -> Callable[[bytes], bool]:

@@ -1,6 +1,7 @@
 """JSON objects to rows: the schema of some, and batches of all with the bad ones aside."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from streamapp.core.errors import Refuse
-from streamapp.workflow.data.json_faults import Faults, sieve
+from streamapp.workflow.data.json_faults import DEPTH_MAX, Faults, is_deep, sieve
 from streamapp.workflow.data.misfits import misplaced
 from streamapp.workflow.data.recovering import Bad, Record, plain, recover
 from streamapp.workflow.data.types import with_declared
@@ -26,20 +27,20 @@ def learn(records: Sequence[Record], declared: Mapping[str, str], origin: str) -
     null is a string.
 
     Raises:
-        Refuse: a value is nested too deep, there is no such type as is declared, or all objects are
-            empty: rows of no columns are none.
+        Refuse: there is no such type as is declared, or all objects are nested too deep, or empty:
+            rows of no columns are none.
     """
-    try:
-        schema = _learned([record.data for record in records if _begin(record.data) == b"{"])
-        plain = pa.schema([field.with_type(_plain(field.type)) for field in schema])
-    except RecursionError:
-        raise Refuse(
-            "data.json", f"{origin}: its values are nested too deep", "unpack it"
-        ) from None
+    objects = [record.data for record in records if _begin(record.data) == b"{"]
+    flat = [data for data in objects if not is_deep(data)]
+    schema = _learned(flat)
+    plain = pa.schema([field.with_type(_plain(field.type)) for field in schema])
     found = with_declared(plain, declared, origin)
     if not found.names and any(_is_empty(record.data) for record in records):
         fix = "leave it out, or declare a column by the option columns"
         raise Refuse("data.empty", f"{origin}: none of its objects has a value", fix)
+    if not found.names and len(flat) < len(objects):
+        why = f"{origin}: its values are nested too deep, more than {DEPTH_MAX}"
+        raise Refuse("data.json", why, "unpack them")
     return found
 
 
@@ -186,10 +187,11 @@ def _learned(objects: Sequence[bytes]) -> pa.Schema:
 
 
 def _shape(data: bytes) -> Any:
-    """The same for objects of the same names and types; None for what is no object."""
+    """The same for objects of the same names and types; None for what Arrow does not take."""
     try:
-        return _shape_of(json.loads(data.decode("utf-8", "replace"), object_pairs_hook=_members))
-    except ValueError:
+        text = data.decode("utf-8", "replace")
+        return _shape_of(json.loads(text, object_pairs_hook=_members))
+    except (ValueError, OverflowError):
         return None
 
 
@@ -197,6 +199,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = {name: _shape_of(value) for name, value in pairs}
     if len(found) < len(pairs):
         raise ValueError("a name twice")
+    "".join(found).encode()  # raises where half a character is in a name
     return found
 
 
@@ -205,8 +208,12 @@ def _shape_of(value: Any) -> Any:
         return "object", *value.items()
     if isinstance(value, list):
         return "array", *dict.fromkeys(map(_shape_of, value))
+    if isinstance(value, str):
+        value.encode()
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        return float
+        value = float(value)
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError("beyond a double")
     return type(value)
 
 

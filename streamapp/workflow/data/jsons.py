@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import numpy as np
 import pyarrow as pa
 from msgspec import Meta, field
 
@@ -121,7 +122,9 @@ def _lines(block: Block) -> list[Record]:
 
 def _begins(data: bytes) -> bytes:
     """The first byte of each line that is not blank."""
-    lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    if data.count(b"\n{") + data.startswith(b"{") == lines:  # all are alike, as nearly always
-        return b"{" * lines
+    text = np.frombuffer(data, np.uint8)
+    starts = np.append(0, np.flatnonzero(text[:-1] == ord("\n")) + 1)
+    first: bytes = text[starts].tobytes()
+    if not first.strip(b"{"):  # all are alike, as nearly always
+        return first
     return b"".join(line.lstrip()[:1] for line in data.split(b"\n"))

@@ -47,9 +47,12 @@ def one_file(path: str, folder: Path, origin: str) -> Path:
         raise Refuse("data.missing", f"{origin}: {path}: {why}", "correct the path") from None
     from difflib import get_close_matches
 
-    beside = [p.name for p in found.parent.iterdir()] if found.parent.is_dir() else []
+    folder_of = found.parent
+    beside = [p.name for p in folder_of.iterdir() if p.is_file()] if folder_of.is_dir() else []
     near = get_close_matches(found.name, beside, 1)
-    what = "is a folder" if found.is_dir() else "there is no such file"
+    what = "there is no such file"
+    if found.exists():
+        what = "is a folder" if found.is_dir() else "is no file, but a device or a pipe"
     fix = f"did you mean {found.parent / near[0]}?" if near else f"paths begin at {folder}"
     raise Refuse("data.missing", f"{origin}: {path}: {what}", fix)
 

@@ -2,9 +2,16 @@
 
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import pyarrow as pa
+
+from streamapp.core.errors import Refuse
+
+#: What Arrow raises of a value that Python has none for: years beyond its calendar, unknown zones.
+_NONE = (OverflowError, ValueError, KeyError)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -17,9 +24,53 @@ def json_rows(batch: pa.RecordBatch) -> Iterator[bytes]:
 
     Times are as ISO 8601 writes them, bytes are base64, what is no number is null.
     """
-    plain = batch.cast(plain_schema(batch.schema), safe=False)
     encode = msgspec.json.Encoder().encode
-    return (encode(row) for row in plain.to_pylist())
+    return (encode(row) for row in python_rows(batch))
+
+
+def python_rows(rows: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """Each row as plain values; a time that Python has none for is a text, as Arrow writes it."""
+    plain = plain_schema(rows.schema)
+    rows = rows if rows.schema.equals(plain) else rows.cast(plain, safe=False)
+    try:
+        found: list[dict[str, Any]] = rows.to_pylist()
+    except _NONE:
+        columns = [list(map(_value, column)) for column in rows.columns]
+        names = rows.schema.names
+        found = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return found
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except _NONE:
+        if pa.types.is_struct(scalar.type):
+            return {name: _value(inner) for name, inner in scalar.items()}
+        if pa.types.is_nested(scalar.type):
+            return list(map(_value, scalar.values))
+        if pa.types.is_timestamp(scalar.type) and scalar.type.tz is not None:
+            local = pa.scalar(scalar.value, pa.timestamp(scalar.type.unit))
+            return f"{local.cast(pa.string())}Z"
+        return scalar.cast(pa.string()).as_py()
+
+
+@contextmanager
+def holding(schema: pa.Schema, shown: str) -> Iterator[None]:
+    """Within, what a format cannot hold is said with the column that has it.
+
+    Raises:
+        Refuse: ``data.column``.
+    """
+    try:
+        yield
+    except pa.ArrowException as error:
+        why = str(error).partition("\n")[0]
+        told = (each for each in schema if str(each.type) in why or repr(each.name) in why)
+        field = next(told, None)
+        what = f"column {field.name!r}, which is {field.type}" if field else "a column"
+        fix = "leave it out, or make it a text, in a stage before"
+        raise Refuse("data.column", f"{shown} cannot hold {what}: {why}", fix) from None
 
 
 def flat_schema(schema: pa.Schema, *, is_text: bool = False) -> pa.Schema:
@@ -44,7 +95,7 @@ def flattened(batch: pa.RecordBatch, *, is_text: bool = False) -> pa.RecordBatch
         if not _nested(column.type):
             arrays.append(column.cast(field.type, safe=False))
             continue
-        values = column.cast(_plain(column.type), safe=False).to_pylist()
+        values = map(_value, column.cast(_plain(column.type), safe=False))
         texts = [None if value is None else encode(value).decode() for value in values]
         arrays.append(pa.array(texts, pa.string()))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -64,12 +115,16 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
+def _is_other_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def _nested(kind: pa.DataType) -> bool:
     return bool(pa.types.is_nested(kind))
 
 
 def _flat(kind: pa.DataType, *, is_text: bool) -> pa.DataType:
-    if _nested(kind) or pa.types.is_null(kind) or pa.types.is_large_string(kind):
+    if _nested(kind) or pa.types.is_null(kind) or _is_other_string(kind):
         return pa.string()
     if is_text and _is_bytes(kind):
         return pa.string()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamapp.core.errors import Refuse
+from streamapp.core.files import sync
 
 
 class _Whole(NamedTuple):
@@ -113,7 +114,7 @@ def replaced(target: Path) -> Iterator[Path]:
 def _take_place(file: _Whole) -> None:
     try:
         file.part.replace(file.target)
-        _sync_folder(file.target.parent)
+        sync(file.target.parent)
     except OSError as error:
         raise _unwritable(file.target, error) from None
 
@@ -145,14 +146,6 @@ def _locked(part: Path, target: Path) -> int:
             raise Refuse(
                 "data.busy", f"{target} is being written by another run", "wait for its end"
             ) from None
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
         os.close(descriptor)
 
 

@@ -77,13 +77,13 @@ class HttpReader:
         self._fetch: Fetch | None = None
 
     def schema(self) -> pa.Schema:
-        """As ``Reader.schema``; fetches the first page."""
-        return self._learned(self._records(self._fetcher().get(self._first_url()).body))
+        """As ``Reader.schema``; fetches pages up to the first that has rows."""
+        return self._learned(_first(self._pages()))
 
     def read(self) -> pa.RecordBatchReader:
-        """As ``Reader.read``; the first page says what the columns are."""
+        """As ``Reader.read``; the first page that has rows says what the columns are."""
         pages = self._pages()
-        first = next(pages)
+        first = _first(pages)
         schema = self._learned(first)
         return pa.RecordBatchReader.from_batches(schema, self._batches(first, pages, schema))
 
@@ -207,6 +207,11 @@ class HttpReader:
     def _bad(self, record: Record, reason: str) -> None:
         text = record.data.decode("utf-8", "replace")[:TEXT_MAX]
         self.place.on_bad(BadRow(self.place.shown, record.line, reason, text))
+
+
+def _first(pages: Iterator[list[Record]]) -> list[Record]:
+    """The first page with records; an empty one where none has any."""
+    return next((page for page in pages if page), [])
 
 
 def _link(page: Page) -> str | None:

@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,13 @@ def _names(graph: Graph) -> Iterator[Refuse]:
 
 def _step(graph: Graph, index: int, step: Step, params: Mapping[str, Any]) -> Iterator[Refuse]:
     yield from _takes(graph, index, step)
-    calls = variants(step)
-    if not calls or len(calls) > VARIANTS_MAX:
+    count = prod(map(len, (step.foreach or {}).values()))
+    if not 0 < count <= VARIANTS_MAX:
         at = graph.marks.at("stages", index, "foreach", key=True)
-        why = f"{at}: foreach makes {len(calls)} calls"
+        why = f"{at}: foreach makes {count:,} calls"
         yield Refuse("workflow.foreach", why, f"give 1 to {VARIANTS_MAX} combinations")
         return
+    calls = variants(step)
     taken = {"params", "rows"} & calls[0].keys()
     if taken:
         at = graph.marks.at("stages", index, "foreach", *taken, key=True)

@@ -14,7 +14,9 @@ from streamapp.workflow.graph.marks import Marks, Place, Where
 BYTES_MAX = 1 << 20
 VALUES_MAX = 20_000
 DEPTH_MAX = 50
-_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
+_PLAIN = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "map", "seq")
+}
 _TIME = "tag:yaml.org,2002:timestamp"
 
 
@@ -110,6 +112,8 @@ class _Reading:
         if self._left < 0 or len(where) > DEPTH_MAX:  # aliases of aliases grow without end
             raise self._refuse(node, "it holds too many values, or too deep", "use fewer aliases")
         self.values[where] = _place(node)
+        if node.tag not in _PLAIN and node.tag != _TIME:
+            raise self._refuse(node, f"tag {str(node.tag)!r} is no plain value", "remove the tag")
         if isinstance(node, MappingNode):
             return self._mapping(node, where)
         if isinstance(node, SequenceNode):
@@ -141,11 +145,8 @@ class _Reading:
         return text
 
     def _scalar(self, node: ScalarNode) -> Any:
-        tag = str(node.tag)
-        if tag == _TIME:
+        if node.tag == _TIME:
             return node.value  # a date is what its column makes of it
-        if tag not in _PLAIN:
-            raise self._refuse(node, f"tag {tag!r} is no plain value", "remove the tag")
         return self._loader.constructor.construct_object(node)
 
     def _refuse(self, node: Node, why: str, fix: str) -> Refuse:

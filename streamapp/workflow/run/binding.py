@@ -158,6 +158,9 @@ def _with_variables(schema: pa.Schema, step: Step) -> pa.Schema:
             raise Refuse("workflow.foreach", why, "give the variable another name")
         try:
             kind = pa.array(list(values)).type
+        except OverflowError:
+            why = f"stage {step.name!r}: a value of {name!r} does not fit into 64 bits"
+            raise Refuse("workflow.foreach", why, "give a smaller one, or a text") from None
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             why = f"stage {step.name!r}: values of {name!r} are of several types"
             raise Refuse("workflow.foreach", why, "give values of one type") from None

@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamapp.core.errors import Halt, Refuse
 from streamapp.core.project import read_secret
 from streamapp.plugin import Cancelled, Operation, Source
+from streamapp.plugin.calling import TableSource
 from streamapp.plugin.registered import config_of, operation_class
 from streamapp.workflow.data import BadRow, declared_sources, open_input, open_output
 from streamapp.workflow.data.replacing import Together
@@ -191,7 +192,7 @@ class RunWork:
                 f"{self._call.operation} reads source {name!r}, which its schema() did not ask for",
                 "ask for it in schema()",
             )
-        return _Copy(name, read_parts(self._jobs._cache, self._call.sources[name]))  # noqa: SLF001
+        return TableSource(name, read_parts(self._jobs._cache, self._call.sources[name]))  # noqa: SLF001
 
     def advance(self, rows: int) -> None:
         if self._jobs.stop.is_set():
@@ -208,20 +209,6 @@ class RunWork:
         found: _Current | None = getattr(self._mine, "current", None) or self._last
         assert found is not None  # noqa: S101  # rows come within calls
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    """A declared source as the cache has it."""
-
-    name: str
-    table: pa.Table
-
-    def schema(self) -> pa.Schema:
-        return self.table.schema
-
-    def read(self) -> pa.RecordBatchReader:
-        return self.table.to_reader()
 
 
 def _table_of(rows: list[BadRow]) -> pa.Table:

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.errors import StreamappError
+from streamapp.workflow.data.plain_rows import python_rows
 from streamapp.workflow.data.replacing import replaced
 from streamapp.workflow.graph.check import place
 from streamapp.workflow.run.binding import failure
@@ -118,10 +120,18 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
 def _lines(context: Context, asides: Iterable[Aside]) -> Iterator[bytes]:
     for aside in asides:
         table = read_parts(context.cache.folder, (aside.part,))
-        for batch in table.to_batches(max_chunksize=ROWS):
-            for row in batch.to_pylist():
-                own = row.pop("reason", None)
-                line = {"reason": aside.reason or own, **row}
-                if aside.reason and own is not None:
-                    line["row.reason"] = own
-                yield msgspec.json.encode(line, enc_hook=str)
+        yield from aside_lines(aside.reason, table)
+
+
+def aside_lines(reason: str, table: pa.Table) -> Iterator[bytes]:
+    """A line for each row that was set aside: the reason, then the row.
+
+    Without a reason the rows have their own; else theirs is ``row.reason``.
+    """
+    for batch in table.to_batches(max_chunksize=ROWS):
+        for row in python_rows(batch):
+            own = row.pop("reason", None)
+            line = {"reason": reason or own, **row}
+            if reason and own is not None:
+                line["row.reason"] = own
+            yield msgspec.json.encode(line, enc_hook=str)

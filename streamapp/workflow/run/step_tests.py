@@ -13,6 +13,7 @@ from streamapp.core.project import read_secret
 from streamapp.plugin import Sources
 from streamapp.plugin.calling import CallWork, TableSources, run_operation
 from streamapp.workflow.data import declared_sources
+from streamapp.workflow.data.plain_rows import python_rows
 from streamapp.workflow.graph.check import variants
 from streamapp.workflow.graph.expressions import fill
 from streamapp.workflow.graph.names import operation_name
@@ -68,7 +69,7 @@ def _tested(
         return Tested(step.name, name, passed=False, why=f"{error.code}: {error}")
     if test.expect_error is not None:
         return Tested(step.name, name, passed=False, why=f"no error, not {test.expect_error}")
-    why = _difference(result.to_pylist(), test)
+    why = _difference(python_rows(result), test)
     return Tested(step.name, name, not why, why)
 
 

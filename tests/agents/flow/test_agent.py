@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -30,6 +31,16 @@ OUTPUTS = {
 }
 KILLS = st.lists(st.sampled_from(["no", "before", "after"]), max_size=12)
 SIZES = st.lists(st.integers(1, 4), max_size=12)
+
+
+class Found(NamedTuple):
+    """A record of somebody else."""
+
+    value: bytes
+    offset: int = 0
+    timestamp: int = 0
+    key: bytes | None = None
+    headers: tuple = ()
 
 
 def expected(rows):
@@ -158,6 +169,30 @@ def test_a_number_that_does_not_fit_its_column_is_no_row(tmp_path, kind, value, 
     assert rows.equals(pa.table([pa.array([2], kind)], schema=schema))
     ((text, why),) = bad
     assert (text.to_pylist(), said in why) == ([{"value": other.decode()}], True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.map_(pa.string(), pa.int64()), b"[null]"),  # which Arrow ends the process for
+        (pa.list_(pa.map_(pa.string(), pa.int64())), b"[[null]]"),
+        (pa.struct([("m", pa.map_(pa.string(), pa.int64()))]), b'{"m": [null]}'),
+        (pa.duration("us"), b'"1 s"'),
+        (pa.month_day_nano_interval(), b'"1 month"'),
+    ],
+    ids=str,
+)
+def test_a_value_that_arrow_cannot_make_is_no_row(kind, value):
+    schema = pa.schema([("n", kind)])
+    record = Found(b'{"n": ' + value + b"}")
+    rows, bad, _ = rows_of([record], schema, Repeats())
+    assert (rows.num_rows, len(bad)) == (0, 1)
+
+
+def test_an_object_is_a_map():
+    schema = pa.schema([("n", pa.map_(pa.string(), pa.int64()))])
+    rows, bad, _ = rows_of([Found(b'[{"n": {"a": 1}}, {"n": null}]')], schema, Repeats())
+    assert (rows["n"].to_pylist(), bad) == ([[("a", 1)], None], [])
 
 
 TIMES = pa.schema([

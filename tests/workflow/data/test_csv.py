@@ -74,11 +74,32 @@ def test_types_are_the_narrowest_that_hold_all_values(tmp_path):
     kinds = [str(field.type) for field in source.schema()]
     assert kinds == [
         "int64", "double", "bool", "date32[day]", "timestamp[us]", "timestamp[us, tz=UTC]",
-        "string", "string", "string", "double",
+        "string", "string", "string", "string",
     ]  # fmt: skip
     second = source.read().read_all().to_pylist()[1]
     assert second["code"] == "10"
     assert second["zoned"] == datetime(2020, 1, 1, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (["9223372036854775807", "-9223372036854775808"], "int64"),
+        (["9223372036854775807", "9223372036854775808"], "string"),  # a double has 15 digits
+        (["1", "123456789012345678901234567890"], "string"),
+        (["0.5", "12345678901234567890"], "double"),
+        (["0001-01-01", "9999-12-31"], "date32[day]"),
+        (["0000-12-31"], "string"),  # no calendar but Arrow's has that year
+        (["0000-12-31T10:00:00"], "string"),
+        (["0001-01-01T00:00:00+01:00"], "string"),  # which is in that year, too
+    ],
+)
+def test_what_a_narrow_type_would_not_keep_is_text(tmp_path, texts, kind):
+    (tmp_path / "a.csv").write_text("\n".join(["value", *texts]))
+    rows = open_input(Input(path="a.csv"), tmp_path, name="rows").read().read_all()
+    assert str(rows.schema.field("value").type) == kind
+    assert rows.num_rows == len(texts)
+    assert kind != "string" or rows["value"].to_pylist() == texts
 
 
 def test_an_empty_value_is_null_and_an_empty_text_in_quotes_is_not(tmp_path):

@@ -43,6 +43,32 @@ def test_a_quote_that_is_never_closed_costs_its_row_whatever_the_size_of_the_fil
     assert (len(rows), rows[0], bad) == (3_000, (0, "x"), [2])
 
 
+@pytest.mark.parametrize("quote", [b"", b'"'])
+def test_a_long_value_beside_a_bad_row_is_not_taken_for_an_open_quote(tmp_path, quote):
+    value = quote + b"x" * 200_000 + quote
+    rows, bad = read(tmp_path, b"a,b\n1," + value + b"\nonly\n2,y\n")
+    assert (rows, bad) == ([(1, "x" * 200_000), (2, "y")], [3])
+
+
+@pytest.mark.parametrize(
+    ("row", "count"),
+    [
+        (b"a,b\n", 2),
+        (b"a,\r\n", 2),
+        (b",", 2),
+        (b'"a,\nb",""\n', 2),
+        (b'"a""",b"c\n', 2),
+        (b'"a"b,c\n', 0),  # a quote that ends no value
+        (b'"a,b\n', 0),
+        (b"a\rb,c\n", 0),  # two rows
+        (b'"a"\n"b"\n', 0),
+        (b"\n", 0),
+    ],
+)
+def test_values_of_a_row_are_counted(row, count):
+    assert Dialect(",", '"', ()).count(row) == count
+
+
 def test_records_of_an_open_quote_are_put_together_in_one_pass():
     [record] = Dialect(",", '"', ()).records(Block(1, b'"' + b"\n" * 20_000))
     assert (record.line, len(record.data)) == (1, 20_001)

@@ -38,7 +38,8 @@ LINES = (
 def test_a_half_broken_file_gives_its_good_rows_and_its_bad_ones_by_their_lines(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 120)  # the schema is that of the first lines
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 120)
+    monkeypatch.setattr(blocks, "START_BLOCKS", 1)  # the schema is that of the first lines
     bad = []
     source = opened(tmp_path, LINES.encode("utf-8", "surrogateescape"), bad)
     assert [str(kind) for kind in source.schema().types] == [
@@ -123,6 +124,34 @@ def test_lines_that_are_nested_too_deep_are_refused(tmp_path):
     text = '{"a": ' * 5_000 + "1" + "}" * 5_000
     with pytest.raises(Refuse, match="rows.jsonl: its values are nested too deep"):
         opened(tmp_path, text, name="rows.jsonl").read()
+
+
+@pytest.mark.parametrize("value", ["[" * 20_000 + "]" * 20_000, '{"b":' * 100 + "1" + "}" * 100])
+def test_an_object_that_is_nested_too_deep_is_a_bad_row_and_no_crash(tmp_path, value):
+    bad = []
+    lines = f'{{"a": [1]}}\n{{"a": {value}}}\n{{"a": [2]}}\n'
+    rows = opened(tmp_path, lines, bad).read().read_all()
+    assert rows["a"].to_pylist() == [[1], [2]]
+    assert [(row.line, row.reason) for row in bad] == [(2, "it is nested deeper than 64")]
+
+
+def test_brackets_in_texts_nest_nothing(tmp_path):
+    text = json.dumps({"a": "[" * 100 + '"{'})
+    assert opened(tmp_path, text).read().read_all()["a"].to_pylist() == ["[" * 100 + '"{']
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        (r'{"a": "\ud800"}', '{"a": "x"}'),
+        (r'{"\ud800": 1}', '{"a": 1}'),
+        ('{"a": 1e999}', '{"a": 1.5}'),
+    ],
+)
+def test_a_bad_first_object_does_not_hide_the_columns_of_those_like_it(tmp_path, first, other):
+    bad = []
+    rows = opened(tmp_path, f"{first}\n{other}\n", bad).read().read_all()
+    assert (rows.to_pylist(), [row.line for row in bad]) == ([json.loads(other)], [1])
 
 
 @pytest.mark.parametrize(("name", "data"), [("a.jsonl", "{}\n{ }\n"), ("a.json", "[{}, {}]")])

@@ -1,5 +1,6 @@
 """Inputs, outputs and declared sources: what is refused before anything is read."""
 
+import pyarrow as pa
 import pytest
 
 from streamapp.core.errors import Refuse
@@ -11,6 +12,7 @@ from streamapp.workflow.graph.spec import Input, Output
 def folder(tmp_path):
     (tmp_path / "rows.csv").write_text("a\n1\n")
     (tmp_path / "rows.db").write_bytes(b"")
+    (tmp_path / "folder.csv").mkdir()
     (tmp_path / "streamapp.toml").write_text(
         '[sources.good]\npath = "rows.csv"\n[sources.secret]\nurl = "env:ROWS_URL"\n'
         'format = "http"\n'
@@ -22,6 +24,8 @@ def folder(tmp_path):
     (Input(path="row.csv"), "input 'x': row.csv: there is no such file .*did you mean .*rows.csv"),
     (Input(path="."), "says its format|does not say its format"),
     (Input(path="sub", format="csv"), "there is no such file"),
+    (Input(path="folder.csv"), r"folder\.csv: is a folder \(paths begin"),
+    (Input(path="/dev/null", format="csv"), "/dev/null: is no file, but a device or a pipe"),
     (Input(pattern="*.none"), "does not say its format"),
     (Input(pattern="*.parquet"), r"no file matches '\*.parquet'"),
     (Input(pattern=("*.csv", "*.txt")), "files of several formats"),
@@ -127,3 +131,12 @@ def test_an_output_of_an_unknown_suffix_is_told_what_can_be_written(tmp_path):
     with pytest.raises(Refuse) as refused:
         open_output(Output(source="s", path="rows.xyz"), tmp_path, name="rows")
     assert set(writers()) == set(refused.value.fix.rpartition("one of ")[2].split(", "))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_two_columns_of_one_name_are_refused(tmp_path, name):
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    output = open_output(Output(source="s", path=name), tmp_path, name="rows")
+    output.write(twice.to_reader())
+    with pytest.raises(Refuse, match=f"{name} has two columns that are called 'a'"):
+        open_input(Input(path=name), tmp_path, name="x").schema()

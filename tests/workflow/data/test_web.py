@@ -199,3 +199,30 @@ def test_an_object_that_does_not_fit_is_a_bad_row_by_its_number(server, tmp_path
     rows = opened(server, "/rows", tmp_path, bad, paging="link").read().read_all()
     assert rows["id"].to_pylist() == [0, 1, 2, 4]
     assert [(row.line, row.text) for row in bad] == [(5, '{"id":"five"}')] or bad[0].line == 5
+
+
+def test_columns_are_those_of_the_first_page_that_has_rows(server, tmp_path):
+    """A server that filters after it has cut its pages gives empty ones."""
+    found = {"": {"items": [], "cursor": "b"}, "b": {"items": ROWS[:2], "cursor": None}}
+    server.routes["/"] = lambda query: found[query.get("cursor", "")]
+    source = opened(server, "/", tmp_path, paging="cursor", next="cursor", records="items")
+    assert source.schema().names == ["id", "name"]
+    assert source.read().read_all().to_pylist() == ROWS[:2]
+
+
+def test_no_rows_at_all_are_no_rows(server, tmp_path):
+    server.routes["/"] = lambda _: []
+    assert opened(server, "/", tmp_path).read().read_all().num_rows == 0
+
+
+def test_a_number_that_is_none_of_ascii_is_no_time_to_wait(server, tmp_path):
+    server.routes["/"] = lambda _: (503, {"Retry-After": "\xb2"}, b"")
+    with pytest.raises(Retry, match="status 503, 2 times"):
+        opened(server, "/", tmp_path).read()
+
+
+def test_a_page_that_drips_has_an_end(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamapp.workflow.data.fetching.PAGE_S_MAX", -1.0)
+    server.routes["/"] = lambda _: ROWS
+    with pytest.raises(Retry, match="the page was not there within"):
+        opened(server, "/", tmp_path).read()

@@ -52,6 +52,8 @@ def test_nothing_is_wrong_with_a_good_one():
         (graph(stage("a", when="rows.b > 1")), "workflow.when", "no 'rows.b'", "'rows.rows'"),
         (graph(stage("a", when="f()")), "workflow.when", "Call", "compare"),
         (graph(stage("a", foreach={"x": []})), "workflow.foreach", "0 calls", ""),
+        (graph(stage("a", foreach=dict.fromkeys("pqrstuvwxyz", [0] * 10))), "workflow.foreach",
+         "100,000,000,000 calls", "1 to 1000"),
         (graph(stage("a", foreach={"params": [1]})), "workflow.foreach", "'params' is a name", "another"),
         (graph(stage("a"), outputs={"o": {"source": "aa"}}), "workflow.source", "'aa'", "'a'"),
     ],

@@ -84,6 +84,7 @@ def test_an_alias_is_the_value_that_it_names(file):
         ('pattern: "*.txt"', 'pattern: "*.txt', "8:14", "found unexpected end", "quotes"),
         ("  documents:", "\tdocuments:", "6:1", "found character", "not with tabs"),
         ("type: file", "type: !!python/name:os.system x", "7:11", "is no plain value", "tag"),
+        ("type: file", "type: !!python/object/apply:os.system [id]", "7:11", "is no plain", "tag"),
     ],
 )
 def test_what_is_wrong_has_its_place(file, before, after, place, message, fix):

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from streamapp.core.errors import Refuse
+from streamapp.workflow.run.binding import bind
 from streamapp.workflow.run.cache import Cache
 from streamapp.workflow.run.events import PartEnded, PartStarted, RunEnded, RunStarted, Waiting
 from streamapp.workflow.run.sizing import Measured, stage_name
@@ -105,6 +106,16 @@ def test_foreach_when_and_params(project):
     assert project.result("sum") == []
     assert project.run(graph, params={"least": 5}).part("sum").state == "ran"
     assert project.result("sum") == [{"rows": 20, "sum": 90}]
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [([1, "x"], "are of several types"), ([2**64], "a value of 'of' does not fit into 64 bits")],
+)
+def test_a_column_of_foreach_has_one_type(project, values, why):
+    graph = project.graph({"operation": "same", "foreach": {"of": values}})
+    with pytest.raises(Refuse, match=why):
+        bind(graph, {})
 
 
 def test_rows_that_are_set_aside_are_kept_beside_the_outputs(project):

@@ -1,14 +1,13 @@
 """OpenLineage events of a run: their shape, their datasets, and where they go."""
 
 import json
-import threading
 import uuid
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import jsonschema
 import pyarrow as pa
 import pytest
+from sites import Handler, Site
 
 from streamapp.core.errors import Refuse
 from streamapp.workflow.graph.builder import Workflow
@@ -156,12 +155,12 @@ def test_events_are_appended_and_ids_differ_between_runs(tmp_path):
     assert events[-1]["run"]["runId"] != events[0]["run"]["runId"]
 
 
-class Receiver:
+class Receiver(Site):
     def __init__(self, *statuses):
         self.events, self.tokens, self.statuses = [], [], list(statuses)
         site = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Taker(Handler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status = site.statuses.pop(0) if site.statuses else 201
@@ -172,18 +171,8 @@ class Receiver:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/api/v1/lineage"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Taker)
+        self.url += "/api/v1/lineage"
 
 
 @pytest.mark.parametrize(("statuses", "lost"), [((), 0), ((503, 503), 0), ((400,), 1)])
@@ -191,14 +180,11 @@ def test_a_server_gets_them_in_order_and_what_it_did_not_take_is_counted(
     tmp_path, monkeypatch, statuses, lost
 ):
     monkeypatch.setenv("LINEAGE_TOKEN", "s3cret")
-    receiver = Receiver(*statuses)
-    try:
+    with Receiver(*statuses) as receiver:
         lineage = Lineage(graph(tmp_path), receiver.url, tmp_path, token="env:LINEAGE_TOKEN")
         for event in story():
             lineage(event)
         assert lineage.close() == lost
-    finally:
-        receiver.close()
     whole = ["START", "START", "COMPLETE", "START", "COMPLETE", "COMPLETE"]
     assert [event["eventType"] for event in receiver.events] == whole[lost:]
     assert set(receiver.tokens) == {"Bearer s3cret"}

@@ -1,9 +1,7 @@
 """What a run that ended early had read from the network is not read again by ``resume``."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
+from sites import Handler, Site
 
 from streamapp.workflow.run.cache import Cache
 from streamapp.workflow.run.engine import Services, run
@@ -14,7 +12,7 @@ from streamapp.workflow.run.record import find_record
 def server():
     """Answers with what ``rows`` holds, and counts."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Rows(Handler):
         def do_GET(self):
             self.server.asked += 1
             body = self.server.rows.encode()
@@ -24,17 +22,9 @@ def server():
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_):
-            pass
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.rows, made.asked = '[{"n": 1}, {"n": 2}]', 0
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with Site(Rows) as made:
+        made.rows, made.asked = '[{"n": 1}, {"n": 2}]', 0
+        yield made
 
 
 def test_rows_of_the_network_stay_those_of_the_run(project, server):
