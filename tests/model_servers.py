@@ -2,10 +2,10 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 import numpy as np
+from sites import Handler, Site
 from tiny_models import affine
 
 from streamapp.models.formats import v2
@@ -17,7 +17,7 @@ def vector_of(text, dim=4):
     return numbers.astype(np.float32)
 
 
-class ModelServer:
+class ModelServer(Site):
     """Open Inference Protocol v2 with one affine model, and OpenAI's embeddings.
 
     ``binary``: whether it takes and gives binary tensors.  What is appended to ``ill`` is done
@@ -32,23 +32,11 @@ class ModelServer:
         self.tokens = []
         self.connections = 0
         self.released = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        super().__init__(self._handler())
 
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
+    def __exit__(self, *error):
         self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__exit__(*error)
 
     def answer(self, method, path, headers, body):
         """Status, headers, body."""
@@ -82,7 +70,7 @@ class ModelServer:
     def _handler(self):
         model = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answering(Handler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
@@ -116,10 +104,7 @@ class ModelServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_):
-                pass
-
-        return Handler
+        return Answering
 
 
 METADATA = {

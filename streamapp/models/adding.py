@@ -53,6 +53,9 @@ _EXAMPLES = {
     "embedder": "embed/NAME@1",
     "batch_invariant": "true",
 }
+#: Tasks that a file can be added for; what serves others is on a server.
+ADDED = tuple(task for task in TASKS if task != "chat")
+_KEYS = {one.name for kind in AnyManifest.__args__ for one in msgspec.structs.fields(kind)}
 #: Kinds whose batch invariance a pull tries.
 _TRIED = (EmbedManifest, EntitiesManifest)
 
@@ -124,6 +127,10 @@ def declared(offer: Offer, version: int) -> Manifest:
         Refuse: a file is missing or no graph, or a key is missing or wrong.
     """
     files = [offer.model, *([offer.tokenizer] if offer.tokenizer else []), *offer.files]
+    if offer.task not in ADDED:
+        raise Refuse(
+            "models.declaration", f"no file is a model for {offer.task!r}", _way_out("task")
+        )
     for path in files:
         if not path.is_file():
             raise Refuse("models.add", f"no file {path}", "check the path")
@@ -143,8 +150,6 @@ def declared(offer: Offer, version: int) -> Manifest:
         **_guessed(offer, outputs),
         **offer.values,
     }
-    if offer.task not in TASKS:
-        raise Refuse("models.declaration", f"{offer.task!r} is no task", _way_out("task"))
     where = f"{offer.task}/{offer.name}"
     manifest: Manifest = converted(msgspec.to_builtins(said), AnyManifest, where, _way_out)  # type: ignore[arg-type]
     if why := contradiction(manifest):
@@ -156,9 +161,11 @@ def declared(offer: Offer, version: int) -> Manifest:
 def _way_out(key: str) -> str:
     """How ``streamapp models add`` is told a key of the manifest."""
     if key == "task":
-        return f"give --task one of {', '.join(TASKS)}"
+        return f"give --task one of {', '.join(ADDED)}"
     if key in _FLAGS:
         return f"give it with --{key}{_FLAGS[key]}"
+    if key and key.partition(".")[0] not in _KEYS:
+        return "leave it out; the manifests in models/ have every key"
     if not key:
         return "name the files that it needs: --tokenizer, --with, --set KEY=VALUE"
     return f"give it with --set {key}={_EXAMPLES.get(key, 'VALUE')}"

@@ -19,8 +19,6 @@ from streamapp.core.errors import Refuse
 FILE = "aliases.json"
 #: Beside it: numbers of versions that were removed.
 REMOVED = "removed.json"
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 #: How many versions back ``rollback`` can go.
 BEFORE_MAX = 32
 _ALIAS = re.compile(r"^[a-z][a-z0-9_-]{0,31}$")

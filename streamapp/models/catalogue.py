@@ -257,7 +257,9 @@ def read_manifests(
     for folder in folders:
         if not folder.is_dir() and folder == folders[-1]:
             raise Refuse(
-                "models.folder", f"no folder {folder}", "set models_dir to where manifests are"
+                "models.folder",
+                f"no folder {folder}",
+                "set models_dir to where manifests are, or add a model: streamapp models add",
             )
         for path in sorted(folder.glob(f"*/*/*/{MANIFEST}")):
             task, name, version = path.relative_to(folder).parts[:3]

@@ -11,15 +11,19 @@ from streamapp.core.errors import Halt, Refuse, Reject
 from streamapp.core.model import ModelRef
 from streamapp.models.manifest import ClassifyManifest, HeadManifest, Manifest
 from streamapp.models.sample import TEXTS
-from streamapp.models.session import DTYPES, STRING, Array, Session
+from streamapp.models.session import STRING, Array, Session
 from streamapp.models.tokenizer import Tokenizer, open_tokenizer
+from streamapp.models.tokens import (
+    CHARS_PER_TOKEN_MAX,
+    batches,
+    token_feeds,
+    token_inputs,
+)
 
 Floats = npt.NDArray[np.float32]
 #: What ``Classifier.classify`` takes.
 Inputs = Sequence[str | None] | Floats
 
-#: A text is cut to this many characters per token of the model's window before it is tokenised.
-_CHARS_PER_TOKEN_MAX = 64
 #: How far a probability may be from that of the same text alone.
 _DIFFERENCE_MAX = 1e-3
 
@@ -81,7 +85,7 @@ class TextClassifier:
         self.threshold, self.margin_min = manifest.threshold, manifest.margin_min
         self._session, self._activation = session, manifest.activation
         self._reader = reader
-        self._chars_max = _CHARS_PER_TOKEN_MAX * manifest.tokens_max
+        self._chars_max = CHARS_PER_TOKEN_MAX * manifest.tokens_max
         self._output = _output(session, manifest.output, len(self.labels))
 
     def classify(self, inputs: Inputs) -> Floats:
@@ -122,29 +126,16 @@ class TokenReader:
 
     def __init__(self, session: Session, manifest: ClassifyManifest, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._inputs = _token_inputs(session)
+        self._inputs = token_inputs(session)
         texts = manifest.batch_texts if manifest.batch_invariant else 1
         self._limits = texts, manifest.batch_tokens_max
 
     def calls(self, texts: Sequence[str]) -> Iterator[tuple[list[int], dict[str, Array]]]:
         """As ``Reader.calls``."""
         tokens, _ = self._tokenizer.encode(texts)
-        for batch in _batches([len(one) for one in tokens], *self._limits):
-            yield batch, self._feeds([tokens[place] for place in batch])
-
-    def _feeds(self, tokens: Sequence[Sequence[int]]) -> dict[str, Array]:
-        shape = len(tokens), max(len(one) for one in tokens)
-        ids = np.full(shape, self._tokenizer.pad, np.int64)
-        mask = np.zeros(shape, np.int64)
-        for row, one in enumerate(tokens):
-            ids[row, : len(one)] = one
-            mask[row, : len(one)] = 1
-        offered = {"input_ids": ids, "attention_mask": mask}
-        zeros = np.zeros(shape, np.int64)
-        return {
-            name: offered.get(name, zeros).astype(DTYPES[dtype], copy=False)
-            for name, dtype in self._inputs.items()
-        }
+        for batch in batches([len(one) for one in tokens], *self._limits):
+            chosen = [tokens[place] for place in batch]
+            yield batch, token_feeds(chosen, self._tokenizer.pad, self._inputs)[0]
 
 
 class StringReader:
@@ -239,18 +230,6 @@ def activated(scores: npt.ArrayLike, activation: str, temperature: np.float32) -
     return found
 
 
-def _batches(lengths: Sequence[int], texts: int, tokens_max: int) -> Iterator[list[int]]:
-    """Places of texts, those of the shortest first, within both limits of a call."""
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) == texts or (len(batch) + 1) * lengths[place] > tokens_max):
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
-
-
 def _only_input(session: Session) -> str:
     if len(session.inputs) == 1:
         return session.inputs[0].name
@@ -259,18 +238,6 @@ def _only_input(session: Session) -> str:
         "models.signature",
         f"{session.ref}: inputs are {names}",
         "one is wanted, of vectors or texts",
-    )
-
-
-def _token_inputs(session: Session) -> dict[str, str]:
-    found = {tensor.name: tensor.dtype for tensor in session.inputs}
-    known = {"input_ids", "attention_mask", "token_type_ids"}
-    if "input_ids" in found and known.issuperset(found):
-        return found
-    raise Refuse(
-        "models.signature",
-        f"{session.ref}: inputs are {', '.join(found)}",
-        "export it with input_ids, attention_mask and perhaps token_type_ids",
     )
 
 

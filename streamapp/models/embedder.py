@@ -14,15 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from streamapp.core.errors import Halt, Refuse
-from streamapp.models.session import DTYPES, Session
+from streamapp.models.session import Session
 from streamapp.models.tokenizer import open_tokenizer
+from streamapp.models.tokens import (
+    CHARS_PER_TOKEN_MAX,
+    batches,
+    token_feeds,
+    token_inputs,
+)
 
 Vectors = npt.NDArray[np.float32]
 Tokens = Sequence[int]
 Feed = Mapping[str, npt.NDArray[np.integer[Any]]]
 
-#: A text is cut to this many characters per token of the model's window before it is tokenised.
-CHARS_PER_TOKEN_MAX = 64
 _INTEGERS = ("int64", "int32")
 
 
@@ -78,7 +82,7 @@ class OnnxEmbedder:
             if call.callers > 1
             else None
         )
-        feed, _ = self._feed([self._encode([""], "query")[0][0]])
+        feed, _ = token_feeds(self._encode([""], "query")[0], self._tokenizer.pad, self._inputs)
         self.dim = _dim(session, self._output, session.run(feed, [self._output])[self._output])
 
     def embed(
@@ -157,19 +161,11 @@ class OnnxEmbedder:
 
         Few texts are spread over the callers.
         """
-        lengths = np.array([len(one) for one in tokens])
         share = -(-len(tokens) // self.call.callers)
         texts_max = max(1, min(self.call.batch_texts, share))
-        order = np.argsort(lengths, kind="stable")
-        first = 0
-        while first < len(order):
-            next_ = first + 1
-            while next_ < len(order) and next_ - first < texts_max:
-                if (next_ - first + 1) * lengths[order[next_]] > self.call.batch_tokens_max:
-                    break
-                next_ += 1
-            yield np.sort(order[first:next_])
-            first = next_
+        lengths = [len(one) for one in tokens]
+        for batch in batches(lengths, texts_max, self.call.batch_tokens_max):
+            yield np.sort(batch)
 
     def _write(
         self, tokens: Sequence[Tokens], vectors: Vectors, rows: npt.NDArray[np.int64]
@@ -184,7 +180,7 @@ class OnnxEmbedder:
     def _forward(self, tokens: Sequence[Tokens], out: Vectors | None = None) -> Vectors:
         """Unit vectors (n, dim) of n texts, in ``out`` when it is given."""
         vectors = np.empty((len(tokens), self.dim), np.float32) if out is None else out
-        feed, mask = self._feed(tokens)
+        feed, mask = token_feeds(tokens, self._tokenizer.pad, self._inputs)
         if self._binds:
             self._session.run_into(feed, self._output, vectors)  # type: ignore[attr-defined]
         else:
@@ -193,21 +189,6 @@ class OnnxEmbedder:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         np.divide(vectors, np.maximum(lengths, 1e-12), out=vectors)
         return vectors
-
-    def _feed(self, tokens: Sequence[Tokens]) -> tuple[Feed, npt.NDArray[np.int64]]:
-        """What the graph is fed with, and the mask, (n, tokens)."""
-        shape = len(tokens), max(len(one) for one in tokens)
-        ids = np.full(shape, self._tokenizer.pad, np.int64)
-        mask = np.zeros(shape, np.int64)
-        for row, one in enumerate(tokens):
-            ids[row, : len(one)] = one
-            mask[row, : len(one)] = 1
-        offered = {"input_ids": ids, "attention_mask": mask}
-        feed = {
-            name: offered.get(name, np.zeros(shape, np.int64)).astype(kind, copy=False)
-            for name, kind in self._inputs.items()
-        }
-        return feed, mask
 
 
 def _check(out: Vectors, shape: tuple[int, int]) -> None:
@@ -230,23 +211,16 @@ def _pool(states: Vectors, mask: npt.NDArray[np.int64], pooling: str, out: Vecto
         np.matmul(mask[:, None, :].astype(np.float32), states, out=out[:, None, :])
 
 
-def _inputs(session: Session) -> dict[str, npt.DTypeLike]:
+def _inputs(session: Session) -> dict[str, str]:
     """Input names with the integer type each wants."""
-    found = {tensor.name: tensor.dtype for tensor in session.inputs}
-    allowed = {"input_ids", "attention_mask", "token_type_ids"}
-    if "input_ids" not in found or not allowed.issuperset(found):
-        raise Refuse(
-            "models.signature",
-            f"{session.ref}: inputs are {', '.join(found)}",
-            "export it with input_ids, attention_mask and perhaps token_type_ids",
-        )
+    found = token_inputs(session)
     if wrong := [name for name, kind in found.items() if kind not in _INTEGERS]:
         raise Refuse(
             "models.signature",
             f"{session.ref}: input {wrong[0]} is {found[wrong[0]]}",
             "export as int64",
         )
-    return {name: DTYPES[kind] for name, kind in found.items()}
+    return found
 
 
 def _gives_vectors(session: Session, output: str) -> bool:

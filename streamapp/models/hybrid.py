@@ -7,7 +7,7 @@ which the first is the vector, and a linear layer beside the graph makes the wei
 tokens weigh nothing, and a token that occurs twice has the larger weight, as in FlagEmbedding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,12 @@ from streamapp.models.linear import read_linear
 from streamapp.models.manifest import EmbedManifest, SparseSpec
 from streamapp.models.session import Session
 from streamapp.models.tokenizer import open_tokenizer
+from streamapp.models.tokens import CHARS_PER_TOKEN_MAX, batches, token_feeds
 
 Vectors = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 Weights = dict[str, float]
 
-#: A text is cut to this many characters per token of the model's window before it is tokenised.
-CHARS_PER_TOKEN_MAX = 64
 _DENSE = ("dense_vecs", "dense", "sentence_embedding")
 _STATES = ("last_hidden_state", "token_embeddings")
 _SPARSE = ("sparse_vecs", "sparse", "sparse_weights")
@@ -98,7 +97,8 @@ class HybridEmbedder:
         vectors[[row for row, text in enumerate(texts) if text is None]] = np.nan
         given = [(row, text) for row, text in enumerate(texts) if text is not None]
         tokens, cut = self._encode([text for _, text in given], kind)
-        for batch in self._batches([len(one) for one in tokens]):
+        limits = self._batch_texts, self._manifest.batch_tokens_max
+        for batch in batches([len(one) for one in tokens], *limits):
             dense, sparse = self._run([tokens[place] for place in batch])
             for place, vector, scores in zip(batch, dense, sparse, strict=True):
                 row = given[place][0]
@@ -123,28 +123,10 @@ class HybridEmbedder:
         ids, cut = self._tokenizer.encode([prefix + text[:chars_max] for text in texts])
         return ids, [a or len(text) > chars_max for a, text in zip(cut, texts, strict=True)]
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Places of texts, the shortest first, within the manifest's limits."""
-        batch: list[int] = []
-        for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-            tokens = (len(batch) + 1) * lengths[place]
-            if batch and (
-                len(batch) == self._batch_texts or tokens > self._manifest.batch_tokens_max
-            ):
-                yield batch
-                batch = []
-            batch.append(place)
-        if batch:
-            yield batch
-
     def _run(self, tokens: Sequence[Sequence[int]]) -> tuple[Vectors, Vectors]:
         """Unit vectors (n, dim) and weights of tokens (n, tokens), not below 0."""
-        shape = len(tokens), max(len(one) for one in tokens)
-        ids, mask = np.full(shape, self._tokenizer.pad, np.int64), np.zeros(shape, np.int64)
-        for row, one in enumerate(tokens):
-            ids[row, : len(one)], mask[row, : len(one)] = one, 1
-        feeds = {_IDS: ids, _MASK: mask}
-        feeds = {n: feeds[n].astype(kind, copy=False) for n, kind in self._inputs.items()}
+        feeds, mask = token_feeds(tokens, self._tokenizer.pad, self._inputs)
+        shape = mask.shape
         found = self._session.run(feeds, list(dict.fromkeys([self._dense, self._sparse])))
         dense, sparse = found[self._dense], found[self._sparse]
         if self._head:  # both are the hidden states
@@ -170,7 +152,7 @@ class HybridEmbedder:
         return {self._tokenizer.piece(token): score for token, score in best.items()}
 
 
-def _inputs(session: Session, manifest: EmbedManifest) -> dict[str, Any]:
+def _inputs(session: Session, manifest: EmbedManifest) -> dict[str, str]:
     found = {tensor.name: tensor.dtype for tensor in session.inputs}
     if set(found) != {_IDS, _MASK} or not set(found.values()) <= {"int64", "int32"}:
         raise Refuse(
@@ -178,7 +160,7 @@ def _inputs(session: Session, manifest: EmbedManifest) -> dict[str, Any]:
             f"{manifest.full_name}: inputs are {', '.join(map(str, session.inputs))}",
             f"export it with {_IDS} and {_MASK}, int64",
         )
-    return {name: np.dtype(kind) for name, kind in found.items()}
+    return found
 
 
 def _outputs(session: Session, manifest: EmbedManifest) -> tuple[str, str]:

@@ -29,6 +29,8 @@ FileName = Annotated[str, Meta(pattern=FILE)]
 #: A file, or none.
 MaybeFile = Annotated[str, Meta(pattern=MAYBE_FILE)]
 Positive = Annotated[int, Meta(ge=1)]
+#: Addresses have nine digits for it.
+Version = Annotated[int, Meta(ge=1, lt=10**9)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 #: What a session is opened by: a runtime for files, a protocol for servers, or Python; and
@@ -114,7 +116,7 @@ class Manifest(
     """
 
     name: Annotated[str, Meta(pattern=NAME)]
-    version: Positive
+    version: Version
     about: str
     licence: str
     upstream: str = ""

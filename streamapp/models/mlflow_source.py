@@ -68,5 +68,5 @@ def _ask(url: str, token: str, kind: type[Answer]) -> Answer:
     try:
         with open_url(url, token=token) as stream:
             return msgspec.json.decode(stream.read(_ANSWER_BYTES_MAX), type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(f"{url} is no MLflow: {error}") from None

@@ -129,7 +129,7 @@ def checked_feeds(ref: ModelRef, inputs: Sequence[Tensor], feeds: Feeds) -> dict
         if name not in declared:
             raise Reject(
                 "models.feed",
-                f"{model} has no input {name!r}",
+                f"{model} has no input {name[:80]!r}",
                 f"it takes {', '.join(declared) or 'nothing'}",
             )
     for name, tensor in declared.items():
@@ -154,7 +154,7 @@ def chosen_outputs(
         if name not in names:
             raise Reject(
                 "models.output",
-                f"{ref.task}/{ref.name}@{ref.version} has no output {name!r}",
+                f"{ref.task}/{ref.name}@{ref.version} has no output {name[:80]!r}",
                 f"it gives {', '.join(names)}",
             )
     return list(wanted) if wanted is not None else names

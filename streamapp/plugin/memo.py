@@ -18,14 +18,14 @@ class Memo(dict[str, Value]):
     several threads at once.
     """
 
-    def __init__(self, work: Callable[[str], Value], entries_max: int = ENTRIES_MAX) -> None:
+    def __init__(self, work: Callable[[str], Value]) -> None:
         super().__init__()
-        self._work, self._entries_max = work, entries_max
+        self._work = work
 
     def __missing__(self, word: str) -> Value:
         value = self._work(word)
         if len(word) <= CHARS_MAX:
-            if len(self) >= self._entries_max:
+            if len(self) >= ENTRIES_MAX:
                 self.clear()
             self[word] = value
         return value

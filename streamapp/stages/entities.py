@@ -37,8 +37,8 @@ from streamapp.plugin import (
     int32,
     string,
 )
-from streamapp.stages.fields import filled
-from streamapp.stages.wanted import Answer, How, Wanted, Wants, extracted, refuse
+from streamapp.stages.fields import filled, refuse
+from streamapp.stages.wanted import Answer, How, Wanted, Wants, extracted
 
 ENTITY = pa.struct(
     [("text", string), ("label", string), ("start", int32), ("end", int32), ("score", float32)]

@@ -45,7 +45,7 @@ def read_fields(given: Any, where: str) -> dict[str, Field]:
         Refuse: it is no such table.
     """
     if not isinstance(given, dict):
-        raise _refuse(f"{where} is {given!r}", 'write number = "Invoice Number"')
+        raise refuse(f"{where} is {given!r}", 'write number = "Invoice Number"')
     return {name: _field(said, f"{where}.{name}") for name, said in given.items()}
 
 
@@ -112,19 +112,20 @@ def _field(said: Any, where: str) -> Field:
     if isinstance(said, str) and said:
         return Field(said)
     if not isinstance(said, dict) or not said.get("label"):
-        raise _refuse(f"{where} is {said!r}", 'write "LABEL" or { label = "LABEL" }')
+        raise refuse(f"{where} is {said!r}", 'write "LABEL" or { label = "LABEL" }')
     for key, value in said.items():
         if key not in _KEYS:
-            raise _refuse(f"{where} has no key {key!r}", f"it takes {', '.join(_KEYS)}")
+            raise refuse(f"{where} has no key {key!r}", f"it takes {', '.join(_KEYS)}")
         if type(value) is not _KEYS[key]:
-            raise _refuse(f"{where}: {key} is {value!r}", f"give a {_KEYS[key].__name__}")
+            raise refuse(f"{where}: {key} is {value!r}", f"give a {_KEYS[key].__name__}")
     field = Field(**said)
     if field.kind not in KINDS:
-        raise _refuse(f"{where}: kind is {field.kind!r}", f"one of {', '.join(KINDS)}")
+        raise refuse(f"{where}: kind is {field.kind!r}", f"one of {', '.join(KINDS)}")
     if field.decimal not in {"", ".", ","}:
-        raise _refuse(f"{where}: decimal is {field.decimal!r}", 'give "." or ","')
+        raise refuse(f"{where}: decimal is {field.decimal!r}", 'give "." or ","')
     return field
 
 
-def _refuse(why: str, fix: str) -> Refuse:
+def refuse(why: str, fix: str) -> Refuse:
+    """An option that cannot be used."""
     return Refuse("stage.option", f"stage 'entities': {why}", fix)

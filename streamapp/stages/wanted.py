@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from streamapp.plugin import Entity, Extractor, Refuse
-from streamapp.stages.fields import Field, read_fields
+from streamapp.plugin import Entity, Extractor
+from streamapp.stages.fields import Field, read_fields, refuse
 
 _TAKES = ("labels", "threshold", "thresholds", "fields")
 #: Types come from outside: so many are remembered.
@@ -128,11 +128,6 @@ def extracted(model: Extractor, given: Sequence[tuple[str, Wanted]], how: How) -
             truncated = bool(was_cut) or len(entities) > how.most
             answers[place] = Answer(_surest(entities, how.most), truncated)
     return [answers[place] for place in range(len(given))]
-
-
-def refuse(why: str, fix: str) -> Refuse:
-    """An option that cannot be used."""
-    return Refuse("stage.option", f"stage 'entities': {why}", fix)
 
 
 def _of_table(name: str, given: Any, options: Mapping[str, Any]) -> Wanted:

@@ -19,6 +19,10 @@ WRONG = {
     "a key that is missing": ('[route."a.b"]\ntask = "head"\n', 1, "'models' is missing", "a.b"),
     "a key of another type": (f"{GOOD}{ROUTE}deadline_ms = 'x'\n", 9, "'deadline_ms'", "topic"),
     "an inner table": (f"{ROUTE}\n[route.topic.guard]\ncalls_min = -1\n", 7, "calls_min", "topic"),
+    "an infinite weight": (f"{ROUTE}weights = {{ beta = inf }}\n", 5, "weights.beta", "topic"),
+    "an infinite time": (f"{ROUTE}cool_down_s = inf\n", 5, "cool_down_s", "topic"),
+    "offsets beyond 64 bits": (f"{ROUTE}ahead_events = {2**63}\n", 5, "ahead_events", "topic"),
+    "more calls than are remembered": (f"{ROUTE}guard.calls_min = 257\n", 5, "<= 256", "topic"),
     "a contradiction": (f"{ROUTE}ensemble = 'vote'\n", 2, "ensemble of one model", "topic"),
     "a model that is not there": (f"{GOOD}{ROUTE}", 6, "no model is called", "topic"),
 }

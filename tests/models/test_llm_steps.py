@@ -222,7 +222,7 @@ def test_repeats_are_a_share_of_the_questions():
         talk.ask(*[Silence("reset")] * 2)  # two questions have saved up one
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [301, 307, 401, 403, 404])
 def test_a_wrong_endpoint_is_refused(status):
     with pytest.raises(Refuse, match="no such key") as error:
         Talk().ask(refused("no such key", status))

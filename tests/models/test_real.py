@@ -95,7 +95,8 @@ def test_the_example_messages_are_understood(plan):
 
 def test_provenance_names_the_model_in_full(plan, registry):
     ref = registry.embedder().ref
-    assert f"{ref.task}/{ref.name}@{ref.version}+{ref.sha256}" in plan.provenance()
+    assert f'"{ref.task}/{ref.name}@{ref.version}+{ref.sha256} {ref.runtime}"' in plan.provenance()
+    assert ref.runtime == "onnxruntime"
     assert len(ref.sha256) == 64
 
 

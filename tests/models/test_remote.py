@@ -83,6 +83,9 @@ def test_a_kept_connection_that_died_costs_no_attempt(server):
         ((200, {}, b'{"outputs": []}'), "no output 'y'"),
         ((200, {}, b"\xff\xfe"), "answered what is no answer"),
         ((200, {v2.JSON_LENGTH: "99"}, b"{}"), "the body has 2 bytes"),
+        ((200, {}, b'{"x":' + b"[" * 100_000), "answered what is no answer"),
+        ((503, {"Retry-After": "\xb2"}, b"busy"), "answered 503: busy"),
+        ((500, {}, b"\x1b[31mred\r\nline\0"), "answered 500: [31mred line"),
     ],
 )
 def test_a_server_that_stays_bad_is_a_retry_that_says_how(server, session, ill, says):
@@ -226,6 +229,11 @@ def test_many_texts_are_several_requests(server, openai, monkeypatch):
         [{"index": 0, "embedding": [1, 2, 3, 4]}, {"index": 1, "embedding": [1, 2]}],
         [{"index": 0, "embedding": [1, 2, 3]}, {"index": 1, "embedding": [1, 2, 3]}],
         [{"index": 0, "embedding": "?"}, {"index": 1, "embedding": "?"}],
+        [
+            {"index": 0, "embedding": "AADAfwAAAAAAAAAAAAAAAA=="},
+            {"index": 1, "embedding": [1, 2, 3, 4]},
+        ],
+        [{"index": 0, "embedding": [1e39, 2, 3, 4]}, {"index": 1, "embedding": [1, 2, 3, 4]}],
         [{"index": 0, "embedding": None}, {"index": 1, "embedding": [1, 2, 3, 4]}],
     ],
 )

@@ -52,6 +52,19 @@ def test_routes_toml_goes_before_the_manifest(files):
     assert worker(files.registry()).send("a")[0]["mood"] == "good"
 
 
+@pytest.mark.parametrize("accuracy", ["nan", "7", '"high"', "[1]"])
+def test_a_figure_of_the_manifest_that_is_none_is_named(files, accuracy):
+    files.add("one").add("two", accuracy=accuracy)
+    routed(files, "classify/one", "classify/two")
+    with pytest.raises(Refuse, match=r"classify/two@1 \[measured\]: 'accuracy' ") as caught:
+        worker(files.registry())
+    assert "[route.NAME.facts]" in caught.value.fix
+    routed(
+        files, "classify/one", "classify/two", more="facts = {'classify/two' = {accuracy = 0.1}}"
+    )
+    assert len(worker(files.registry()).send("a")) == 1
+
+
 def test_a_text_beyond_the_window_goes_to_whom_it_fits(files):
     files.add("one", accuracy=0.9).add("two", says="bad")
     wide = '[route.mood.facts."classify/two"]\nchars_max = 1000\n'

@@ -1,7 +1,7 @@
 """One suite for every way to run a model: whatever it is made of, it keeps the Session contract."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,10 +111,18 @@ def _assert_same(got, expected):
 
 
 def test_it_says_who_it_is_and_what_it_takes(case):
-    assert case.session.ref == REF
+    assert replace(case.session.ref, runtime="") == REF
     assert case.session.inputs == case.inputs
     assert case.session.outputs == case.outputs
     assert case.session.memory_bytes >= 0
+
+
+def test_who_it_is_says_what_computes_it(tmp_path):
+    path = affine_model(tmp_path / "m.onnx")
+    assert OnnxSession(REF, path, device="cpu").ref == replace(REF, runtime="onnxruntime")
+    pytest.importorskip("openvino", reason="not proven: the extra [openvino] is not installed")
+    tuned = Tuned(sha256=REF.sha256, backend="openvino", precision="int8")
+    assert open_file(REF, path, tuned).ref == replace(REF, runtime="openvino int8")
 
 
 def test_all_outputs_by_default(case):

@@ -67,20 +67,32 @@ def test_data_may_be_nested_and_numbers_whole():
         ({"shape": [3]}, "has shape"),
         ({"shape": [-2]}, "has shape"),
         ({"shape": [2, 2]}, "has shape"),
-        ({"data": [1.0, None]}, "null"),
-        ({"data": ["a", "b"]}, "x"),
-        ({"data": [[1.0], 2.0]}, "x"),
+        ({"shape": [2] + [1] * 64}, "axes"),
+        ({"shape": [10**20] * 100_000}, "axes"),
+        ({"shape": [2**62, 2**62, 0], "data": []}, "no array's"),
+        ({"shape": [2**70, 0], "data": []}, "no array's"),
+        ({"data": [1.0, None]}, "not all numbers"),
+        ({"data": ["1", "nan"]}, "not all numbers"),
+        ({"data": [1.0, {"2": 2}]}, "not all numbers"),
+        ({"data": [[1.0], 2.0]}, "not alike"),
+        ({"data": [[1.0], {"2": 2}]}, "not alike"),
+        ({"shape": [4], "data": [[1.0], [2.0, 3.0, 4.0]]}, "not alike"),
+        ({"datatype": "BYTES", "shape": [3], "data": [["ab"], "cd"]}, "not alike"),
         ({"datatype": "FP32", "data": [1.0, 3e39]}, "overflow"),
         ({"datatype": "INT64", "data": [1.5, 2]}, "integers"),
         ({"datatype": "INT64", "data": [True, 2]}, "integers"),
+        ({"datatype": "INT64", "data": [None, 2]}, "integers"),
         ({"datatype": "INT8", "data": [1, 300]}, "300"),
         ({"datatype": "UINT8", "data": [1, -1]}, "-1"),
         ({"datatype": "INT64", "data": [1, 2**70]}, "large"),
         ({"datatype": "BOOL", "data": [1, 2]}, "true or false"),
+        ({"datatype": "BOOL", "data": ["true", False]}, "true or false"),
         ({"datatype": "BYTES", "data": ["a", 1]}, "texts"),
         ({"parameters": {v2.SIZE: 9}}, "are left"),
         ({"parameters": {v2.SIZE: -1}}, "are left"),
         ({"parameters": {v2.SIZE: "8"}}, "are left"),
+        ({"parameters": {v2.SIZE: True}}, "are left"),
+        ({"parameters": {v2.SIZE: 10**4000}}, "are left"),
         ({"parameters": {v2.SIZE: 7}}, "each number takes 4"),
         ({"parameters": {v2.SIZE: 4}}, "has shape"),
         ({"parameters": {v2.SIZE: 8}, "datatype": "BYTES"}, "ends within a text"),
@@ -91,6 +103,7 @@ def test_what_is_no_tensor_is_a_reject_that_names_it(changes, says):
         v2.decode([entry(**changes)], b"\xff" * 8 if "parameters" in changes else b"")
     assert says in caught.value.message
     assert "'x'" in caught.value.message
+    assert len(caught.value.message) < 300
 
 
 def test_bytes_that_nobody_claims_and_texts_that_are_none():
@@ -104,7 +117,7 @@ def test_bytes_that_nobody_claims_and_texts_that_are_none():
         v2.decode([entry(datatype="BYTES", shape=[1], parameters={v2.SIZE: 2})], b"ab")
 
 
-@pytest.mark.parametrize("length", ["x", "-1", "7", "1.0", ""])
+@pytest.mark.parametrize("length", ["x", "-1", "7", "1.0", "", "²", "٢", "9" * 5000])
 def test_a_length_of_the_json_that_cannot_be(length):
     with pytest.raises(Reject, match=v2.JSON_LENGTH):
         v2.split(b"{} abc", length)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from streamapp.core.event import roles
+from streamapp.gateway.chat.wire import MESSAGE_CHARS_MAX
 from streamapp.gateway.schemas.describe import steps_of
 from streamapp.gateway.schemas.shape import Shape, is_top
 from streamapp.models.llm.question import Question
@@ -42,14 +43,21 @@ class Form(NamedTuple):
         return any(isinstance(value, _PYTHON[kind]) for kind in kinds)
 
     def taken(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Of what a model said, what may stand in the slots; 2.0 is a whole number in JSON."""
+        """Of what a model said, what may stand in the slots; 2.0 is a whole number in JSON.
+
+        A text that is longer than any message is not taken from one.
+        """
         whole = {
             name: int(value)
             for name, value in said.items()
             if _is_whole(value) and not self.fits(name, value)
         }
         values = {**said, **whole}
-        return {name: value for name, value in values.items() if self.fits(name, value)}
+        return {
+            name: value
+            for name, value in values.items()
+            if self.fits(name, value) and len(str(value)) <= MESSAGE_CHARS_MAX
+        }
 
     def missing(self, filled: Mapping[str, Any]) -> list[str]:
         """Required slots without a value, in order."""

@@ -6,7 +6,6 @@ from msgspec import Meta, Struct
 
 MESSAGE_CHARS_MAX = 4000
 SLOTS_MAX = 64
-_NAME_CHARS_MAX = 200
 
 Slot = str | int | float | bool | None
 Slots = Annotated[dict[str, Slot], Meta(max_length=SLOTS_MAX)]

@@ -167,12 +167,12 @@ def _answer(
     manifest: Manifest, asked: wire.InferenceRequest, found: Mapping[str, Array]
 ) -> web.Response:
     """The outputs, as JSON or, where that was asked for, as binary data behind it."""
-    default = bool(asked.parameters.get("binary_data_output", False))
+    default = asked.parameters.get("binary_data_output", False)
     binary = {each.name: each.parameters.get("binary_data", default) for each in asked.outputs}
     entries: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for name, array in found.items():
-        entry, blob = v2.encode({name: array}, binary=bool(binary.get(name, default)))
+        entry, blob = v2.encode({name: array}, binary=binary.get(name, default) is True)
         entries += entry
         blobs.append(blob)
     answer = {

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
+from streamapp.core.steps import retry_after_s
 from streamapp.models.manifest import RemoteSpec
 
 CHUNK_BYTES = 1 << 20
@@ -138,7 +139,7 @@ class Pool:
         failed = self._refused(answer)
         if answer.status not in _BUSY:
             raise failed
-        return failed, _seconds(answer.headers.get("retry-after", ""))
+        return failed, retry_after_s(answer.headers.get("retry-after", ""))
 
     def _carried(
         self, request: tuple[str, str, bytes, dict[str, str]], deadline_s: float
@@ -231,7 +232,7 @@ class Pool:
     def _refused(self, answer: Answer) -> StreamappError:
         token = self._remote.token.encode()  # some servers say it again
         body = answer.body.replace(token, b"***") if token else answer.body
-        said = body[:SAID_CHARS_MAX].decode(errors="replace").strip()
+        said = _line(body[:SAID_CHARS_MAX].decode(errors="replace"))
         what = f"{self._who}: {self._remote.url} answered {answer.status}: {said}"
         if answer.status in _WRONG:
             return Reject("models.remote", what, "correct the input")
@@ -271,12 +272,13 @@ def _checked(url: str, who: str) -> SplitResult:
     return parts
 
 
-def _seconds(retry_after: str) -> float:
-    """Retry-After in seconds; a date, which is rare, is any pause."""
-    return float(retry_after) if retry_after.strip().isdigit() else 0.0
-
-
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it took too long"
-    return str(error) or type(error).__name__
+    return _line(str(error)) or type(error).__name__
+
+
+def _line(said: str) -> str:
+    """What a server said, as one line of a log."""
+    shown = "".join(c if c.isprintable() else " " for c in said[:SAID_CHARS_MAX])
+    return " ".join(shown.split())

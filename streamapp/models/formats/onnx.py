@@ -1,6 +1,7 @@
 """ONNX files by onnxruntime, on the CPU or on CUDA where the installed onnxruntime has it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class OnnxSession:
     """A Session on an ONNX file.
 
     Args:
-        ref: who it is.
+        ref: who it is; this session's says what computes it, too.
         path: the graph; weights that it keeps in files lie beside it.
         threads: of one call; calls that overlap run on threads of their own where it is 1.
         device: ``cpu``, ``cuda``, or ``auto``: CUDA where the installed onnxruntime has it.
@@ -40,12 +41,12 @@ class OnnxSession:
     """
 
     def __init__(self, ref: ModelRef, path: Path, threads: int = 1, device: str = "auto") -> None:
-        self.ref = ref
         self._session: onnxruntime.InferenceSession | None = _open(path, threads, device)
         self.inputs = tuple(_tensor(given, path) for given in self._session.get_inputs())
         self.outputs = tuple(_tensor(given, path) for given in self._session.get_outputs())
         self.memory_bytes = size_of(path)
         self.device: str = self._session.get_providers()[0]
+        self.ref = replace(ref, runtime="onnxruntime" + " cuda" * (self.device == CUDA))
 
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """As ``Session.run``; what onnxruntime cannot compute is a Reject with its own words."""

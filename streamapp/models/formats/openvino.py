@@ -5,6 +5,7 @@ An extra: ``pip install 'streamapp[openvino]'``.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -40,7 +41,7 @@ class OpenvinoSession:
     """A Session on an ONNX file, compiled by OpenVINO.
 
     Args:
-        ref: who it is.
+        ref: who it is; this session's says what computes it, too.
         path: the graph.
         threads: of one call.
         calls: how many run at once; further ones wait for them.
@@ -60,7 +61,7 @@ class OpenvinoSession:
         calls: int = 1,
         precision: str = "f32",
     ) -> None:
-        self.ref = ref
+        self.ref = replace(ref, runtime=f"openvino {precision}")
         self._model: Any = _compile(path, threads, calls, precision)
         self.inputs = tuple(_tensor(port, path) for port in self._model.inputs)
         self.outputs = tuple(_tensor(port, path) for port in self._model.outputs)

@@ -70,8 +70,8 @@ class V2Session:
         self._pool = Pool(msgspec.structs.replace(remote, url=base), str(ref))
         self._path = f"/v2/models/{remote.model or ref.name}"
         try:
-            server = self._decoded(self._pool.get("/v2"), _Server)
-            metadata = self._decoded(self._pool.get(self._path), v2.Metadata)
+            server = _decoded(self._pool, self._pool.get("/v2").body, _Server)
+            metadata = _decoded(self._pool, self._pool.get(self._path).body, v2.Metadata)
             self.inputs = tuple(described.tensor() for described in metadata.inputs)
             self.outputs = tuple(described.tensor() for described in metadata.outputs)
         except Reject as error:
@@ -110,9 +110,9 @@ class V2Session:
         """The outputs of an answer, held to what the model declares."""
         try:
             text, blob = v2.split(answer.body, answer.headers.get(v2.JSON_LENGTH.lower()))
-            found = v2.decode(msgspec.json.decode(text, type=_Outputs).outputs, blob)
-        except (Reject, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._pool.garbled(str(error)) from None
+            found = v2.decode(_decoded(self._pool, text, _Outputs).outputs, blob)
+        except Reject as error:
+            raise self._pool.garbled(error.message) from None
         for tensor in self.outputs:
             if tensor.name not in names:
                 continue
@@ -121,12 +121,6 @@ class V2Session:
             if not fits(tensor, found[tensor.name]):
                 raise self._pool.garbled(f"output {tensor.name!r} is no {tensor}")
         return {name: found[name] for name in names}
-
-    def _decoded(self, answer: Answer, kind: type[Decoded]) -> Decoded:
-        try:
-            return msgspec.json.decode(answer.body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._pool.garbled(str(error)) from None
 
 
 class OpenaiSession:
@@ -163,6 +157,8 @@ class OpenaiSession:
         vectors = np.concatenate(parts)
         if not fits(self.outputs[0], vectors):
             raise self._pool.garbled(f"vectors of {vectors.shape[1]} numbers, not {dim}")
+        if not np.isfinite(vectors).all():
+            raise self._pool.garbled("vectors with numbers that are none, or too large")
         return dict.fromkeys(names, vectors)
 
     def close(self) -> None:
@@ -172,13 +168,13 @@ class OpenaiSession:
     def _asked(self, texts: list[str]) -> Array:
         request = {"model": self._model, "input": texts, "encoding_format": "float"}
         answer = self._pool.post("/embeddings", msgspec.json.encode(request), _JSON)
+        found = sorted(_decoded(self._pool, answer.body, _Vectors).data, key=lambda one: one.index)
+        if [one.index for one in found] != list(range(len(texts))):
+            raise self._pool.garbled(f"{len(found)} vectors for {len(texts)} texts")
         try:
-            found = msgspec.json.decode(answer.body, type=_Vectors).data
-            if sorted(one.index for one in found) != list(range(len(texts))):
-                raise self._pool.garbled(f"{len(found)} vectors for {len(texts)} texts")
-            rows = [_numbers(one) for one in sorted(found, key=lambda one: one.index)]
-            return np.stack(rows)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+            with np.errstate(over="ignore"):  # infinite, which is looked for
+                return np.stack([_numbers(one) for one in found])
+        except ValueError as error:
             raise self._pool.garbled(str(error)) from None
 
 
@@ -195,6 +191,14 @@ def open_remote(ref: ModelRef, manifest: Manifest, remote: RemoteSpec) -> Sessio
     declared = parse_signature(manifest.outputs)
     dim = getattr(manifest, "dim", -1) if not declared else declared[0].shape[-1]
     return OpenaiSession(ref, remote, dim)
+
+
+def _decoded(pool: Pool, body: bytes | memoryview, kind: type[Decoded]) -> Decoded:
+    """What an answer says."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise pool.garbled(str(error)) from None
 
 
 def _numbers(vector: _Vector) -> Array:

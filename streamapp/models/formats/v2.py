@@ -6,7 +6,9 @@ endian, in order; each text as its length in four bytes and then itself.
 """
 
 import struct
+from array import array as plain_array
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 import msgspec
@@ -37,6 +39,14 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
 EXTENSION = "binary_tensor_data"
 SIZE = "binary_data_size"
+_AXES_MAX = 32
+_SHOWN_CHARS = 80
+#: What JSON may hold for a type that is none of floats, and what that is called.
+_TAKEN: dict[str, tuple[set[type], str]] = {
+    "bool": ({bool, int}, "true or false"),
+    STRING: ({str}, "texts"),
+}
+_INTEGERS: tuple[set[type], str] = ({int}, "integers")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -80,7 +90,7 @@ def our_type(name: str, datatype: str) -> str:
     if datatype not in OURS:
         raise Reject(
             "models.datatype",
-            f"tensor {name!r} is of type {datatype!r}",
+            f"tensor {_short(name)!r} is of type {_short(datatype)!r}",
             f"use one of {', '.join(OURS)}",
         )
     return OURS[datatype]
@@ -128,8 +138,8 @@ def decode(entries: Iterable[Entry], blob: bytes | memoryview) -> dict[str, Arra
         if size is None:
             found[entry.name] = _from_json(entry)
             continue
-        if not isinstance(size, int) or not 0 <= size <= len(rest):
-            raise _wrong(entry, f"says {SIZE} = {size}, {len(rest)} bytes are left")
+        if type(size) is not int or not 0 <= size <= len(rest):
+            raise _wrong(entry, f"says {SIZE} = {_short(size)}, {len(rest)} bytes are left")
         found[entry.name] = _from_bytes(entry, rest[:size])
         rest = rest[size:]
     if len(rest):
@@ -147,13 +157,15 @@ def split(body: bytes, json_length: str | None) -> tuple[memoryview, memoryview]
     view = memoryview(body)
     if json_length is None:
         return view, view[len(view) :]
-    if not json_length.isdigit() or int(json_length) > len(view):
+    # A longer number is no size, and Python would not even read it.
+    is_number = json_length.isascii() and json_length.isdigit() and len(json_length) <= 18
+    if not is_number or (size := int(json_length)) > len(view):
         raise Reject(
             "models.tensor",
-            f"{JSON_LENGTH} is {json_length!r}, the body has {len(view)} bytes",
+            f"{JSON_LENGTH} is {_short(json_length)!r}, the body has {len(view)} bytes",
             "send the length of the JSON",
         )
-    return view[: int(json_length)], view[int(json_length) :]
+    return view[:size], view[size:]
 
 
 def _from_json(entry: Entry) -> Array:
@@ -161,36 +173,24 @@ def _from_json(entry: Entry) -> Array:
     if entry.data is None:
         raise _wrong(entry, f"has neither data nor {SIZE}")
     try:
-        flat = _flat(entry.data)
-        if kind == STRING:
-            array = np.empty(len(flat), object)
-            array[:] = [_checked_text(entry, one) for one in flat]
-        else:
-            array = _numbers(flat, kind)
-    except (TypeError, ValueError, ArithmeticError) as error:
+        return _shaped(entry, _array(_flat(entry.data), kind))
+    except (ValueError, ArithmeticError) as error:
         raise _wrong(entry, str(error)) from None
-    return _shaped(entry, array)
 
 
-def _numbers(flat: list[Any], kind: str) -> Array:
-    """Numbers as an array; what the type cannot hold is an error, not another number."""
-    if kind == "bool":
-        if any(one not in (0, 1) for one in flat):
-            raise ValueError("has data that are not all true or false")
-        return np.asarray(flat, np.bool_)
-    null = "has a null among its data"
-    if not kind.startswith("float") and None in flat:
-        raise ValueError(null)
-    with np.errstate(over="raise"):
-        array = np.asarray(flat, DTYPES[kind])
-    # NumPy makes a null a NaN: only then each value is looked at, which takes as long as the array.
-    if np.isnan(array).any() and None in flat:
-        raise ValueError(null)
-    if array.dtype.kind in "iu" and any(type(one) is not int for one in flat):
-        raise ValueError("has data that are not all integers")
-    if array.ndim != 1:
-        raise ValueError("has data that are not numbers")
-    return array
+def _array(flat: list[Any], kind: str) -> Array:
+    """Values as an array; what the type cannot hold is an error, not another value."""
+    if kind.startswith("float"):
+        try:
+            numbers = plain_array("d", flat)  # which takes no texts and no nulls, as NumPy does
+        except TypeError:
+            raise ValueError("has data that are not all numbers") from None
+        with np.errstate(over="raise"):
+            return np.asarray(numbers).astype(DTYPES[kind], copy=False)
+    taken, named = _TAKEN.get(kind, _INTEGERS)
+    if not taken.issuperset(map(type, flat)) or (kind == "bool" and not {0, 1}.issuperset(flat)):
+        raise ValueError(f"has data that are not all {named}")
+    return np.fromiter(flat, DTYPES[kind], len(flat))
 
 
 def _from_bytes(entry: Entry, data: memoryview) -> Array:
@@ -222,17 +222,26 @@ def _texts(entry: Entry, data: memoryview) -> list[str]:
 
 
 def _shaped(entry: Entry, array: Array) -> Array:
-    count = 1
-    for size in entry.shape:
-        count *= max(size, 0)
-    if count != array.size or any(size < 0 for size in entry.shape):
-        raise _wrong(entry, f"has shape {entry.shape} and {array.size} values")
-    return array.reshape(entry.shape)
+    shape = entry.shape
+    if len(shape) > _AXES_MAX:  # before they are multiplied
+        raise _wrong(entry, f"has {len(shape)} axes, {_AXES_MAX} are the most")
+    if any(size < 0 for size in shape) or prod(shape) != array.size:
+        raise _wrong(entry, f"has shape {_short(shape)} and {array.size} values")
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError):  # without values, and yet too large
+        raise _wrong(entry, f"has shape {_short(shape)}, which is no array's") from None
 
 
 def _flat(data: list[Any]) -> list[Any]:
-    """Nested lists as one."""
+    """Nested lists as one.
+
+    Raises:
+        ValueError: lists of one level differ in length, or stand beside values.
+    """
     while data and isinstance(data[0], list):
+        if any(type(part) is not list or len(part) != len(data[0]) for part in data):
+            raise ValueError("has data whose lists are not alike")
         data = [one for part in data for one in part]
     return data
 
@@ -249,12 +258,6 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _checked_text(entry: Entry, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _wrong(entry, "has data that are not all texts")
-    return value
-
-
 def _utf8(entry: Entry, value: bytes) -> str:
     try:
         return value.decode()
@@ -263,4 +266,10 @@ def _utf8(entry: Entry, value: bytes) -> str:
 
 
 def _wrong(entry: Entry, why: str) -> Reject:
-    return Reject("models.tensor", f"tensor {entry.name!r} {why}", "send the tensor as it is said")
+    what = f"tensor {_short(entry.name)!r} {why}"
+    return Reject("models.tensor", what, "send the tensor as it is said")
+
+
+def _short(said: Any) -> str:
+    """What a stranger said, for a message: he may have said a lot."""
+    return str(said)[:_SHOWN_CHARS]

@@ -1,10 +1,11 @@
 """Labelled texts from a file: csv or tsv with a header, or json lines."""
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+import msgspec
 
 from streamapp.core.errors import Refuse
 from streamapp.models.receipt import sha256_of
@@ -83,8 +84,8 @@ def _json(path: Path, stream: IO[str]) -> Iterator[tuple[int, Mapping[str, Any]]
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = msgspec.json.decode(line)  # unlike Python's it takes no half of a pair of UTF-16
+        except (msgspec.DecodeError, RecursionError) as error:
             raise _refuse(path, f"line {number}: {error}", "write one object a line") from None
         if not isinstance(row, dict):
             raise _refuse(path, f"line {number} is no object", "write one object a line")

@@ -20,6 +20,7 @@ Objective = Callable[[Doubles], tuple[float, Doubles]]
 #: Added to a column's standard deviation: one that never varies must not be divided by nothing.
 DEVIATION_MIN = 1e-4
 ITERATIONS_MAX = 300
+_SLOPE_MAX = 1e-4
 _PAIRS = 10
 _DECREASE = 1e-4
 _HALVINGS_MAX = 30
@@ -84,17 +85,12 @@ def softmax(scores: Floats) -> Floats:
     return shares
 
 
-def minimise(
-    objective: Objective,
-    start: Doubles,
-    iterations_max: int = ITERATIONS_MAX,
-    slope_max: float = 1e-4,
-) -> Doubles:
-    """Where a smooth convex objective is least, to a gradient of ``slope_max`` in any direction."""
+def minimise(objective: Objective, start: Doubles) -> Doubles:
+    """Where a smooth convex objective is least, to a slope of ``_SLOPE_MAX`` in any direction."""
     point, (value, slope) = start, objective(start)
     pairs: deque[tuple[Doubles, Doubles]] = deque(maxlen=_PAIRS)
-    for _ in range(iterations_max):
-        if np.abs(slope).max() <= slope_max:
+    for _ in range(ITERATIONS_MAX):
+        if np.abs(slope).max() <= _SLOPE_MAX:
             break
         direction = -_scaled(slope, pairs)
         step = 1.0 if pairs else min(1.0, 1 / float(np.linalg.norm(slope)))

@@ -36,7 +36,8 @@ _SEE = "see that it runs, and that llm_base_url is where it does"
 _SHOWN_CHARS = 2000
 _STEPPING = frozenset({400, 405, 415, 422, 501})
 _BUSY = frozenset({408, 409, 425, 429, 503, 529})
-_WRONG = frozenset({401, 402, 403, 404})
+#: The address, model or key is wrong; so is an address that leads to another one.
+_WRONG = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404})
 
 
 class Call(NamedTuple):

@@ -139,7 +139,8 @@ _MARKS = re.compile(r"</?message>", re.IGNORECASE)
 
 def quoted(text: str) -> str:
     """A stranger's text between marks that it cannot have itself, and not all of a long one."""
-    return f"<message>\n{_MARKS.sub('', text)[:TEXT_CHARS_MAX]}\n</message>"
+    # A blank in its place: what stands round a mark may not become one when it goes.
+    return f"<message>\n{_MARKS.sub(' ', text)[:TEXT_CHARS_MAX]}\n</message>"
 
 
 def _short(value: Any) -> Any:

@@ -4,10 +4,9 @@ import math
 from collections import deque
 
 from streamapp.core.clock import Clock
-from streamapp.models.routing.spec import Guard
+from streamapp.models.routing.spec import CALLS_KEPT, Guard
 
-#: Calls that are remembered, and those that it takes until their p95 means something.
-CALLS_KEPT = 256
+#: Calls that it takes until their p95 means something.
 CALLS_MIN = 8
 #: A measured time is one of so many per doubling, so that an epoch lasts.
 _STEPS = 4

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
+from streamapp.models.declaration import converted
 from streamapp.models.manifest import Manifest
 from streamapp.models.routing.epoch import Candidate
 from streamapp.models.routing.router import OnAnswer, Router
@@ -121,6 +122,15 @@ def candidate_of(name: str, sha256: str, manifest: Manifest, spec: RouteSpec) ->
 
 
 def _measured(key: str, facts: Facts, manifest: Manifest) -> float | None:
+    """A fact of a candidate: what the route says, else what its manifest does.
+
+    Raises:
+        Refuse: the manifest says what no route may.
+    """
     here: float | None = getattr(facts, key)
-    there = manifest.measured.get(key)
-    return here if here is not None or there is None else float(there)
+    if here is not None or key not in manifest.measured:
+        return here
+    said = {key: manifest.measured[key]}
+    where, fix = f"{manifest.full_name} [measured]", "correct it, or say it in [route.NAME.facts]"
+    there: float | None = getattr(converted(said, Facts, where, lambda _: fix), key)
+    return there

@@ -9,8 +9,13 @@ from streamapp.core.errors import Refuse
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
+#: No infinity: it makes scores that are no numbers, and state that cannot be read again.
+NUMBER_MAX = 1e9
+NotNegative = Annotated[float, Meta(ge=0, le=NUMBER_MAX)]
+Above0 = Annotated[float, Meta(gt=0, le=NUMBER_MAX)]
+Positive = Annotated[int, Meta(ge=1, le=2**31)]
+#: Calls of a model that are remembered; a guard judges by no more.
+CALLS_KEPT = 256
 
 #: Each of them is asked about every event that it is meant for.
 MODELS_MAX = 16
@@ -54,7 +59,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     error_rate_max: Share = 0.1
     p95_ms_max: NotNegative | None = None
-    calls_min: Positive = 20
+    calls_min: Annotated[int, Meta(ge=1, le=CALLS_KEPT)] = 20
 
 
 class RouteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +80,7 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     about: str = ""
     weights: Weights = Weights()
     facts: dict[str, Facts] = {}
-    deadline_ms: Annotated[float, Meta(gt=0)] = 50.0
+    deadline_ms: Above0 = 50.0
     split: dict[str, Percent] = {}
     canary: Canary | None = None
     shadow: str = ""
@@ -83,9 +88,9 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ensemble: Literal["", "vote", "mean"] = ""
     guard: Guard | None = None
     failures_max: Positive = 3
-    cool_down_s: Annotated[float, Meta(gt=0)] = 30.0
+    cool_down_s: Above0 = 30.0
     exhausted: Literal["wait", "null"] = "wait"
-    ahead_events: Annotated[int, Meta(ge=0)] = 2048
+    ahead_events: Annotated[int, Meta(ge=0, le=2**31)] = 2048
     salt: str = ""
 
     @property

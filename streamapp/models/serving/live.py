@@ -53,7 +53,6 @@ class Live:
     Args:
         registry: opens models, and reads routes and aliases again when they change.
         metrics: counts changes.
-        look_s: how often files are looked at.
         clock: for the tests.
     """
 
@@ -61,12 +60,10 @@ class Live:
         self,
         registry: Registry,
         metrics: Metrics | None = None,
-        look_s: float = LOOK_S,
         clock: Clock = SYSTEM,
     ) -> None:
         self.registry = registry
         self._metrics = metrics
-        self._look_s = look_s
         self._clock = clock
         self._looked_s = clock.monotonic_s()
         self._handles: dict[tuple[str, str | None], Handle] = {}
@@ -118,7 +115,7 @@ class Live:
         before stays.  True when a handle changed.
         """
         now_s = self._clock.monotonic_s()
-        if now_s - self._looked_s >= self._look_s:
+        if now_s - self._looked_s >= LOOK_S:
             self._looked_s = now_s
             self._look()
         # Several names that lead to one model change together.

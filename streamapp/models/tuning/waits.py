@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from streamapp.core.clock import SYSTEM, Clock
+from streamapp.core.clock import monotonic_s
 from streamapp.models.serving.policy import Policy
 from streamapp.models.serving.scheduler import Scheduler
 from streamapp.models.session import Array, Feeds, Session
@@ -29,16 +29,12 @@ class _Kept:
         """Not yet."""
 
 
-def measure_waits(
-    session: Session, feeds: Sequence[Feeds], tuned: Tuned, clock: Clock = SYSTEM
-) -> dict[float, float]:
+def measure_waits(session: Session, feeds: Sequence[Feeds], tuned: Tuned) -> dict[float, float]:
     """Wait in ms to rows per second with 64 callers, each of which asks again when answered."""
-    return {wait: _rows_s(session, feeds, tuned, wait, clock) for wait in WAITS_MS}
+    return {wait: _rows_s(session, feeds, tuned, wait) for wait in WAITS_MS}
 
 
-def _rows_s(
-    session: Session, feeds: Sequence[Feeds], tuned: Tuned, wait_ms: float, clock: Clock
-) -> float:
+def _rows_s(session: Session, feeds: Sequence[Feeds], tuned: Tuned, wait_ms: float) -> float:
     policy = Policy(
         batch_rows_max=tuned.batch,
         wait_ms_max=wait_ms,
@@ -53,8 +49,8 @@ def _rows_s(
 
     try:
         with ThreadPoolExecutor(CALLERS) as callers:
-            started_s = clock.monotonic_s()
+            started_s = monotonic_s()
             list(callers.map(caller, range(CALLERS)))
-            return CALLERS * CALLS_OF_EACH / max(clock.monotonic_s() - started_s, 1e-9)
+            return CALLERS * CALLS_OF_EACH / max(monotonic_s() - started_s, 1e-9)
     finally:
         scheduler.close()
