@@ -46,11 +46,10 @@ def event(offset, **given):
     } | given
 
 
-def reject(offset):
+def reject(offset, code="event.json"):
     """A dead letter."""
-    return Rejected(
-        offset, 1000 * offset, b"key", b"\xff\x00", (("h", b"\x00"),), "wire", "event.json", "why"
-    )
+    headers = (("h", b"\x00\xff"), ("h", b"2"))
+    return Rejected(offset, 1000 * offset, b"key", b"\xffnot json", headers, "wire", code, "why")
 
 
 def record(first, next_, events=None, *, rejects=(), partition=0, topic="events.raw", **given):
@@ -60,7 +59,8 @@ def record(first, next_, events=None, *, rejects=(), partition=0, topic="events.
         events = [event(o, source=f"s{partition}") for o in range(first, next_) if o not in dead]
     arrays = [pa.array([one[f.name] for one in events], f.type) for f in EVENT_SCHEMA]
     rows = pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
-    for name, column in (stage_columns(events) | given.get("extra", {})).items():
+    columns = stage_columns(events) if given.get("stages", True) else {}
+    for name, column in (columns | given.get("extra", {})).items():
         rows = rows.append_column(name, column)
     cover = Cover(
         topic=topic, partition=partition, first=first, next=next_, rows=len(events),

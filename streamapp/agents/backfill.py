@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamapp.agents.feed import Feed
-from streamapp.agents.kinship import InWriter, reading
+from streamapp.agents.kinship import InWriter
 from streamapp.core.slice import RecordLike
 from streamapp.ring import SourcePosition
 from streamapp.topics.catalogue import ENRICHED, RAW
 from streamapp.topics.enriched import Cover, decode_rows
-from streamapp.transport.clients import Reader
+from streamapp.transport.clients import Reader, started
 
 Integers = npt.NDArray[np.int64]
 
@@ -102,7 +102,7 @@ async def fill(feed: Feed, reader: Reader, ends: Mapping[int, int], in_writer: I
     """
     held = feed.positions()
     unknown = {p: end for p, end in ends.items() if p not in held}
-    async with reading(reader):
+    async with started(reader):
         begin = await newest(reader, ENRICHED, RAW, unknown, feed.ring.spec.capacity)
         await in_writer(feed.start, begin)
         held |= {position.partition: position.next_enriched_offset for position in begin}

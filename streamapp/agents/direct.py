@@ -23,7 +23,7 @@ import pyarrow as pa
 from streamapp.agents.backfill import fill
 from streamapp.agents.feed import Feed
 from streamapp.agents.frames import EMBEDDING, copy_vectors, embedded, records_of, vectors
-from streamapp.agents.kinship import InWriter, open_ours, reading
+from streamapp.agents.kinship import InWriter, open_ours
 from streamapp.agents.outcome import guarded, persist
 from streamapp.core.batch import Batch
 from streamapp.core.errors import Refuse
@@ -32,7 +32,7 @@ from streamapp.plugin import Stage, VectorStage
 from streamapp.ring import Reservation, RingWriter, SourcePosition, new_records
 from streamapp.ring.layout import Array
 from streamapp.topics.catalogue import ENRICHED
-from streamapp.transport.clients import Reader
+from streamapp.transport.clients import Reader, started
 
 #: So often the ring says that its writer lives, and its file is looked for.
 BEAT_S = 1.0
@@ -48,7 +48,6 @@ class DirectRing:
         reader: of its own, to see whose frames the ring holds and to fill in what it lacks.
         stages: of the plan; the one that writes ``embedding`` gets its memory from the ring.
         metrics: of this process.
-        enriched: the topic that a terminal would mirror.
     """
 
     def __init__(
@@ -57,13 +56,11 @@ class DirectRing:
         reader: Reader,
         stages: Sequence[Stage],
         metrics: Metrics,
-        enriched: str = ENRICHED,
     ) -> None:
         self.frames = DirectFrames(stages)
         self._open_ring = open_ring
         self._reader = reader
         self._metrics = metrics
-        self._enriched = enriched
         self._in_thread: InWriter | None = None
         self._beating: asyncio.Task[None] | None = None
         #: One at a time fills a ring with its past or begins a new one.
@@ -76,7 +73,7 @@ class DirectRing:
             Refuse: another process writes the ring.
         """
         self._in_thread = in_thread
-        ring = await open_ours(self._claim, self._reader, self._enriched, self._metrics, in_thread)
+        ring = await open_ours(self._claim, self._reader, ENRICHED, self._metrics, in_thread)
         await in_thread(self._use, ring)
         self._beating = asyncio.create_task(guarded(self._beat()))
 
@@ -91,10 +88,8 @@ class DirectRing:
 
     async def _take_over(self, positions: Mapping[Source, int]) -> None:
         in_thread, frames = self._thread(), self.frames
-        async with reading(self._reader) as reader:
-            ends = {
-                source: (await reader.bounds(self._enriched, source[1]))[1] for source in positions
-            }
+        async with started(self._reader) as reader:
+            ends = {source: (await reader.bounds(ENRICHED, source[1]))[1] for source in positions}
         async with self._turn:
             lacking = await in_thread(frames.lacking, positions)
             if lacking:

@@ -6,8 +6,7 @@ compared with the record that its address names, by the time the log took it.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from streamapp.agents.outcome import persist
 from streamapp.core.errors import Refuse
 from streamapp.core.metrics import Metrics
 from streamapp.ring import Ring, RingWriter, unpack_source
-from streamapp.transport.clients import Reader
+from streamapp.transport.clients import Reader, started
 
 #: Calls a function in the thread that the ring is written from.
 InWriter = Callable[..., Awaitable[Any]]
@@ -40,7 +39,7 @@ async def open_ours(
     ring: RingWriter = await in_writer(open_ring)
 
     async def ask() -> bool:
-        async with reading(reader):
+        async with started(reader):
             return await holds_this_log(ring, reader, enriched)
 
     if await persist("connect", ask, metrics):
@@ -50,16 +49,6 @@ async def open_ours(
     ring.path.unlink(missing_ok=True)
     anew: RingWriter = await in_writer(open_ring)
     return anew
-
-
-@asynccontextmanager
-async def reading(reader: Reader) -> AsyncIterator[Reader]:
-    """The reader, started, and stopped at the end."""
-    await reader.start()
-    try:
-        yield reader
-    finally:
-        await reader.stop()
 
 
 async def holds_this_log(ring: RingWriter, reader: Reader, enriched: str) -> bool:

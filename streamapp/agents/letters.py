@@ -4,7 +4,7 @@ The topic is read backwards, a window of offsets at a time: a mark lies behind t
 of, so whatever there is to know of a letter is known when it is met.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -55,17 +55,6 @@ class Found:
         return self.letter.replays + len(self.replayed)
 
 
-class Erasable(NamedTuple):
-    """What can be erased: offsets ``before`` one of a partition, which hold so many ``letters``.
-
-    As many purged ones as ``behind`` lie behind one that is kept: a log ends only at its beginning.
-    """
-
-    before: dict[int, int]
-    letters: int
-    behind: int
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which letters are meant; times are when events failed, Unix ms, ``before`` without its end.
@@ -79,11 +68,13 @@ class Wanted:
     since_ms: int | None = None
     before_ms: int | None = None
 
-    def takes(self, letter: Letter) -> bool:
-        """True for a letter that is meant."""
+    def takes(self, found: Found) -> bool:
+        """True for a letter that is meant; one that was purged never is."""
+        letter = found.letter
         at_ms = letter.failed_ms
         return (
-            (self.stage is None or fnmatchcase(letter.stage, self.stage))
+            not found.purged
+            and (self.stage is None or fnmatchcase(letter.stage, self.stage))
             and (self.code is None or fnmatchcase(letter.code, self.code))
             and (self.topic is None or (letter.source or ("",))[0] == self.topic)
             and (self.since_ms is None or at_ms >= self.since_ms)
@@ -105,10 +96,13 @@ class Letters:
 
     def __init__(self, reader: Reader, topic: str, specs: Mapping[str, TopicSpec]) -> None:
         if topic not in specs:
+            there = ", ".join(sorted(name for name in specs if name.endswith(".dead")))
             raise Refuse(
                 "dlq.topic",
                 f"the log has no topic {topic!r} of dead letters",
-                "create it with `streamapp topics apply`, or name another with --dead-topic",
+                f"name another with --dead-topic; there is {there}"
+                if there
+                else "create it with `streamapp topics apply`, or name another with --dead-topic",
             )
         self.topic = topic
         self.specs = specs
@@ -133,25 +127,6 @@ class Letters:
             yield there[at]
             heads[at] = await anext(ways[at], None)
 
-    async def erasable(self, progress: Progress = no_progress) -> Erasable:
-        """What lies before each partition's first letter that is kept.
-
-        What someone else wrote is kept, so that this does no harm to a topic of another kind.
-        """
-        before: dict[int, int] = {}
-        letters = behind = 0
-        for partition, (begin, end) in (await self.bounds()).items():
-            first, purged, before_first = end, 0, 0
-            async for found in self._backwards(partition, begin, end, progress):
-                if found.purged and not found.letter.is_foreign:
-                    purged, before_first = purged + 1, before_first + 1
-                else:
-                    first, before_first = found.letter.address.offset, 0
-            if first > begin:
-                before[partition] = first
-            letters, behind = letters + before_first, behind + purged - before_first
-        return Erasable(before, letters, behind)
-
     async def at(
         self, addresses: Collection[LetterAddress], progress: Progress = no_progress
     ) -> dict[LetterAddress, Found]:
@@ -161,13 +136,10 @@ class Letters:
             Refuse: nothing is there, or something that is no letter, or a letter that was purged.
         """
         bounds = await self.bounds()
+        self.check_within(addresses, bounds)
         firsts: dict[int, int] = {}
-        for address in addresses:
-            begin, end = bounds.get(address.partition, (0, 0))
-            if not begin <= address.offset < end:
-                raise self._unknown(address, bounds)
-            known = firsts.get(address.partition, address.offset)
-            firsts[address.partition] = min(known, address.offset)
+        for partition, offset in addresses:
+            firsts[partition] = min(firsts.get(partition, offset), offset)
         within = {p: (first, bounds[p][1]) for p, first in firsts.items()}
         wanted = set(addresses)
         found = {
@@ -175,6 +147,33 @@ class Letters:
             async for one in self.newest(within, progress)
             if one.letter.address in wanted
         }
+        self.check_found(addresses, found, bounds)
+        return found
+
+    def check_within(
+        self, addresses: Iterable[LetterAddress], bounds: Mapping[int, tuple[int, int]]
+    ) -> None:
+        """See that the topic reaches to each of these addresses.
+
+        Raises:
+            Refuse: it does not.
+        """
+        for address in addresses:
+            begin, end = bounds.get(address.partition, (0, 0))
+            if not begin <= address.offset < end:
+                raise self._unknown(address, bounds)
+
+    def check_found(
+        self,
+        addresses: Iterable[LetterAddress],
+        found: Mapping[LetterAddress, Found],
+        bounds: Mapping[int, tuple[int, int]],
+    ) -> None:
+        """See that a letter was found at each of these addresses.
+
+        Raises:
+            Refuse: there is none, or it was purged.
+        """
         for address in addresses:
             if address not in found:
                 raise self._unknown(address, bounds)
@@ -184,7 +183,6 @@ class Letters:
                     f"letter {address} was purged",
                     "`streamapp dlq ls` shows those that were not",
                 )
-        return found
 
     async def whole(self, address: LetterAddress) -> Letter:
         """The letter with all it has.

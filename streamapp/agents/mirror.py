@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streamapp.agents.backfill import fill
 from streamapp.agents.feed import Feed
-from streamapp.agents.kinship import open_ours, reading
+from streamapp.agents.kinship import open_ours
 from streamapp.agents.outcome import persist
 from streamapp.agents.typed import SliceEvent
 from streamapp.agents.view import ViewAgent
@@ -19,7 +19,7 @@ from streamapp.core.clock import monotonic_s
 from streamapp.core.metrics import Metrics
 from streamapp.ring import RingWriter
 from streamapp.topics.catalogue import ENRICHED
-from streamapp.transport.clients import Reader
+from streamapp.transport.clients import Reader, started
 
 QUEUE_SLICES_MAX = 4
 #: So often the ring says that its writer lives, and its file is looked for.
@@ -62,7 +62,7 @@ class MirrorAgent(ViewAgent):
         """The ends of partitions that the ring does not know; what is before we read ourselves."""
 
         async def ask() -> None:
-            async with self._turn, reading(self._reader) as reader:
+            async with self._turn, started(self._reader) as reader:
                 for topic, partition in unknown:
                     if partition not in self._ends:
                         self._ends[partition] = (await reader.bounds(topic, partition))[1]

@@ -4,7 +4,7 @@ A letter is sent first and marked then: whoever is killed in between sends it ag
 has the same id, so that it is stored once (``ids.once``).  The other order would lose it.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamapp.agents.letters import Found, Letters, no_progress
+from streamapp.agents.letters import Found, Letters, Progress, no_progress
 from streamapp.core.errors import Refuse, Reject, StreamappError
 from streamapp.core.event import Event
 from streamapp.core.slice import Headers, Record
@@ -198,19 +198,18 @@ class Replays:
         return outcome
 
     async def purge(
-        self, addresses: Iterable[LetterAddress], done: Callable[[int], None] = no_progress
+        self, partition: int, offsets: Sequence[int], done: Progress = no_progress
     ) -> None:
-        """Mark letters as purged.
+        """Mark letters at rising offsets of a partition as purged.
 
         Raises:
             Retry: the log does not answer; the same call again does what is left.
         """
-        for partition, some in groupby(sorted(addresses), lambda one: one.partition):
-            found = runs([address.offset for address in some])
-            for at in range(0, len(found), RUNS_MAX):
-                part = found[at : at + RUNS_MAX]
-                await self._mark(partition, Mark("purged", part))
-                done(sum(next_ - first for first, next_ in part))
+        found = runs(offsets)
+        for at in range(0, len(found), RUNS_MAX):
+            part = found[at : at + RUNS_MAX]
+            await self._mark(partition, Mark("purged", part))
+            done(sum(next_ - first for first, next_ in part))
 
     async def _send(
         self, some: Sequence[tuple[Found, Letter]], *, edited: bool = False

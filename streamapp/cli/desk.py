@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from streamapp.agents.letters import Found, Letters, Wanted
+from streamapp.agents.purge import Purge
 from streamapp.agents.replay import Failed, Replays
 from streamapp.cli.letters import Listing, print_listing
 from streamapp.cli.options import Command, missing_log, settings_options
@@ -21,7 +22,7 @@ from streamapp.topics.catalogue import DEAD
 from streamapp.topics.dead import Letter, LetterAddress
 from streamapp.transport.clients import Admin
 
-#: Letters that one command replays or purges at most: their addresses are kept in memory.
+#: Letters that one command replays at most: all that a list shows of them is kept in memory.
 AT_ONCE_MAX = 100_000
 LISTED = 20
 #: Why nothing should be done with a letter; None when nothing is against it.
@@ -101,13 +102,11 @@ async def opened(settings: Settings, topic: str) -> AsyncIterator[Desk]:
         yield Desk(letters, Replays(letters, producer), admin)
 
 
-async def seen(letters: Letters, wanted: Wanted) -> AsyncIterator[Found]:
-    """The letters that are meant and were not purged, newest first, under a progress bar."""
-    bounds = await letters.bounds()
+async def seen(letters: Letters, bounds: Mapping[int, tuple[int, int]]) -> AsyncIterator[Found]:
+    """Every letter within bounds, newest first, purged ones too, under a progress bar."""
     with watched("reading", sum(end - begin for begin, end in bounds.values())) as step:
         async for found in letters.newest(bounds, step):
-            if not found.purged and wanted.takes(found.letter):
-                yield found
+            yield found
 
 
 async def one_letter(
@@ -142,6 +141,31 @@ def choose(
     Raises:
         Refuse: an address has no letter, or there is a reason against one that was named.
     """
+    named = _named(addresses, wanted, everything)
+    return asyncio.run(_chosen(settings, topic, named, wanted or Wanted(), reason))
+
+
+def purgeable(
+    settings: Settings,
+    topic: str,
+    addresses: Sequence[str],
+    wanted: Wanted | None,
+    everything: bool,
+) -> tuple[Purge, Listing]:
+    """A purge of the letters at addresses, or of those that are meant, and what to show of them.
+
+    One look through the topic says both what is meant and what can be erased.
+
+    Raises:
+        Refuse: an address has no letter.
+    """
+    named = _named(addresses, wanted, everything)
+    return asyncio.run(_purgeable(settings, topic, named, wanted or Wanted()))
+
+
+def _named(
+    addresses: Sequence[str], wanted: Wanted | None, everything: bool
+) -> list[LetterAddress]:
     ways = bool(addresses) + (wanted is not None or everything)
     if ways != 1:
         raise click.UsageError(
@@ -149,28 +173,29 @@ def choose(
             "--since and --before" + (", not both" if ways else ""),
             click.get_current_context(),
         )
-    parsed = list(dict.fromkeys(map(LetterAddress.parse, addresses)))
-    return asyncio.run(_chosen(settings, topic, parsed, wanted or Wanted(), reason))
+    return list(dict.fromkeys(map(LetterAddress.parse, addresses)))
 
 
 async def _chosen(
     settings: Settings,
     topic: str,
-    addresses: Sequence[LetterAddress],
+    named: Sequence[LetterAddress],
     wanted: Wanted,
     reason: Reason,
 ) -> Chosen:
     async with opened(settings, topic) as desk:
-        if addresses:
-            named = await desk.letters.at(addresses)
-            for found in named.values():
+        if named:
+            there = await desk.letters.at(named)
+            for found in there.values():
                 if (error := reason(found, desk.letters)) is not None:
                     raise error
-            return Chosen([named[at] for at in sorted(named, reverse=True)], 0, [])
+            return Chosen([there[at] for at in sorted(there, reverse=True)], 0, [])
         oldest: deque[Found] = deque(maxlen=AT_ONCE_MAX)
         skipped: list[Failed] = []
         count = 0
-        async for found in seen(desk.letters, wanted):
+        async for found in seen(desk.letters, await desk.letters.bounds()):
+            if not wanted.takes(found):
+                continue
             if (error := reason(found, desk.letters)) is not None:
                 skipped.append(Failed(found.letter.address, error))
                 continue
@@ -179,10 +204,31 @@ async def _chosen(
         return Chosen(list(oldest), count - len(oldest), skipped)
 
 
-def confirm(question: str, chosen: Chosen, *, yes: bool, as_json: bool) -> None:
+async def _purgeable(
+    settings: Settings, topic: str, named: Sequence[LetterAddress], wanted: Wanted
+) -> tuple[Purge, Listing]:
+    async with opened(settings, topic) as desk:
+        bounds = await desk.letters.bounds()
+        desk.letters.check_within(named, bounds)
+        meant = set(named)
+        there: dict[LetterAddress, Found] = {}
+        purge, listing = Purge(bounds), Listing()
+        async for found in seen(desk.letters, bounds):
+            at = found.letter.address
+            if at in meant:
+                there[at] = found
+            chosen = at in meant if meant else wanted.takes(found)
+            purge.see(found, chosen=chosen)
+            if chosen:
+                listing.add(found, LISTED)
+        desk.letters.check_found(named, there, bounds)
+        return purge, listing
+
+
+def confirm(question: str, listing: Listing, *, yes: bool, as_json: bool) -> None:
     """Show the letters, and go on when somebody says yes."""
     if not as_json:
-        print_listing(Listing.of(chosen.found, LISTED))
+        print_listing(listing)
     if yes:
         return
     if not sys.stdin.isatty():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from streamapp.agents.letters import Erasable, Found, Letters, Wanted
+from streamapp.agents.letters import Found, Letters, Wanted
+from streamapp.agents.purge import Purge
 from streamapp.agents.replay import (
     REPLAYS_MAX,
     Failed,
@@ -23,6 +24,7 @@ from streamapp.cli.desk import (
     confirm,
     one_letter,
     opened,
+    purgeable,
     seen,
     where,
     which,
@@ -42,7 +44,7 @@ from streamapp.cli.scanning import watched
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse, StreamappError
-from streamapp.topics.dead import Letter, LetterAddress
+from streamapp.topics.dead import Letter
 
 EXIT_FAILED = 65  # EX_DATAERR
 #: More letters than these are not replayed before somebody says yes.
@@ -94,12 +96,14 @@ def ls(settings: Settings, topic: str, wanted: Wanted | None, limit: int, as_jso
     ADDRESS is what the other verbs take.  REPLAYS counts how often the event was sent again.
     Letters that were purged are not shown.
     """
+    meant = wanted or Wanted()
 
     async def look() -> Listing:
         listing = Listing()
         async with opened(settings, topic) as desk:
-            async for found in seen(desk.letters, wanted or Wanted()):
-                listing.add(found, limit)
+            async for found in seen(desk.letters, await desk.letters.bounds()):
+                if meant.takes(found):
+                    listing.add(found, limit)
         return listing
 
     listing = asyncio.run(look())
@@ -167,7 +171,8 @@ def replay(
 
     chosen = choose(settings, topic, addresses, wanted, everything, reason)
     if len(chosen.found) > FEW:
-        confirm(f"replay {counted(len(chosen.found), 'letter')}?", chosen, yes=yes, as_json=as_json)
+        question = f"replay {counted(len(chosen.found), 'letter')}?"
+        confirm(question, Listing.of(chosen.found, LISTED), yes=yes, as_json=as_json)
 
     async def send() -> list[Sent | Failed]:
         async with opened(settings, topic) as desk:
@@ -282,48 +287,35 @@ def purge(
     What someone else wrote is never erased, and the store's table dead keeps its copy until
     `streamapp store retain` drops it.  On Kafka it takes the right to Delete on the topic.
 
-    Exactly the letters that are listed when you are asked are purged, none that came meanwhile.
+    Exactly the letters that are counted when you are asked are purged, none that came meanwhile.
     """
-    chosen = choose(settings, topic, addresses, wanted, everything, lambda *_: None)
-    if chosen.found:
-        question = f"purge {counted(len(chosen.found), 'letter')}?"
-        confirm(question, chosen, yes=yes, as_json=as_json)
-    marked = [one.letter.address for one in chosen.found]
-    erasable, kept = asyncio.run(_purge(settings, topic, marked))
+    purge, listing = purgeable(settings, topic, addresses, wanted, everything)
+    if purge:
+        question = f"purge {counted(len(purge), 'letter')}?"
+        confirm(question, listing, yes=yes, as_json=as_json)
+    refused = asyncio.run(_purge(settings, topic, purge))
+    erased, behind = purge.erasable, purge.behind
+    if refused:
+        erased, behind = 0, erased + behind
     if as_json:
         print_json(
-            {"purged": [str(at) for at in marked], "left": chosen.left}
-            | {"erased": erasable.letters, "behind": erasable.behind, "kept_because": kept}
+            {"purged": [str(at) for at in purge.addresses], "erased": erased, "behind": behind}
+            | {"kept_because": str(refused) if refused else None}
         )
-    else:
-        click.echo(f"purged {counted(len(marked), 'letter')}{_more(chosen)}")
-        click.echo(_erased(erasable, kept))
+        return
+    click.echo(f"purged {counted(len(purge), 'letter')}")
+    said = f"erased {counted(erased, 'letter')}"
+    if refused:
+        said += f": {refused}; what was purged stays until the topic's retention"
+    elif behind:
+        said += f"; {behind:,} more when what is kept before them goes"
+    click.echo(said)
 
 
-async def _purge(
-    settings: Settings, topic: str, marked: Sequence[LetterAddress]
-) -> tuple[Erasable, str | None]:
-    """What was erased, and why nothing was where the log refuses it."""
+async def _purge(settings: Settings, topic: str, purge: Purge) -> Refuse | None:
     async with opened(settings, topic) as desk:
-        with watched("purging", len(marked)) as step:
-            await desk.replays.purge(marked, step)
-        bounds = await desk.letters.bounds()
-        with watched("reading", sum(end - begin for begin, end in bounds.values())) as step:
-            erasable = await desk.letters.erasable(step)
-        try:
-            await desk.admin.delete_records(topic, erasable.before)
-        except Refuse as error:
-            return Erasable({}, 0, erasable.letters + erasable.behind), str(error)
-    return erasable, None
-
-
-def _erased(erasable: Erasable, kept: str | None) -> str:
-    said = f"erased {counted(erasable.letters, 'letter')}"
-    if kept:
-        return f"{said}: {kept}; what was purged stays until the topic's retention"
-    if erasable.behind:
-        return f"{said}; {erasable.behind:,} more when what is kept before them goes"
-    return said
+        with watched("purging", len(purge)) as step:
+            return await purge.run(topic, desk.admin, desk.replays, step)
 
 
 def _checked(letter: Letter, value: bytes) -> bytes:

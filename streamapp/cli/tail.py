@@ -173,6 +173,6 @@ def _line(row: Mapping[str, Any], wanted: Sequence[str]) -> "Text":
 def _style(name: str, value: Any) -> str:
     if name == "intent":
         return _INTENT_STYLES[sum(str(value).encode()) % len(_INTENT_STYLES)]
-    if name == "sentiment" and abs(value) >= _SENTIMENT_STRONG:
+    if name == "sentiment" and isinstance(value, float) and abs(value) >= _SENTIMENT_STRONG:
         return "green" if value > 0 else "red"
     return _STYLES.get(name, "")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from streamapp.core.errors import Refuse
 from streamapp.core.settings import Settings
@@ -47,6 +48,8 @@ ALIASES = {
     "MLFLOW_TRACKING_TOKEN": "mlflow_token",
 }
 PROJECT_FILE = "streamapp.toml"
+#: What the project's file declares beside settings, each by who needs it.
+TABLES = ("exports", "interop", "models", "sources", "webhooks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         Refuse: not readable, not UTF-8, or not TOML; the message starts with file:line:column.
     """
     try:
-        text = path.read_bytes().decode()
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except OSError as error:
         raise Refuse(
             "file.read", f"{path}: {error.strerror}", "check the path and its mode"
@@ -190,7 +193,16 @@ def _from_dotenv(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
+        with path.open(encoding="utf-8") as lines:
+            broken = next((line.original.line for line in parse_stream(lines) if line.error), 0)
+        if broken:
+            fix = "write NAME=value, and close each quote"
+            raise Refuse("file.dotenv", f"{path}:{broken}: this is no NAME=value", fix)
         values = {k: v for k, v in dotenv_values(path).items() if v is not None}
+    except OSError as error:
+        raise Refuse(
+            "file.read", f"{path}: {error.strerror}", "check the path and its mode"
+        ) from None
     except UnicodeDecodeError as error:
         raise Refuse(
             "file.utf8", f"{path}: byte {error.start} is not UTF-8", "save it as UTF-8"
@@ -205,9 +217,28 @@ def _from_dotenv(path: Path) -> dict[str, str]:
 
 def _from_toml(path: Path) -> dict[str, Any]:
     content = read_toml(path)
-    values = {name: value for name, value in content.items() if not isinstance(value, dict)}
-    _refuse_unknown(values, [declared.name for declared in describe()], str(path))
+    known = [declared.name for declared in describe()]
+    for name, value in content.items():
+        if isinstance(value, dict) and name not in TABLES:
+            _refuse_table(name, known, path)
+        elif name in TABLES and not isinstance(value, dict):
+            what = f"{path}: {name} is a table, not a setting"
+            raise Refuse("config.table", what, f"write [{name}.NAME]")
+    values = {name: value for name, value in content.items() if name not in TABLES}
+    _refuse_unknown(values, known, str(path))
     return values
+
+
+def _refuse_table(name: str, settings: list[str], path: Path) -> None:
+    if name in settings:
+        what = f"{path}: {name} is a setting, not a table"
+        raise Refuse("config.table", what, f"write {name} = ..., above all tables")
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, TABLES, 1)
+    there = ", ".join(f"[{table}]" for table in TABLES)
+    fix = f"did you mean [{near[0]}]?" if near else f"there are {there}; settings stand above them"
+    raise Refuse("config.table", f"{path}: no table is called {name!r}", fix)
 
 
 def _refuse_unknown(names: Iterable[str], known: list[str], where: str) -> None:
@@ -227,13 +258,22 @@ def _hint(name: str, known: list[str]) -> str:
 def _convert(declared: Field[Any], value: Any, where: str, base: Path) -> Any:
     """The declared type's value of what a source said."""
     label = f"{declared.name} = {value!r} ({where})"
+    if value == "":  # as a container's environment has it where nobody gave one
+        return _absolute(declared.default, base)
+    if declared.type is int or declared.type == "int":
+        return _number(declared, value, label)
+    if isinstance(value, bool) and declared.metadata["one_of"]:
+        value = str(value).lower()  # as TOML writes it
+    if not isinstance(value, str | Path):
+        raise Refuse("config.text", f"{label} is not a text", "put it into quotes")
     if "Path" in str(declared.type):
-        return _absolute(Path(str(value)), base) if str(value) else declared.default
-    if declared.type is not int and declared.type != "int":
-        text = str(value).lower() if isinstance(value, bool) else str(value)  # as TOML writes it
-        return _one_of(declared, text, label)
+        return _absolute(Path(value), base)
+    return _one_of(declared, str(value), label)
+
+
+def _number(declared: Field[Any], value: Any, label: str) -> int:
     try:
-        if isinstance(value, bool | float):
+        if not isinstance(value, str | int) or isinstance(value, bool):
             raise ValueError  # noqa: TRY004, TRY301  # one way to refuse
         number = int(value)
     except ValueError:
@@ -256,7 +296,7 @@ def _one_of(declared: Field[Any], value: str, label: str) -> str:
     if declared.name == "broker" and "@" in value and not value.startswith("local:"):
         raise Refuse(
             "broker.userinfo",
-            f"{declared.name} of {label.rpartition(' (')[2][:-1]} names a user, and URLs are shown",
+            f"{declared.name} ({label.rpartition(' (')[2]} names a user, and URLs are shown",
             "set broker_username, broker_password and broker_security instead",
         )
     allowed = declared.metadata["one_of"]

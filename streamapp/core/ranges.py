@@ -87,13 +87,6 @@ class RangeSet:
         index = bisect_right(self._first, start) - 1
         return max(start, self._next[index]) if index >= 0 else start
 
-    def discard_below(self, offset: int) -> None:
-        """Forget everything below ``offset``; what is kept starts at ``offset`` or later."""
-        index = bisect_right(self._next, offset)
-        del self._first[:index], self._next[:index]
-        if self._first and self._first[0] < offset:
-            self._first[0] = offset
-
     def mask(self, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """For each offset (any shape, any order): is it in the set?"""
         if not self._first:

@@ -23,6 +23,7 @@ import msgspec
 
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Refuse, StreamappError
+from streamapp.core.files import draft
 from streamapp.core.scopes import Grant
 
 TOKENS_MAX = 1000
@@ -258,19 +259,9 @@ def _editing(path: Path) -> Iterator[list[Token]]:
 
 
 def _replace(path: Path, content: bytes, folder: int) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.unlink(missing_ok=True)  # of a process that was killed
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(file, "wb") as to:
-                to.write(content)
-                to.flush()
-                os.fsync(to.fileno())
-            beside.replace(path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
+        with draft(path.parent, content, 0o600) as new:
+            new.replace(path)
         os.fsync(folder)
     except OSError as error:
         raise Refuse(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import duckdb
 
 from streamapp.core.errors import Refuse
+from streamapp.core.sql import literal, quoted, without_arguments
 from streamapp.flight import guard
 from streamapp.flight.border import short
 from streamapp.flight.feed import Partition
@@ -89,22 +90,12 @@ def check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> None:
     # As the one argument of a function: nothing else could hold what closes a parenthesis.
     given = guard.check(connection, f"SELECT list_value(\n{where}\n)")
     plain = guard.check(connection, "SELECT list_value(true)")
-    if _without_argument(given) != _without_argument(plain):
+    if without_arguments(given) != without_arguments(plain):
         raise Refuse(
             "sql.not_allowed",
             f"{short(where, 200)!r} is not one condition",
             "write what could stand after WHERE: intent = 'cancel' AND sentiment < 0",
         )
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """An SQL string."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _start(value: Any) -> Literal["now", "beginning"] | dict[Partition, int]:
@@ -128,23 +119,6 @@ def _offset(name: str, offset: Any) -> int:
     if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset < 1 << 63:
         raise _wrong(f"has a from whose {short(repr(name), 100)} is no offset")
     return offset
-
-
-def _without_argument(tree: dict[str, Any]) -> Any:
-    """The statement's shape: its parse tree with the function's arguments only counted."""
-    node = dict(tree["statements"][0]["node"])
-    node["select_list"] = [
-        {**call, "arguments": len(call.get("arguments", []))}
-        for call in node.get("select_list", [])
-    ]
-    return _unlocated(node)
-
-
-def _unlocated(value: Any) -> Any:
-    if isinstance(value, dict):
-        located = ("query_location", "query_location_length")
-        return {name: _unlocated(part) for name, part in value.items() if name not in located}
-    return [_unlocated(part) for part in value] if isinstance(value, list) else value
 
 
 def _wrong(what: str) -> Refuse:

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 
 from streamapp.core.errors import Refuse
+from streamapp.sink.views import EDIT_DISTANCES
 
 SQL_BYTES_MAX = 1 << 20
 
@@ -66,6 +67,8 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
                 raise _not_allowed(f"view {view} is not one of those that clients may read")
         elif name in _SCALAR_FUNCTIONS_REFUSED:
             raise _not_allowed(f"function {name} is not one that clients may call")
+        elif name in EDIT_DISTANCES and node.get("schema"):  # past the store's, which has a limit
+            raise _not_allowed(f"function {name} is called with a schema's name")
     return tree
 
 

@@ -22,6 +22,7 @@ _BATCH_BYTES_MAX = 64 << 20
 #: A stream costs a thread while it is open, a batch several times its memory while it is taken.
 _STREAMS_MAX = 64
 _BATCHES_MAX = 4
+_STREAM_S_MAX = 3600.0
 _WAIT_S_MAX = 30.0
 _REJECTED_TOLD_MAX = 100
 #: TableExistsOption of FlightSql.proto.
@@ -46,12 +47,10 @@ class Ingest:
 
     Args:
         taker: where batches go; None: nowhere.
-        stream_s_max: how long one stream may last.
     """
 
-    def __init__(self, taker: Taker | None, stream_s_max: float = 3600.0) -> None:
+    def __init__(self, taker: Taker | None) -> None:
         self._taker = taker
-        self._stream_s_max = stream_s_max
         self._streams = threading.BoundedSemaphore(_STREAMS_MAX)
         self._batches = threading.BoundedSemaphore(_BATCHES_MAX)
 
@@ -111,13 +110,13 @@ class Ingest:
         if not self._streams.acquire(blocking=False):
             raise Retry("flight.busy", f"{_STREAMS_MAX} streams are open already", "try again")
         try:
-            deadline_s = monotonic_s() + self._stream_s_max
+            deadline_s = monotonic_s() + _STREAM_S_MAX
             number = 0
             while (batch := read()) is not None:
                 if monotonic_s() > deadline_s:
                     raise Retry(
                         "ingest.time",
-                        f"the stream has lasted more than {self._stream_s_max:g} s",
+                        f"the stream has lasted more than {_STREAM_S_MAX:g} s",
                         "go on with a new one",
                     )
                 each(number, self._take(taker, topic, batch, whole=whole))

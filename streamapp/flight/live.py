@@ -16,9 +16,10 @@ import pyarrow as pa
 from streamapp.core.clock import monotonic_s
 from streamapp.core.errors import Refuse, Retry
 from streamapp.core.ranges import RangeSet
+from streamapp.core.sql import quoted
 from streamapp.flight.border import short
 from streamapp.flight.feed import BehindError, Commit, Feed, Partition, Queue
-from streamapp.flight.following import ADDRESS, Following, check_condition, quoted
+from streamapp.flight.following import ADDRESS, Following, check_condition
 from streamapp.flight.statements import Statements, Tables
 
 _CHUNK_ROWS = 512
@@ -32,6 +33,8 @@ _COLUMNS_SQL = """
     SELECT column_name, data_type FROM duckdb_columns()
     WHERE database_name = current_database() AND table_name = 'events'
       AND column_name <> 'stored_order' ORDER BY column_index"""
+_RETAINED_SQL = """
+    SELECT max(next) FROM retained WHERE topic = ? AND "partition" = ? AND next > ?"""
 
 Windows = dict[Partition, tuple[int, int]]
 #: Rows, and where to go on after them: JSON ``{"next": {"events.raw-0": 17}, "behind": false}``.
@@ -52,8 +55,8 @@ class Subscription(Iterator[Sent]):
         """The next rows, or a sign of life.
 
         Raises:
-            Refuse: the place names what the store never had, the condition fails on a row, or takes
-            too long.
+            Refuse: the place names what the store never had, or has dropped; the condition fails on
+            a row, or takes too long.
             Retry: the server stops.
         """
         return next(self._sent)
@@ -86,6 +89,7 @@ class Follower:
         is_cancelled: Callable[[], bool],
     ) -> None:
         self._feed = feed
+        self._reader = reader
         self._statements = statements
         self._is_cancelled = is_cancelled
         with contextlib.closing(reader()) as cursor:
@@ -127,6 +131,7 @@ class Follower:
             while first < end:
                 windows = {key: (first, end)}
                 batches, is_last = self._chunk(windows)
+                self._check_kept(key)
                 for number, batch in enumerate(batches, 1):
                     self._move(windows, None if is_last and number == len(batches) else batch)
                     yield self._told(batch, behind=True)
@@ -135,6 +140,24 @@ class Follower:
                 first = self._next[key]
             self._next[key] = max(first, end)
         yield self._sign()
+
+    def _check_kept(self, key: Partition) -> None:
+        """Refuse to go on where rows that were not sent are gone, as they were from the beginning.
+
+        Asked after they were read: what was dropped before that is known now.
+        """
+        first = self._next.get(key)
+        if first is None:
+            return
+        with contextlib.closing(self._reader()) as cursor:
+            ((end,),) = cursor.execute(_RETAINED_SQL, [*key, first]).fetchall()
+        if end is not None:
+            name = f"{key[0]}-{key[1]}"
+            raise Refuse(
+                "live.retained",
+                f"rows of {name} from {first} to {end - 1} were dropped by retain",
+                f"go on from {name}={end}, or from the beginning of what is there",
+            )
 
     def _chunk(self, windows: Windows) -> tuple[list[pa.RecordBatch], bool]:
         """The first rows of a window in the table, and whether those are all."""

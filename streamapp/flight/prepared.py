@@ -13,6 +13,7 @@ from streamapp.core.errors import Refuse
 from streamapp.flight.statements import Parameters
 
 _PARAMETER_BYTES_MAX = 8 << 20
+_STATEMENTS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,9 @@ class Prepared:
 
 
 class PreparedStatements:
-    """The last ``statements_max`` that were used; a forgotten one must be prepared again."""
+    """The last ``_STATEMENTS_MAX`` that were used; a forgotten one must be prepared again."""
 
-    def __init__(self, statements_max: int = 1000) -> None:
-        self._statements_max = statements_max
+    def __init__(self) -> None:
         self._by_handle: OrderedDict[bytes, Prepared] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -106,7 +106,7 @@ class PreparedStatements:
         with self._lock:
             self._by_handle[handle] = prepared
             self._by_handle.move_to_end(handle)
-            while len(self._by_handle) > self._statements_max:
+            while len(self._by_handle) > _STATEMENTS_MAX:
                 self._by_handle.popitem(last=False)
 
 

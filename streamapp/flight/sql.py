@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from streamapp.core.sql import quoted
 from streamapp.flight import info, standard, wire
 
 CATALOGS = pa.schema([pa.field("catalog_name", pa.string(), nullable=False)])
@@ -82,7 +83,7 @@ def table_names(cursor: Cursor) -> list[str]:
 
 def select_from(table: str) -> str:
     """The statement that reads a whole table."""
-    return 'FROM "' + table.replace('"', '""') + '"'
+    return f"FROM {quoted(table)}"
 
 
 def _catalogs(_message: wire.Message, cursor: Cursor) -> pa.Table:

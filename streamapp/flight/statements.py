@@ -104,7 +104,7 @@ class Statement:
                     reader = relation.to_arrow_reader(_BATCH_ROWS)
                 else:
                     reader = relation.limit(0).to_arrow_reader(_BATCH_ROWS)
-                self.schema = _plain_schema(reader.schema)
+                self.schema = _plain_schema(reader.schema, relation.columns)
                 self._batches = self._cut(reader)
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 raise self._stopped or refusal(error) from None
@@ -340,9 +340,13 @@ class Statements:
             return list(self._running)
 
 
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Enums as strings: Flight's stream cannot send dictionaries (apache/arrow#38480)."""
-    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
+def _plain_schema(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Enums as strings: Flight's stream cannot send dictionaries (apache/arrow#38480).
+
+    Names are the statement's: under a LIMIT, DuckDB gives columns of one name different ones.
+    """
+    kinds = [field.with_type(_plain_type(field.type)) for field in schema]
+    return pa.schema([field.with_name(name) for field, name in zip(kinds, names, strict=True)])
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

@@ -29,10 +29,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamapp.core.errors import Halt, Refuse
+from streamapp.core.files import sync
 from streamapp.core.ranges import Ledger, RangeSet
+from streamapp.core.sql import literal, quoted
 from streamapp.sink import recall
-from streamapp.sink.keep import Reader, alone, as_files, sync_folder
-from streamapp.sink.schema import quoted
+from streamapp.sink.keep import Reader, alone, as_files
 
 #: Rows of a file, and of a row group in it.
 FILE_ROWS_MAX = 131_072
@@ -225,9 +226,8 @@ def _rows(
 ) -> duckdb.DuckDBPyRelation:
     """Conditions on columns as they are, so that DuckDB skips row groups by their extremes."""
     time = _TIMES[folder.table]
-    topic = folder.topic.replace("'", "''")
     return cursor.table(folder.table).filter(
-        f"source_topic = '{topic}' AND source_partition = {folder.partition} "
+        f"source_topic = {literal(folder.topic)} AND source_partition = {folder.partition} "
         f"AND source_offset >= {first} AND source_offset < {next_} "
         f"AND {time} >= {_literal(folder.day)} AND {time} < {_literal(folder.day + _DAY)}"
     )
@@ -268,7 +268,7 @@ def _write(rows: pa.RecordBatchReader, path: Path) -> int:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     return count
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from streamapp.core.errors import Halt, Refuse, Retry, StreamappError
+from streamapp.core.sql import literal
 from streamapp.sink.schema import ROW_GROUP_ROWS
 
 MEMORY = ":memory:"
@@ -47,7 +48,7 @@ def connect(path: str, *, memory_bytes_max: int, spill_bytes_max: int) -> duckdb
     }
     try:
         if not in_memory:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            _check_path(path)
         root = duckdb.connect(MEMORY, config=settings)
     except OSError as error:
         raise Refuse("store.path", f"cannot open {path}: {error.strerror}", _ELSEWHERE) from None
@@ -57,8 +58,9 @@ def connect(path: str, *, memory_bytes_max: int, spill_bytes_max: int) -> duckdb
         root.execute(
             "SET GLOBAL TimeZone = 'UTC'"
         ).fetchall()  # else Arrow columns carry the host's
-        literal = path.replace("'", "''")
-        attach = f"ATTACH '{literal}' AS {CATALOG} (ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+        attach = (
+            f"ATTACH {literal(path)} AS {CATALOG} (TYPE duckdb, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+        )
         root.execute(attach).fetchall()
         root.execute("SET enable_external_access = false").fetchall()
         root.execute("SET lock_configuration = true").fetchall()
@@ -66,6 +68,21 @@ def connect(path: str, *, memory_bytes_max: int, spill_bytes_max: int) -> duckdb
         root.close()
         raise unopened(path, error) from None
     return root
+
+
+def _check_path(path: str) -> None:
+    """Make the file's folder, and see that it is a file: DuckDB would wait for a pipe for ever.
+
+    Raises:
+        Refuse: it is something else, or has a name that DuckDB cannot write.
+        OSError: the folder cannot be made.
+    """
+    if "\0" in path or path.encode(errors="replace").decode() != path:
+        raise Refuse("store.path", f"cannot open {path!a}: its name is not UTF-8", _ELSEWHERE)
+    file = Path(path)
+    if file.exists() and not file.is_file():
+        raise Refuse("store.path", f"cannot open {path}: it is no file", _ELSEWHERE)
+    file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def cursor(root: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:

@@ -20,7 +20,7 @@ from streamapp.core.batch import TIME, Rejected
 from streamapp.core.errors import Halt
 from streamapp.core.ranges import Ledger, OffsetRange, RangeSet
 from streamapp.sink import schema
-from streamapp.sink.layout import Layout, Origin, check_columns
+from streamapp.sink.layout import Layout, Origin, check_columns, check_filled
 from streamapp.sink.window import DedupWindow, Draft, keys_of
 from streamapp.topics.enriched import Cover, Enriched
 
@@ -50,6 +50,7 @@ def keyed(record: StoredRecord) -> StoredRecord:
         Halt: its rows are no events.
     """
     check_columns(record.enriched)
+    check_filled(record.enriched)
     return record._replace(keys=_keys_of(record.enriched.rows))
 
 

@@ -16,6 +16,8 @@ import duckdb
 import pyarrow as pa
 
 from streamapp.core.errors import Halt, Refuse, Retry
+from streamapp.core.files import sync
+from streamapp.core.sql import literal, quoted
 from streamapp.sink import duck, recall, schema
 from streamapp.sink.search import Search
 from streamapp.sink.verify import Window, verify
@@ -43,8 +45,7 @@ def opened(path: str) -> Iterator[Reader]:
     root = duckdb.connect(duck.MEMORY, config={**settings, "autoload_known_extensions": False})
     try:
         root.execute("SET GLOBAL TimeZone = 'UTC'").fetchall()
-        literal = path.replace("'", "''")
-        root.execute(f"ATTACH '{literal}' AS {duck.CATALOG} (READ_ONLY)").fetchall()
+        root.execute(f"ATTACH {literal(path)} AS {duck.CATALOG} (READ_ONLY)").fetchall()
         with contextlib.closing(duck.cursor(root)) as cursor:
             schema.check_format(cursor, path)
             if not _tables(cursor):
@@ -87,13 +88,13 @@ def backup(
         stack.callback(_remove, part)
         with as_files(target):
             said = yield from _copy(read, part)
-            _sync(part)
+            sync(part)
         with opened(str(part)) as copied:
             _compare(said, copied, target)
             with contextlib.closing(copied()) as cursor:
                 report = yield from _verified(cursor, window)
         part.replace(target)
-        sync_folder(target.parent)
+        sync(target.parent)
     size_bytes = target.stat().st_size
     yield {"done": True, "target": str(target), "bytes": size_bytes, **report}
 
@@ -129,7 +130,7 @@ def _fill(
 ) -> Iterator[int]:
     """Copy a table's rows in their order, which the dedup window goes by; yields how many."""
     copied, held = 0, list[pa.RecordBatch]()
-    name = schema.quoted(table)
+    name = quoted(table)
     for batch in source.sql(f"FROM {name}").to_arrow_reader(_ROWS_AT_ONCE):
         held.append(batch)
         if sum(one.num_rows for one in held) >= _ROWS_AT_ONCE:
@@ -153,7 +154,7 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
 
 def _digest(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, int]:
     """Rows, and the sum of their hashes: equal for equal rows in any order."""
-    name = schema.quoted(table)
+    name = quoted(table)
     found = connection.sql(f"FROM {name}").set_alias("t")
     sums = found.aggregate("count(*), coalesce(sum(hash(t)::HUGEINT), 0)")
     try:
@@ -256,16 +257,3 @@ def _unwritable(target: Path, why: str) -> Refuse:
 def _remove(part: Path) -> None:
     for path in (part, Path(f"{part}.wal")):
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    _sync(folder)

@@ -9,6 +9,9 @@ from streamapp.core.batch import EVENT_SCHEMA
 from streamapp.core.errors import Halt
 from streamapp.topics.enriched import Enriched
 
+#: No event has a NULL there.
+_FILLED = [field.name for field in EVENT_SCHEMA if not field.nullable]
+
 
 class Origin(NamedTuple):
     """The columns that are the same in all rows of a record."""
@@ -46,10 +49,11 @@ class Layout:
         self._left_out: list[str] = []
 
     def check(self, enriched: Enriched) -> None:
-        """As :func:`check_columns`."""
+        """As :func:`check_columns` and :func:`check_filled`."""
         if enriched.rows.schema != self._checked:
             check_columns(enriched)
             self._checked = enriched.rows.schema
+        check_filled(enriched)
 
     def align(self, origin: Origin, rows: pa.RecordBatch, left_out: Counter[str]) -> pa.RecordBatch:
         """The rows with the columns of the table; ``left_out`` counts values that have no place."""
@@ -88,12 +92,22 @@ def check_columns(enriched: Enriched) -> None:
         kind = given.get(field.name)
         if kind != field.type:
             found = "none" if kind is None else f"one of {kind}"
-            raise Halt(
-                "store.record",
-                f"the enriched record of {enriched.cover.range} should have a column "
-                f"{field.name!r} of {field.type} and has {found}",
-                "it was written by something else than streamapp, or by another version",
-            )
+            raise _strange(enriched, f"a column {field.name!r} of {field.type} and has {found}")
+
+
+def check_filled(enriched: Enriched) -> None:
+    """Halt when the record's rows have a NULL where no event has one."""
+    for name in _FILLED:
+        if enriched.rows.column(name).null_count:
+            raise _strange(enriched, f"a value in each row of column {name!r} and has a NULL")
+
+
+def _strange(enriched: Enriched, should: str) -> Halt:
+    return Halt(
+        "store.record",
+        f"the enriched record of {enriched.cover.range} should have {should}",
+        "it was written by something else than streamapp, or by another version",
+    )
 
 
 def _cast(column: pa.Array, name: str, kind: pa.DataType, left_out: Counter[str]) -> pa.Array:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from streamapp.core import clock
 from streamapp.core.errors import Refuse
+from streamapp.core.files import sync
 from streamapp.core.ranges import Ledger, OffsetRange
 from streamapp.core.slice import RecordLike
 from streamapp.sink import keep, recall, schema
@@ -354,7 +355,7 @@ def _place(new: Path, path: Path) -> None:
         fix = f"stop its process and rebuild again; {new} is whole"
         raise Refuse("store.locked", f"a store was made at {path} meanwhile", fix) from None
     new.unlink()
-    keep.sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _swap(new: Path, path: Path) -> None:
@@ -367,4 +368,4 @@ def _swap(new: Path, path: Path) -> None:
     if wal.exists():  # only a store that cannot be opened has one now
         wal.replace(kept_wal)
     new.replace(path)
-    keep.sync_folder(path.parent)
+    sync(path.parent)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from streamapp.core import clock
 from streamapp.core.batch import EVENT_SCHEMA, TIME
 from streamapp.core.errors import Refuse
+from streamapp.core.sql import quoted
 from streamapp.sink import views
 from streamapp.sink.answers import ANSWERS
 
@@ -142,11 +143,6 @@ def prepare(
         raise
     connection.execute("CHECKPOINT").fetchall()  # no DDL is left in the WAL for a crash to replay
     return _row_schema(connection, columns)
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def check_names(columns: Mapping[str, pa.DataType], core: Iterable[pa.Field] = CORE_FIELDS) -> None:

@@ -97,7 +97,7 @@ _VELOCITY_MACRO = """CREATE OR REPLACE MACRO velocity(conversation_id) AS TABLE
 _SIMILAR = """CREATE OR REPLACE MACRO "similar"(query, k) AS TABLE
     SELECT found.hit.cosine, event.* EXCLUDE (embedding)
     FROM (SELECT unnest(nearest(
-              embed(query::VARCHAR), if(k::BIGINT > {k_max}, 0, k),
+              embed(query::VARCHAR), if(k::BIGINT > {k_max}, 0, k::BIGINT),
               (SELECT max({row}) FROM events))) AS hit) AS found
     JOIN events AS event ON event.source_offset = found.hit."offset"
         AND event.source_partition = found.hit."partition" AND event.source_topic = found.hit.topic
@@ -106,7 +106,8 @@ _SIMILAR = """CREATE OR REPLACE MACRO "similar"(query, k) AS TABLE
 _NEAR = """CREATE OR REPLACE MACRO near(event_id, k) AS TABLE
     SELECT found.hit.cosine, event.* EXCLUDE (embedding)
     FROM (SELECT this.source_topic, this.source_partition, this.source_offset, unnest(nearest(
-              this.embedding, if(k::BIGINT < 1, 0, k + 1), (SELECT max({row}) FROM events))) AS hit
+              this.embedding, if(k::BIGINT < 1, 0, least(k::BIGINT, {k_max} + 1) + 1),
+              (SELECT max({row}) FROM events))) AS hit
           FROM (SELECT * FROM events AS one WHERE one.id = event_id::VARCHAR
                 ORDER BY source_topic, source_partition, source_offset LIMIT 1) AS this) AS found
     JOIN events AS event ON event.source_offset = found.hit."offset"
@@ -114,6 +115,15 @@ _NEAR = """CREATE OR REPLACE MACRO near(event_id, k) AS TABLE
     WHERE (found.source_offset, found.source_partition, found.source_topic)
         <> (event.source_offset, event.source_partition, event.source_topic)
     ORDER BY found.hit.cosine DESC, event.source_offset LIMIT greatest(k::BIGINT, 1)"""
+
+#: These take as long as the lengths of two texts multiplied, and nothing interrupts them.
+EDIT_DISTANCES = ("damerau_levenshtein", "editdist3", "levenshtein")
+_EDITS_MAX = 1_000_000
+#: A macro of that name in the store is found before DuckDB's function.
+_EDIT_DISTANCE = """CREATE OR REPLACE MACRO {name}(a, b) AS system.main.{name}(if(
+    strlen(a) * strlen(b) > {edits_max},
+    error('{name}: texts of ' || strlen(a) || ' and ' || strlen(b) || ' bytes would take too long: '
+        || 'compare left(text, 1000)'), a), b)"""
 
 #: Events with what a language model said of them in place of what the local models were unsure of;
 #: of several answers to one event a model's counts, and of those the newest.
@@ -166,6 +176,8 @@ def create(
 
 
 def _statements(columns: AbstractSet[str], row: str) -> Iterator[str]:
+    for name in EDIT_DISTANCES:
+        yield _EDIT_DISTANCE.format(name=name, edits_max=_EDITS_MAX)
     yield _LATEST
     yield _ANSWERED.format(replaced=_chosen(_REPLACED, columns), added=_chosen(_ADDED, columns))
     yield _CONVERSATIONS_VIEW.format(_chosen(_CONVERSATIONS, columns))
@@ -175,7 +187,7 @@ def _statements(columns: AbstractSet[str], row: str) -> Iterator[str]:
         yield _VELOCITY_MACRO.format(_chosen(_VELOCITY, columns))
     if "embedding" in columns:
         yield _SIMILAR.format(row=row, k_max=K_MAX)
-        yield _NEAR.format(row=row)
+        yield _NEAR.format(row=row, k_max=K_MAX)
 
 
 def _chosen(items: _Items, columns: AbstractSet[str]) -> str:

@@ -1,8 +1,10 @@
 """What a log offers to code that is not a Faust agent: produce, read and administer, by URL."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol, TypeVar
 
+from streamapp.core.errors import Retry
 from streamapp.core.slice import Headers, Slice
 
 
@@ -206,3 +208,30 @@ class Members(Protocol):
     def member(self, group: str, on_revoke: OnRevoke) -> Member:
         """A member of the group, to be started."""
         ...
+
+
+class _Client(Protocol):
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+Started = TypeVar("Started", bound=_Client)
+
+
+@asynccontextmanager
+async def started(client: Started) -> AsyncIterator[Started]:
+    """The client, started, and stopped at the end."""
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+def moved(group: str) -> Retry:
+    """The error for a member that does not hold its partitions any more."""
+    return Retry(
+        "group.moved",
+        f"group {group[:120]!r} distributes its partitions anew",
+        "read again: what was not committed comes again",
+    )

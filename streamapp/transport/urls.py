@@ -66,8 +66,9 @@ def _is_local(url: str, security: Security | None) -> bool:
     if scheme in _KAFKA:
         return False
     if scheme != _LOCAL:
-        works = ", ".join(f"{name}://" for name in (_LOCAL, *_KAFKA))
-        raise Refuse("broker.scheme", f"no log client for {url!r}", f"these work: {works}")
+        kafka = ", ".join(f"{name}://host:9092" for name in _KAFKA)
+        fix = f"these work: {_LOCAL}:///path, {kafka}"
+        raise Refuse("broker.scheme", f"no log client for {url!r}", fix)
     if security not in {None, PLAINTEXT}:
         raise Refuse(
             "broker.security",

@@ -2,18 +2,17 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from clients import member_log, specs_of_asks
 
 from streamapp.agents.asking.answers import rows_of
 from streamapp.agents.asking.asker import GROUP, WINDOW, Answering, Asker
 from streamapp.agents.asking.asks import Ask, Asking, asks_to, shape_of
 from streamapp.agents.beside import beside
-from streamapp.agents.lanes import Log
 from streamapp.core.batch import Batch
 from streamapp.core.errors import Refuse, Reject, Retry
 from streamapp.core.metrics import Metrics
@@ -22,8 +21,7 @@ from streamapp.models.llm import Answer
 from streamapp.plugin.testing import batch_of
 from streamapp.topics import catalogue
 from streamapp.topics.catalogue import ANSWERS, ASK
-from streamapp.transport import open_admin, open_members, open_producer, open_reader
-from streamapp.transport.clients import Outgoing, TopicSpec
+from streamapp.transport.clients import Outgoing
 from streamapp.workflow import Workflow
 
 COLUMNS = pa.schema([("intent", pa.string()), ("intent_confidence", pa.float32())])
@@ -126,16 +124,7 @@ class Model:
 
 @pytest.fixture
 async def log(tmp_path):
-    url = f"local://{tmp_path / 'log'}"
-    async with AsyncExitStack() as stack:
-        made = [open_(url) for open_ in (open_reader, open_producer, open_admin, open_members)]
-        for client in made:
-            await client.start()
-            stack.push_async_callback(client.stop)
-        log = Log(*made)
-        for topic in catalogue.load(None, catalogue.ASKS):
-            if topic.name in catalogue.ASKS:
-                await log.admin.create(TopicSpec(*topic.log_spec()))
+    async with member_log(f"local://{tmp_path}/log", specs_of_asks()) as log:
         yield log
 
 

@@ -1,22 +1,19 @@
 """Asks on Apache Kafka: one asker takes over from another that was cut off, and none is left."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import msgspec
 import pytest
+from clients import member_log, specs_of_asks
 
 from streamapp.agents.asking.answers import rows_of
 from streamapp.agents.asking.asker import Answering, Asker
 from streamapp.agents.asking.asks import Ask
-from streamapp.agents.lanes import Log
 from streamapp.core.metrics import Metrics
 from streamapp.models.llm import Answer
-from streamapp.topics import catalogue
 from streamapp.topics.catalogue import ANSWERS, ASK
-from streamapp.transport import open_admin, open_members, open_producer, open_reader
-from streamapp.transport.clients import Outgoing, TopicSpec
+from streamapp.transport.clients import Outgoing
 
 pytestmark = pytest.mark.timeout(300)
 COUNT = 40
@@ -38,18 +35,7 @@ class Model:
 @pytest.fixture
 async def log(kafka):
     """On the broker that tests share; nobody else uses these topics."""
-    async with AsyncExitStack() as stack:
-        made = [
-            open_(kafka.url) for open_ in (open_reader, open_producer, open_admin, open_members)
-        ]
-        for client in made:
-            await client.start()
-            stack.push_async_callback(client.stop)
-        log = Log(*made)
-        there = await log.admin.topics()
-        for topic in catalogue.load(None, catalogue.ASKS):
-            if topic.name in catalogue.ASKS and topic.name not in there:
-                await log.admin.create(TopicSpec(*topic.log_spec()))
+    async with member_log(kafka.url, specs_of_asks()) as log:
         yield log
 
 

@@ -5,19 +5,17 @@ from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
+from clients import member_log, specs_of_asks
 from llm_server import LlmServer, completion
 
 from streamapp.agents.asking.answers import rows_of
 from streamapp.agents.asking.asker import Answering, Asker
 from streamapp.agents.asking.asks import Ask
-from streamapp.agents.lanes import Log
 from streamapp.core.metrics import Metrics
 from streamapp.models.llm import Cache, Endpoint, Llm
 from streamapp.models.llm.breaker import Breaker, Circuit
-from streamapp.topics import catalogue
 from streamapp.topics.catalogue import ANSWERS, ASK
-from streamapp.transport import open_admin, open_members, open_producer, open_reader
-from streamapp.transport.clients import Outgoing, TopicSpec
+from streamapp.transport.clients import Outgoing
 
 LABELS = {"refund": (), "cancel": ()}
 #: What a server does, and why its asks fall back.
@@ -67,18 +65,12 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path):
-    url = f"local://{tmp_path / 'log'}"
     server, metrics = LlmServer().start(), Metrics()
     async with AsyncExitStack() as stack:
         stack.callback(server.stop)
-        made = [open_(url) for open_ in (open_reader, open_producer, open_admin, open_members)]
-        for client in made:
-            await client.start()
-            stack.push_async_callback(client.stop)
-        log = Log(*made)
-        for topic in catalogue.load(None, catalogue.ASKS):
-            if topic.name in catalogue.ASKS:
-                await log.admin.create(TopicSpec(*topic.log_spec()))
+        log = await stack.enter_async_context(
+            member_log(f"local://{tmp_path}/log", specs_of_asks())
+        )
         breaker = Breaker(3, 3600)
         endpoint = Endpoint(server.url, answer_s_max=1, retry_s=0)
         cache = Cache(tmp_path / "answers.sqlite", 100)

@@ -7,22 +7,10 @@ import warnings
 import pytest
 from enrich_worker import WAIT_S, Event, Plan, Worker
 
-from streamapp.agents import outcome
 from streamapp.core.errors import Halt, Retry
 from streamapp.topics.catalogue import RAW
 
-
-@pytest.fixture(autouse=True)
-def no_exit(monkeypatch):
-    """What would end the process raises where the test sees it."""
-    said = []
-
-    def stop(error):
-        said.append(error)
-        raise asyncio.CancelledError
-
-    monkeypatch.setattr(outcome, "stop_process", stop)
-    return said
+pytestmark = pytest.mark.usefixtures("ended")
 
 
 async def test_a_retry_of_a_stage_waits_and_keeps_the_batch():
@@ -85,15 +73,15 @@ async def test_a_slice_that_comes_again_is_acknowledged_and_published_once():
         assert [(c.first, c.next) for c in worker.log.covers()] == [(0, 2), (2, 4)]
 
 
-async def test_a_slice_that_was_never_delivered_halts_before_anything_is_covered(no_exit):
+async def test_a_slice_that_was_never_delivered_halts_before_anything_is_covered(ended):
     async with Worker(Plan()) as worker:
         late = Event(5, [5])
         await worker.stream.queue.put(late)
         async with asyncio.timeout(WAIT_S):
-            while not no_exit:
+            while not ended:
                 await asyncio.sleep(0.01)
-        assert isinstance(no_exit[0], Halt)
-        assert no_exit[0].code == "enrich.gap"
+        assert isinstance(ended[0], Halt)
+        assert ended[0].code == "enrich.gap"
         assert worker.log.covers() == []
         assert not late.acked.is_set()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from streamapp.agents.letters import Letters
-from streamapp.core.errors import Retry
+from streamapp.core.errors import Refuse, Retry
 from streamapp.testing.log import MemoryLog
 from streamapp.transport.clients import Outgoing, TopicSpec
 
@@ -24,7 +24,18 @@ async def test_a_log_that_says_less_than_it_had_is_asked_again():
         return begin, end + 1
 
     letters = Letters(reader, DEAD.name, {DEAD.name: DEAD})
-    assert (await letters.erasable()).before == {}
+    assert len([one async for one in letters.newest(await letters.bounds())]) == 5
     reader.bounds = more
     with pytest.raises(Retry, match="has nothing from 5 on, and went to 6"):
-        await letters.erasable()
+        async for _ in letters.newest(await letters.bounds()):
+            pass
+
+
+def test_topics_of_an_own_app_s_dead_letters_are_named():
+    specs = {name: TopicSpec(name, 1, 1 << 20) for name in ("shop", "shop.dead", "shop.enriched")}
+    with pytest.raises(Refuse) as caught:
+        Letters(MemoryLog().reader(), DEAD.name, specs)
+    assert caught.value.fix == "name another with --dead-topic; there is shop.dead"
+    with pytest.raises(Refuse) as caught:
+        Letters(MemoryLog().reader(), DEAD.name, {})
+    assert caught.value.fix.startswith("create it with `streamapp topics apply`")

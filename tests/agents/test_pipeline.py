@@ -78,18 +78,11 @@ class Delivered(Event):
 
 
 @pytest.fixture(autouse=True)
-def no_exit(monkeypatch):
-    """What would end the process raises where the test sees it; tries follow at once."""
-    said = []
-
-    def stop(error):
-        said.append(error)
-        raise asyncio.CancelledError
-
-    monkeypatch.setattr(outcome, "stop_process", stop)
+def never_ended(ended, monkeypatch):
+    """Tries follow at once, and nothing ends the process."""
     monkeypatch.setattr(outcome, "WAIT_S_FIRST", 0.0)
-    yield said
-    assert not said
+    yield
+    assert not ended
 
 
 async def kill(worker):

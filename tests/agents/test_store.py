@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
-from mirroring import Event, Stream, enriched
+from enrich_worker import Stream
+from mirroring import Event, enriched
 
 from streamapp.agents import outcome
 from streamapp.agents.gather import Gather

@@ -52,6 +52,14 @@ def test_paths_are_relative_to_the_file_that_says_them(tmp_path):
         ("flush_rows = 0", "too small"),
         ("ring_frames = 10000", "not a power of two"),
         ('log_level = "loud"', "'loud'"),
+        ("gateway_port = [1]", "not a whole number"),
+        ("home = 2020-01-01", "not a text"),
+        ('cors_origins = ["https://a.example"]', "not a text"),
+        ("broker = 5", "not a text"),
+        ("[gateway]\nport = 1", "no table is called 'gateway'"),
+        ("[exprots.crm]", "no table is called 'exprots'"),
+        ("[flow_params]\na = 1", "flow_params is a setting, not a table"),
+        ("exports = 1", "exports is a table, not a setting"),
     ],
 )
 def test_a_bad_project_file_names_file_and_reason(tmp_path, text, message):
@@ -71,8 +79,41 @@ def test_toml_s_own_true_and_false_are_taken(tmp_path, said):
 
 def test_true_and_false_are_no_text_where_text_is_asked_for(tmp_path):
     (tmp_path / "streamapp.toml").write_text("json_twin = 1\n")
-    with pytest.raises(Refuse, match=r"json_twin = 1 .+ is not known"):
+    with pytest.raises(Refuse, match=r"json_twin = 1 .+ is not a text"):
         load(environ={}, folder=tmp_path)
+
+
+def test_a_misspelt_table_gets_a_suggestion(tmp_path):
+    (tmp_path / "streamapp.toml").write_text("[exprots.crm]\n")
+    with pytest.raises(Refuse) as caught:
+        load(environ={}, folder=tmp_path)
+    assert caught.value.fix == "did you mean [exports]?"
+
+
+@pytest.mark.parametrize("table", ["exports", "interop", "models", "sources", "webhooks"])
+def test_the_tables_that_others_read_are_passed_over(tmp_path, table):
+    (tmp_path / "streamapp.toml").write_text(f"gateway_port = 1\n[{table}.one]\nx = 1\n")
+    assert load(environ={}, folder=tmp_path)[0].gateway_port == 1
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "streamapp.toml").write_text("gateway_port = 1\n", encoding="utf-8-sig")
+    assert load(environ={}, folder=tmp_path)[0].gateway_port == 1
+
+
+@pytest.mark.parametrize("name", ["home", "gateway_port", "log_level", "token", "topics_dir"])
+def test_an_empty_value_says_the_default(tmp_path, name):
+    expected = getattr(load(environ={}, folder=tmp_path)[0], name)
+    assert getattr(load({name: ""}, environ={}, folder=tmp_path)[0], name) == expected
+    said = {env_name(name): ""}
+    assert getattr(load(environ=said, folder=tmp_path)[0], name) == expected
+
+
+def test_a_line_of_dotenv_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / ".env").write_text('OTHER=x\nSTREAMAPP_GATEWAY_PORT="9382\n')
+    with pytest.raises(Refuse, match=r"\.env:2: ") as caught:
+        load(environ={}, folder=tmp_path)
+    assert "quote" in caught.value.fix
 
 
 def test_a_toml_error_gives_line_and_column(tmp_path):

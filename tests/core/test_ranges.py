@@ -47,13 +47,6 @@ def test_prefix_ends_at_the_first_gap(pairs, start):
     assert RangeSet(pairs).prefix_end(start) == expected
 
 
-@given(st.lists(ranges), st.integers(0, 70))
-def test_discard_below_forgets_only_that(pairs, offset):
-    done = RangeSet(pairs)
-    done.discard_below(offset)
-    assert members(done) == {o for o in members(pairs) if o >= offset}
-
-
 @given(st.lists(ranges), st.lists(st.integers(-5, 70)))
 def test_mask_is_membership(pairs, offsets):
     done = RangeSet(pairs)

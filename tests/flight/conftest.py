@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import flight
+from sinks import event, record
 
-from streamapp.core.batch import EVENT_SCHEMA, vector_column
+from streamapp.core.batch import vector_column
 from streamapp.flight import FlightServer, Limits, query
-from streamapp.sink import Store, StoredRecord
-from streamapp.topics.enriched import Cover, Enriched
+from streamapp.sink import Store
 
 DIM = 1024
 ROWS = 6000
@@ -19,27 +19,12 @@ ROWS = 6000
 def _record():
     """``ROWS`` events, each vector pointing along axis ``offset % DIM``."""
     numbers = np.arange(ROWS)
-    events = {
-        "source_offset": numbers,
-        "id": [f"id-{n}" for n in numbers],
-        "type": ["message"] * ROWS,
-        "source": ["test"] * ROWS,
-        "conversation": ["c"] * ROWS,
-        "actor": [None] * ROWS,
-        "time": numbers * 1000,
-        "ingest_time": numbers * 1000,
-        "text": [f"text {n}" for n in numbers],
-        "duration_ms": np.zeros(ROWS, np.float32),
-        "payload": ['{"a": 1}'] * ROWS,
-        "attachments": [None] * ROWS,
-    }
-    arrays = [pa.array(events[field.name], field.type) for field in EVENT_SCHEMA]
-    rows = pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
+    events = [
+        event(n, time=n * 1000, ingest_time=n * 1000, payload='{"a": 1}') for n in range(ROWS)
+    ]
     vectors = np.zeros((ROWS, DIM), np.float32)
     vectors[numbers, numbers % DIM] = 1
-    cover = Cover(topic="events.raw", partition=0, first=0, next=ROWS, rows=ROWS)
-    rows = rows.append_column("embedding", vector_column(vectors))
-    return StoredRecord(Enriched(cover, rows), "events.enriched", 0, 1)
+    return record(0, ROWS, events, stages=False, extra={"embedding": vector_column(vectors)}, at=1)
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,27 @@ def test_sql_that_is_huge_or_never_ends(serve, sql):
     assert server.query("SELECT 1 AS a").to_pylist() == [{"a": 1}]
 
 
+@pytest.mark.parametrize("name", ["levenshtein", "damerau_levenshtein", "editdist3"])
+def test_edit_distances_of_long_texts(served, name):
+    """Nothing interrupts one inside of DuckDB: it would run for hours after its deadline."""
+    distance = f"{name}(repeat('a', 2000), repeat('b', 2000))"
+    for sql in (
+        f"SELECT {distance}",
+        f"SELECT {name.upper()}(text, repeat('b', 2000000)) FROM events",
+        f"SELECT list_transform([1], lambda x: {distance})",
+        f"SELECT 1 WHERE {distance} > 1",
+    ):
+        with pytest.raises(Refuse, match=r"texts of \d+ and \d+ bytes would take too long"):
+            served.query(sql)
+    for schema in ("system.main", "main", "pg_catalog", '"system"."main"'):
+        with pytest.raises(Refuse, match="with a schema's name"):
+            served.query(f"SELECT {schema}.{distance}")
+    (row,) = served.query(
+        f"SELECT {name}('kitten', 'sitting') AS n, {name}('a', NULL) AS none"
+    ).to_pylist()
+    assert row == {"n": 3, "none": None}
+
+
 def until(condition, seconds=30):
     """Wait until a condition holds."""
     end = time.monotonic() + seconds

@@ -33,6 +33,21 @@ def test_polars(connection):
     assert frame.schema["embedding"] == pl.Array(pl.Float32, 1024)
 
 
+def test_columns_of_one_name(connection, served):
+    """As a join has them; what is announced is what comes."""
+    sql = "SELECT one.id, two.id, 3 AS id_1 FROM events AS one JOIN events AS two USING (source_offset)"
+    names = ["id", "id", "id_1"]
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} WHERE one.source_offset < ?", (2,))
+        assert cursor.fetch_arrow_table().column_names == names
+        cursor.execute(f"{sql} LIMIT 2")
+        assert cursor.fetch_arrow_table().column_names == names
+    assert pd.read_sql(f"{sql} LIMIT 2", connection).columns.tolist() == names
+    with served.client() as client:
+        info = client.get_flight_info(flight.FlightDescriptor.for_command(sql.encode()))
+    assert info.schema.names == names
+
+
 @pytest.mark.parametrize("depth", ["catalogs", "db_schemas", "tables", "all"])
 def test_objects_at_every_depth(connection, depth):
     (catalog,) = connection.adbc_get_objects(depth=depth).read_all().to_pylist()

@@ -10,7 +10,8 @@ from streamapp.core.batch import EVENT_SCHEMA
 from streamapp.core.errors import Refuse, Retry
 from streamapp.flight import Client, FlightServer, Limits
 from streamapp.flight import feed as feed_module
-from streamapp.sink import Store, StoredRecord
+from streamapp.flight import live as live_module
+from streamapp.sink import Store, StoredRecord, retain
 from streamapp.topics.enriched import Cover, Enriched
 
 
@@ -222,6 +223,41 @@ def test_resumed_after_a_restart(tmp_path):
     more, _ = take(second.client.follow(place), 3)
     assert got + more == ids(range(6))
     second.close()
+
+
+def retained(store, newest):
+    """All but so many rows are dropped."""
+    window = retain.Window(0, 0)
+    for _ in retain.retain(store, retain.bound(store, window, keep_rows=newest)):
+        pass
+
+
+def test_a_place_whose_rows_were_retained_is_refused(writing):
+    """Going on behind them in silence would be a gap; what is left has a beginning all the same."""
+    for first in range(0, 600, 50):
+        writing.add(first, 50)
+    retained(writing.store, 100)
+    for place in (0, 499):
+        with pytest.raises(
+            Refuse, match=f"rows of events.raw-0 from {place} to 499 were"
+        ) as caught:
+            take(writing.client.follow({"events.raw-0": place}), 100)
+        assert "events.raw-0=500" in caught.value.fix
+        assert caught.value.code == "live.retained"
+    for start in ("beginning", {"events.raw-0": 500}, {}):
+        assert take(writing.client.follow(start), 100)[0] == ids(range(500, 600))
+
+
+def test_rows_that_are_retained_before_a_slow_client_has_them(writing, monkeypatch):
+    monkeypatch.setattr(live_module, "_CHUNK_ROWS", 10)
+    for first in range(0, 600, 50):
+        writing.add(first, 50, text="x" * 100_000)
+    follower = writing.client.follow("beginning")
+    begun, _ = take(follower, 10)
+    assert begun[0] == "0-0"
+    retained(writing.store, 1)
+    with pytest.raises(Refuse, match="to 598 were dropped by retain"):
+        take(follower, 600)
 
 
 def test_who_leaves_is_forgotten(writing):

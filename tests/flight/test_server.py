@@ -2,11 +2,11 @@
 
 import socket
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pyarrow as pa
 import pytest
+from machine import wait_for
 from pyarrow import flight
 
 from streamapp.core.errors import Refuse, Retry
@@ -15,14 +15,6 @@ from streamapp.flight.client import query, stream
 
 ENDLESS = "SELECT count(*) FROM range(100000000000) a, range(1000) b"
 BIG = "SELECT a.* FROM events a, range(1000)"
-
-
-def until(condition, seconds=10):
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def test_rows(served):
@@ -173,7 +165,7 @@ def test_a_runaway_query_is_stopped_at_the_limit(serve):
     with pytest.raises(Refuse, match=r"took longer than 0\.3 s") as caught:
         server.query(ENDLESS)
     assert caught.value.code == "sql.time"
-    until(lambda: server.server.running == 0)
+    wait_for(lambda: server.server.running == 0)
 
 
 def test_a_client_that_does_not_read_is_stopped_at_the_limit(serve, store):
@@ -182,7 +174,7 @@ def test_a_client_that_does_not_read_is_stopped_at_the_limit(serve, store):
     with server.client() as client:
         reader = client.do_get(flight.Ticket(BIG.encode()))
         reader.read_chunk()
-        until(lambda: server.server.running == 0)
+        wait_for(lambda: server.server.running == 0)
         with pytest.raises(flight.FlightTimedOutError, match="took longer"):
             reader.read_all()
     assert store.reader().execute("SELECT count(*) FROM events").fetchall() == [(6000,)]
@@ -216,7 +208,7 @@ def test_cancelling_frees_the_cursor(served, sql):
             reader.read_chunk()
             assert served.server.running == 1
             reader.cancel()
-        until(lambda: served.server.running == 0)
+        wait_for(lambda: served.server.running == 0)
     assert served.query("SELECT 1 AS a").num_rows == 1
 
 
@@ -224,7 +216,7 @@ def test_a_client_that_hangs_up_frees_the_cursor(served):
     with served.client() as client:
         client.do_get(flight.Ticket(BIG.encode())).read_chunk()
         assert served.server.running == 1
-    until(lambda: served.server.running == 0)
+    wait_for(lambda: served.server.running == 0)
 
 
 def test_no_more_statements_than_the_limit(serve):
@@ -234,7 +226,7 @@ def test_no_more_statements_than_the_limit(serve):
         with pytest.raises(Retry, match="1 statements are running already") as caught:
             server.query("SELECT 1")
         assert caught.value.code == "flight.busy"
-    until(lambda: server.server.running == 0)
+    wait_for(lambda: server.server.running == 0)
     assert server.query("SELECT 1").num_rows == 1
 
 
@@ -250,7 +242,7 @@ def test_stop_interrupts_what_runs(serve):
 
     thread = threading.Thread(target=run)
     thread.start()
-    until(lambda: server.server.running == 1)
+    wait_for(lambda: server.server.running == 1)
     server.server.stop()
     thread.join(10)
     assert errors == ["flight.closing"]

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from clients import opened
 
 from streamapp.transport import Outgoing, TopicSpec, open_admin, open_producer, open_reader
 
@@ -21,12 +22,8 @@ async def count(stream):
 
 @pytest.fixture
 async def log(url):
-    clients = open_admin(url), open_producer(url), open_reader(url)
-    for client in clients:
-        await client.start()
-    yield Log(*clients)
-    for client in clients:
-        await client.stop()
+    async with opened(url, open_admin, open_producer, open_reader) as clients:
+        yield Log(*clients)
 
 
 class Log:

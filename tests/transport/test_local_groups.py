@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 
 import pytest
+from clients import opened
 from machine import freeze
 
 from streamapp.core.errors import Retry
@@ -29,12 +30,8 @@ async def count(stream):
 
 @pytest.fixture
 async def log(url):
-    clients = open_admin(url), open_producer(url), open_reader(url)
-    for client in clients:
-        await client.start()
-    yield Log(*clients)
-    for client in clients:
-        await client.stop()
+    async with opened(url, open_admin, open_producer, open_reader) as clients:
+        yield Log(*clients)
 
 
 class Log:

@@ -13,7 +13,7 @@ from streamapp.agents.asking.answers import Answered, answered, fallback
 from streamapp.agents.asking.asks import Ask
 from streamapp.agents.lanes import Lanes, Log, stop_within
 from streamapp.agents.outcome import persist
-from streamapp.core.clock import SYSTEM, Clock
+from streamapp.core.clock import now_us
 from streamapp.core.errors import Refuse, Reject, Retry
 from streamapp.core.metrics import Metrics
 from streamapp.core.slice import RecordLike
@@ -43,7 +43,6 @@ class Answering:
         llm: who is asked.
         labels: intents to choose from, with descriptions.
         metrics: of this process.
-        clock: for tests.
     """
 
     def __init__(
@@ -51,12 +50,10 @@ class Answering:
         llm: Asked,
         labels: Mapping[str, Sequence[str]],
         metrics: Metrics,
-        clock: Clock = SYSTEM,
     ) -> None:
         self._llm = llm
         self._labels = labels
         self._metrics = metrics
-        self._clock = clock
         self._told = ""
 
     async def of(self, ask: Ask) -> Answered:
@@ -64,12 +61,10 @@ class Answering:
         try:
             question, said = self._question(ask)
             answer = await self._llm.ask(question)
-            done = answered(
-                ask, answer, str(answer.value[said]), question.prompt, self._clock.now_us()
-            )
+            done = answered(ask, answer, str(answer.value[said]), question.prompt, now_us())
         except (Retry, Reject, Refuse) as error:
             self._tell(error)
-            done = fallback(ask, f"{error.code}: {error.message}", self._clock.now_us())
+            done = fallback(ask, f"{error.code}: {error.message}", now_us())
         self._metrics.asks.labels(done.kind, done.source).inc()
         return done
 

@@ -84,14 +84,13 @@ def _check(asking: Asking, columns: pa.Schema) -> None:
             )
 
 
-def asks_to(asking: Asking, columns: pa.Schema, bytes_max: int, topic: str = ASK) -> Twin:
+def asks_to(asking: Asking, columns: pa.Schema, bytes_max: int) -> Twin:
     """What the enrich agent publishes beside an enriched batch: asks about some of its rows.
 
     Args:
         asking: which rows.
         columns: of the workflow.
         bytes_max: the topic's ``record_bytes_max``.
-        topic: where to.
 
     Raises:
         Refuse: ``workflow.ask`` the workflow does not make what is asked about.
@@ -100,7 +99,7 @@ def asks_to(asking: Asking, columns: pa.Schema, bytes_max: int, topic: str = ASK
 
     def twin(batch: Batch) -> list[tuple[str, list[Outgoing]]]:
         found = [*_intents(batch, asking.below), *(_types(batch) if asking.types else ())]
-        return [(topic, [record for ask in found for record in _record(ask, bytes_max)])]
+        return [(ASK, [record for ask in found for record in _record(ask, bytes_max)])]
 
     return twin
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from streamapp.core.batch import EVENT_SCHEMA
 from streamapp.core.errors import Refuse, Reject
+from streamapp.core.sql import without_arguments
 
 #: What the store's table ``events`` has in front of a row, so that conditions fit both.
 ADDRESS = (pa.field("source_topic", pa.string()), pa.field("source_partition", pa.int32()))
@@ -86,7 +87,7 @@ class Condition:
             self._parsed(f"SELECT list_value(\n{where}\n)"),
             self._parsed("SELECT list_value(true)"),
         )
-        if _without_argument(given) != _without_argument(plain):
+        if without_arguments(given) != without_arguments(plain):
             raise self._refused(f"{where[:200]!r} is not one condition")
 
     def _parsed(self, sql: str) -> dict[str, Any]:
@@ -109,20 +110,3 @@ class Condition:
             f"[exports.{self._name}] where: {why}",
             "write what could stand after WHERE: intent = 'cancel' AND sentiment < 0",
         )
-
-
-def _without_argument(tree: dict[str, Any]) -> Any:
-    """The statement's shape: its parse tree with the function's arguments only counted."""
-    node = dict(tree["statements"][0]["node"])
-    node["select_list"] = [
-        {**call, "arguments": len(call.get("arguments", []))}
-        for call in node.get("select_list", [])
-    ]
-    return _unlocated(node)
-
-
-def _unlocated(value: Any) -> Any:
-    if isinstance(value, dict):
-        located = ("query_location", "query_location_length")
-        return {name: _unlocated(part) for name, part in value.items() if name not in located}
-    return [_unlocated(part) for part in value] if isinstance(value, list) else value

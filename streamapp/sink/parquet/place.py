@@ -4,7 +4,6 @@ Both can do the one thing that everything stands on: make a file that must not e
 or not at all.  :func:`prove_exclusive` tries it when a store opens.
 """
 
-import contextlib
 import fcntl
 import os
 import secrets
@@ -16,6 +15,7 @@ from pyarrow import fs
 
 from streamapp.core import clock
 from streamapp.core.errors import Refuse
+from streamapp.core.files import draft, sync
 
 #: Writes that are not finished; emptied when a store opens.
 _DRAFTS = "_drafts"
@@ -102,8 +102,8 @@ class Directory:
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         self._held = file
-        for draft in (self.root / _DRAFTS).iterdir():
-            draft.unlink()
+        for left in (self.root / _DRAFTS).iterdir():
+            left.unlink()
 
     def unlock(self) -> None:
         file, self._held = self._held, None
@@ -125,35 +125,22 @@ class Directory:
         return (self.root / path).read_bytes()
 
     def put(self, path: str, data: memoryview) -> None:
-        with self._draft(data) as draft:
+        with draft(self.root / _DRAFTS, data) as new:
             target = self._made(path)
-            draft.rename(target)
-        _sync(target.parent)
+            new.rename(target)
+        sync(target.parent)
 
     def create(self, path: str, data: memoryview) -> None:
-        with self._draft(data) as draft:
+        with draft(self.root / _DRAFTS, data) as new:
             target = self._made(path)
-            target.hardlink_to(draft)  # a rename would replace what is there
-        _sync(target.parent)
+            target.hardlink_to(new)  # a rename would replace what is there
+        sync(target.parent)
 
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
 
     def age_s(self, path: str) -> float:
         return clock.now_us() / 1e6 - (self.root / path).stat().st_mtime
-
-    @contextlib.contextmanager
-    def _draft(self, data: memoryview) -> Iterator[Path]:
-        """A file with the data, synced, to be given its name."""
-        path = self.root / _DRAFTS / secrets.token_hex(8)
-        try:
-            with path.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
 
     def _made(self, path: str) -> Path:
         """The target's path; folders on the way are made, and durable."""
@@ -165,16 +152,8 @@ class Directory:
             folder = folder.parent
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
-            _sync(folder.parent)
+            sync(folder.parent)
         return target
-
-
-def _sync(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def open_place(url: str) -> Place:

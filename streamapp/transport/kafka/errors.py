@@ -93,7 +93,7 @@ def translated(error: BaseException, what: str, url: str, ways: Ways) -> Streama
 
 def unknown_topic(what: str, url: str) -> Refuse:
     """The error for a topic or partition that is not there."""
-    return Refuse("topic.unknown", f"no {what} on {url}", "create it first: streamapp topics apply")
+    return Refuse("topic.unknown", f"no {what} on {url}", "create it first")
 
 
 def _told(error: BaseException) -> str:

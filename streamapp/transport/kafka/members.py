@@ -27,8 +27,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from streamapp.core.errors import Refuse, Retry
-from streamapp.transport.clients import Held, OnRevoke
+from streamapp.core.errors import Refuse
+from streamapp.transport.clients import Held, OnRevoke, moved
 from streamapp.transport.kafka.address import hosts_of
 from streamapp.transport.kafka.connection import PATIENCE_S_MAX, Connection
 from streamapp.transport.kafka.errors import is_final
@@ -121,13 +121,13 @@ class KafkaMember:
             return
         subscription = self._subscription.subscription
         if self._held is None or subscription is None or subscription.assignment is None:
-            raise _moved(self._group)
+            raise moved(self._group)
         found = {TopicPartition(*at): OffsetAndMetadata(next_, "") for at, next_ in offsets.items()}
         try:
             async with asyncio.timeout(PATIENCE_S_MAX):
                 await self._coordinator.commit_offsets(subscription.assignment, found)
         except CommitFailedError:
-            raise _moved(self._group) from None
+            raise moved(self._group) from None
         except (KafkaError, TimeoutError) as error:
             raise self._connection.error(error, what) from error
 
@@ -200,11 +200,3 @@ class _Listener(ConsumerRebalanceListener):
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         self._member.take(assigned)
-
-
-def _moved(group: str) -> Retry:
-    return Retry(
-        "group.moved",
-        f"group {group[:120]!r} distributes its partitions anew",
-        "read again: what was not committed comes again",
-    )

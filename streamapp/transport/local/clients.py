@@ -46,7 +46,9 @@ def _ready(spec: TopicSpec, records: Sequence[Outgoing], keyless: int) -> Rows |
     return Rows(rows_of(spec, records, keyless))
 
 
-class _Client:
+class LocalClient:
+    """One open log."""
+
     def __init__(self, url: str) -> None:
         self._log = LocalLog(folder_of(url))
 
@@ -57,7 +59,7 @@ class _Client:
         await self._log.stop()
 
 
-class LocalProducer(_Client):
+class LocalProducer(LocalClient):
     """Appends; concurrent calls share commits."""
 
     def __init__(self, url: str) -> None:
@@ -76,7 +78,7 @@ class LocalProducer(_Client):
         ]
 
 
-class LocalReader(_Client):
+class LocalReader(LocalClient):
     """Reads ranges."""
 
     async def read(
@@ -110,7 +112,7 @@ class LocalReader(_Client):
         return await self._log.bounds(topic, partition)
 
 
-class LocalAdmin(_Client):
+class LocalAdmin(LocalClient):
     """Topics and groups."""
 
     async def topics(self) -> Mapping[str, TopicSpec]:

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from streamapp.core.errors import Refuse, Retry, StreamappError
-from streamapp.transport.clients import Held, OnRevoke
-from streamapp.transport.local.engine import LocalLog, folder_of
+from streamapp.transport.clients import Held, OnRevoke, moved
+from streamapp.transport.local.clients import LocalClient
+from streamapp.transport.local.engine import LocalLog
 from streamapp.transport.local.groups import PLAIN
 from streamapp.transport.local.membership import Membership
 from streamapp.transport.local.wake import GROUPS, LOOK_EVERY_S, heard_within
@@ -23,17 +24,8 @@ _topics = msgspec.json.Decoder(list[str])
 _partitions = msgspec.json.Decoder(list[tuple[str, int]])
 
 
-class LocalMembers:
+class LocalMembers(LocalClient):
     """Makes members; they share one open log."""
-
-    def __init__(self, url: str) -> None:
-        self._log = LocalLog(folder_of(url))
-
-    async def start(self) -> None:
-        await self._log.start()
-
-    async def stop(self) -> None:
-        await self._log.stop()
 
     def member(self, group: str, on_revoke: OnRevoke) -> "LocalMember":
         return LocalMember(self._log, group, on_revoke)
@@ -177,12 +169,3 @@ class LocalMember:
             for partition in range(count):
                 shares[takers[partition * len(takers) // count]].append((topic, partition))
         return {name: msgspec.json.encode(share) for name, share in shares.items()}
-
-
-def moved(group: str) -> Retry:
-    """The error for a commit by one that does not hold the partitions any more."""
-    return Retry(
-        "group.moved",
-        f"group {group[:120]!r} distributes its partitions anew",
-        "read again: what was not committed comes again",
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from streamapp.core.errors import Halt, Refuse, Retry, StreamappError
+from streamapp.core.files import sync
 
 APPLICATION_ID = 0x7374726D  # "strm" in the file's header
 LAYOUT = 1
@@ -167,12 +168,3 @@ def damaged(path: Path, why: Exception) -> Refuse:
 def full(path: Path) -> Retry:
     """The error for a disk without space."""
     return Retry("log.full", f"no space left for {path}", "free some space, then try again")
-
-
-def sync(path: Path) -> None:
-    """Make a file or a folder's entries durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
