@@ -4,6 +4,7 @@ The app stays its owner's: its id, broker, tables, agents and settings.  What is
 on the source topic, pages below ``/streamapp/`` and two commands.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -259,12 +260,17 @@ def _plan(
         raise Refuse("install.stages", f"streamapp.install: {what}", "name it in stages=[...]")
     workflow = Workflow(path="streamapp.install", stages=tuple(names), options=options)
     seconds = house.metrics.stage_seconds
-    return Plan(
-        workflow,
-        compose.registry(house.settings),
-        factories,
-        lambda name, _, s: seconds.labels(name).observe(s),
-    )
+    try:
+        return Plan(
+            workflow,
+            compose.registry(house.settings),
+            factories,
+            lambda name, _, s: seconds.labels(name).observe(s),
+        )
+    except Refuse as error:
+        if named := re.search(r"\[stages\.([\w\"]+)", error.fix):  # as a workflow.toml has them
+            error.fix += f"; here that is options={{{named[1]!r}: {{...}}}}"
+        raise
 
 
 def _named(

@@ -2,6 +2,6 @@
 
 import sys
 
-from streamapp.cli.app import main
+from streamapp.cli import main
 
 sys.exit(main())

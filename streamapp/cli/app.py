@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  # the last stop before the user's terminal
         if "--debug" in arguments:
             traceback.print_exc()
-        failure = _failure(error)
+        failure = _failure(error, arguments)
         _report(failure, as_json="--json" in arguments)
         return failure.exit_code
     return result if isinstance(result, int) else 0
@@ -159,7 +159,7 @@ class _Failure(NamedTuple):
     exit_code: int
 
 
-def _failure(error: Exception) -> _Failure:
+def _failure(error: Exception, arguments: Sequence[str]) -> _Failure:
     """What to say of an error."""
     if isinstance(error, StreamappError):
         return _Failure(error.code, error.message, error.fix, error.exit_code)
@@ -168,6 +168,10 @@ def _failure(error: Exception) -> _Failure:
         return _Failure("cli.usage", error.format_message(), f"see `{path} --help`", 2)
     if isinstance(error, click.ClickException):
         return _Failure("cli.error", error.format_message(), "", error.exit_code)
+    if isinstance(error, UnicodeEncodeError):
+        strange = [one for one in arguments if one.encode(errors="ignore").decode() != one]
+        if strange:
+            return _Failure("cli.usage", f"{strange[0]!r} is not UTF-8", "write it in UTF-8", 2)
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     fix = "run it again with --debug for the traceback, and report it"
     return _Failure("cli.unexpected", f"unexpected {what}", fix, EXIT_UNEXPECTED)

@@ -72,7 +72,7 @@ async def _run(settings: Settings, messages: list[dict[str, str]]) -> None:
             missing = await wait_ready(settings, set(processes(settings)), READY_S_MAX)
         refuse_if_refused(watched, settings)
         if missing:
-            raise _not_ready(missing, watched, settings)
+            raise _not_ready(missing, watched)
         from streamapp.cli.measure import send_and_watch
 
         with screen.status(f"sending {counted(len(messages), 'message')} to POST /ingest"):
@@ -185,10 +185,10 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _not_ready(missing: set[str], watched: "Supervisor", settings: Settings) -> Halt:
+def _not_ready(missing: set[str], watched: "Supervisor") -> Halt:
     states = ", ".join(f"{name} is {watched.children[name].state}" for name in sorted(missing))
     return Halt(
         "demo.ready",
         f"not ready after {READY_S_MAX:g} s: {states}",
-        f"see {settings.home / 'logs'} (run again with --keep)",
+        "run it again with --keep, which leaves the processes' logs",
     )

@@ -285,7 +285,9 @@ def _needed(graph: "Graph", stage: str) -> set[str]:
 
 
 def _show(shown: Shown, *, as_json: bool) -> None:
-    rows = shown.table.to_pylist()
+    from streamapp.workflow.data.plain_rows import python_rows
+
+    rows = python_rows(shown.table)
     aside = [{"reason": why, "rows": bad.num_rows} for bad, why in shown.aside]
     if as_json:
         told = {"stage": shown.stage, "operation": shown.operation, "rows_in": shown.rows_in}

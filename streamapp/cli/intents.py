@@ -132,6 +132,9 @@ def train(
         )
     _written(registry, model, out, head, given, examples)
     _say_head(out, head, model, as_json=as_json)
+    known = [folder.resolve() for folder in registry.catalogue.folders]
+    if not as_json and out.resolve().parents[2] not in known:
+        click.echo(f"models are looked for in {known[0]}: move it there, or set models_dir")
 
 
 def _embedded(embed: "EmbedTexts", texts: Sequence[str], step: Step) -> "Floats":

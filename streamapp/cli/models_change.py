@@ -1,6 +1,8 @@
 """``streamapp models add``, ``promote``, ``rollback`` and ``rm``: what changes the catalogue."""
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +54,6 @@ def add(settings: Settings, file: Path, as_json: bool, **given: Any) -> None:
     from streamapp.models.adding import Offer
     from streamapp.models.adding import add as add_model
 
-    registry = open_registry(settings)
     offer = Offer(
         task=given["task"],
         name=given["name"],
@@ -66,8 +67,8 @@ def add(settings: Settings, file: Path, as_json: bool, **given: Any) -> None:
         lineage=_lineage(file, given),
         values=dict(map(_assigned, given["values"])),
     )
-    with bars() as progress:
-        manifest = add_model(registry, settings.models_own, offer, progress)
+    with _made(settings.models_own), bars() as progress:
+        manifest = add_model(open_registry(settings), settings.models_own, offer, progress)
     place = settings.models_own / manifest.task / manifest.name / str(manifest.version)
     if as_json:
         print_json({"name": manifest.full_name, "manifest": place / "manifest.toml"})
@@ -123,6 +124,27 @@ def rm(settings: Settings, name: str, force: bool, as_json: bool) -> None:
         click.echo(f"removed {path}")
     if not removed:
         click.echo("nothing of it was here")
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A folder, made where there is none; when what is done in it fails it goes again."""
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refuse(
+            "models.add",
+            f"cannot make {folder}: {error.strerror}",
+            "set models_dir to a folder, or to where one can be made",
+        ) from None
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _repository(settings: Settings) -> "Repository":

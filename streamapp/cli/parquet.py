@@ -6,7 +6,7 @@ import click
 
 from streamapp.cli.framework import group
 from streamapp.cli.options import json_option, settings_options
-from streamapp.cli.output import bytes_text, harmless, print_json, print_table
+from streamapp.cli.output import bytes_text, print_json, print_table
 from streamapp.core.config import Settings
 
 _TABLES = ("events", "dead", "provenance", "answers")
@@ -79,21 +79,10 @@ def verify(settings: Settings, deep: bool, as_json: bool) -> int:
     Reads only.  Exit code 65: events are missing (holes) or repeated; 70: the store contradicts
     itself.
     """
+    from streamapp.cli.store import reported
     from streamapp.sink.parquet.read import checked
-    from streamapp.sink.verify import Window, failure
+    from streamapp.sink.verify import Window
 
     window = Window(settings.dedup_window_s, settings.dedup_window_events)
     *_, report = checked(settings.parquet_root, window, deep=deep)
-    error = failure(report, settings.parquet_root)
-    if as_json:
-        print_json(report)
-        return error.exit_code if error else 0
-    names = ("rows", "dead", "lost", "retained")
-    click.echo("  ".join(f"{name} {report[name]:,}" for name in names))
-    if report["findings"]:
-        found = [tuple(map(harmless, one.values())) for one in report["findings"]]
-        print_table(("what", "where", "why"), found)
-    if error:
-        raise error
-    click.echo("every promise of the store holds")
-    return 0
+    return reported(report, settings.parquet_root, as_json=as_json)

@@ -1,6 +1,7 @@
 """What must be there before the processes start: a home, the topics, the models of the workflow."""
 
 import asyncio
+from pathlib import Path
 
 from streamapp.cli.output import console
 from streamapp.core.config import Settings
@@ -17,16 +18,7 @@ def prepare(settings: Settings) -> None:
     """
     from streamapp.compose import ensure_topics, missing_models, registry
 
-    try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        (settings.home / ".writable").touch()
-        (settings.home / ".writable").unlink()
-    except OSError as error:
-        raise Refuse(
-            "home.write",
-            f"home {settings.home}: {error.strerror}",
-            "give another with --home or STREAMAPP_HOME",
-        ) from None
+    make_home(settings.home)
     asyncio.run(ensure_topics(settings))
     missing = missing_models(settings)
     if missing:
@@ -34,3 +26,20 @@ def prepare(settings: Settings) -> None:
 
         console(stderr=True).print(f"fetching {', '.join(missing)}, once")
         pull_with_progress(registry(settings), missing)
+
+
+def make_home(home: Path) -> None:
+    """Make the home's folder.
+
+    Raises:
+        Refuse: it cannot be made, or written.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / ".writable").touch()
+        (home / ".writable").unlink()
+    except OSError as error:
+        reason = "this is a file, not a folder" if home.is_file() else error.strerror
+        raise Refuse(
+            "home.write", f"home {home}: {reason}", "give another with --home or STREAMAPP_HOME"
+        ) from None

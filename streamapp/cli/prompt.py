@@ -148,7 +148,7 @@ def statements(lines: Iterable[str]) -> Iterator[str]:
     """Statements and commands (a line that begins with a backslash) of a script."""
     waiting = ""
     for line in lines:
-        if not has_words(waiting) and line.lstrip().startswith("\\"):
+        if line.lstrip().startswith("\\") and not has_words(waiting):
             yield line.strip()
             continue
         waiting += line

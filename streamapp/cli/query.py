@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Values of a vector that are shown before its length.
 VECTOR_SHOWN = 3
 VECTOR_LENGTH_MIN = 8
+#: A column wants this many characters at most before rows are shown upright.
+CELL_CHARS = 20
 #: Bytes of a value (the original of a dead letter) that are shown before its length.
 BYTES_SHOWN = 40
 
@@ -47,9 +49,9 @@ def query(
 ) -> None:
     """Run one SELECT on the store and print the rows; - reads the SQL from standard input.
 
-    A terminal gets a table, in which a vector shows its first values and its length.  --json prints
-    one object a line; --arrow writes an Arrow IPC file that pyarrow, polars, pandas and duckdb read
-    without a copy.
+    A terminal gets a table, in which a vector shows its first values and its length; rows too wide
+    for it stand upright.  --json prints one object a line; --arrow writes an Arrow IPC file that
+    pyarrow, polars, pandas and duckdb read without a copy.
     """
     if as_json + as_csv + (arrow_file is not None) > 1:
         raise click.UsageError(
@@ -227,8 +229,16 @@ def _write_arrow(table: "pa.Table", path: Path) -> None:
     )
 
 
-def print_rows(table: "pa.Table") -> None:
-    """A table on stdout."""
+def print_rows(table: "pa.Table", *, upright: bool | None = None) -> None:
+    """A table on stdout.
+
+    Args:
+        table: whose rows.
+        upright: a line for each value; None: where the rows are too wide for the terminal.
+    """
+    if upright or (upright is None and not _fits(table)):
+        _print_upright(table)
+        return
     from pyarrow import types
     from rich.table import Table
 
@@ -241,6 +251,35 @@ def print_rows(table: "pa.Table") -> None:
         for row in zip(*columns, strict=True):
             shown.add_row(*map(cell, row))
     console().print(shown)
+
+
+def _fits(table: "pa.Table") -> bool:
+    """Whether every column has room for its name and for what is usual in it."""
+    screen = console()
+    if not screen.is_terminal or table.num_columns == 0:
+        return True
+    head = table.slice(0, 50)
+    wanted = 0
+    for number, name in enumerate(table.column_names):
+        cells = [len(cell(value)) for value in values_of(name, head.column(number))]
+        wanted += max(len(name), min(CELL_CHARS, max(cells, default=0))) + 2
+    return wanted - 2 <= screen.width
+
+
+def _print_upright(table: "pa.Table") -> None:
+    from rich.table import Table
+
+    names = table.column_names
+    columns = [values_of(name, table.column(number)) for number, name in enumerate(names)]
+    screen = console()
+    for number, row in enumerate(zip(*columns, strict=True), 1):
+        screen.print(f"row {number:,}", style="bold")
+        shown = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        shown.add_column(style="dim", no_wrap=True)
+        shown.add_column(overflow="fold")
+        for name, value in zip(names, row, strict=True):
+            shown.add_row(name, cell(value))
+        screen.print(shown)
 
 
 def cell(value: Any) -> "Text":

@@ -27,7 +27,9 @@ def gateway(settings: Settings) -> None:
     import logging
 
     from streamapp.compose import serve_gateway
+    from streamapp.core.cycles import end_at_once
 
+    end_at_once()
     logging.basicConfig(level=settings.log_level.upper())
     asyncio.run(serve_gateway(settings, lambda url: click.echo(f"listening on {url}", err=True)))
 

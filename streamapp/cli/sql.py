@@ -14,10 +14,11 @@ from streamapp.cli.framework import command
 from streamapp.cli.options import json_option, settings_options
 from streamapp.cli.output import console, print_error, print_table
 from streamapp.cli.prompt import Names, Prompt, has_words, split, statements
-from streamapp.cli.query import cell, ended_by_ctrl_c, print_lines, print_rows, values_of
+from streamapp.cli.query import ended_by_ctrl_c, print_lines, print_rows
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse, StreamappError
+from streamapp.core.sql import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,8 +27,6 @@ FIRST, NEXT = "streamapp> ", "       ..> "
 #: Rows that the prompt shows of an answer; a script gets what the store gives.
 ROWS_SHOWN = 1000
 ROWS_MAX = 1 << 62
-#: A column wants this many characters at most before rows are shown upright.
-_CELL_CHARS = 20
 
 _RELATIONS = """
     SELECT table_name AS name, 'table' AS kind, estimated_size::VARCHAR || ' rows' AS about
@@ -201,7 +200,7 @@ class Session:
         found = {row["name"]: row for row in relations.to_pylist()}.get(wanted)
         if found is None:
             raise Refuse("sql.relation", f"there is no table {wanted}", "\\d lists them")
-        name = '"' + wanted.replace('"', '""') + '"'
+        name = quoted(wanted)
         if found["kind"] == "macro":
             click.echo(f"{wanted}{found['about']}")
             name += "(" + ", ".join(["NULL"] * (found["about"].count(",") + 1)) + ")"
@@ -220,10 +219,8 @@ class Session:
     def _print(self, table: "pa.Table") -> None:
         if self._as_json:
             print_lines(table)
-        elif self._upright or (self._upright is None and not _fits(table)):
-            _print_upright(table)
         else:
-            print_rows(table)
+            print_rows(table, upright=self._upright)
 
 
 def _converse(session: Session, settings: Settings) -> None:
@@ -264,35 +261,6 @@ def _take(session: Session, prompt: Prompt, text: str) -> str:
             _warn("\nstopped")
             return ""
     return rest if has_words(rest) else ""
-
-
-def _fits(table: "pa.Table") -> bool:
-    """Whether every column has room for its name and for what is usual in it."""
-    screen = console()
-    if not screen.is_terminal or table.num_columns == 0:
-        return True
-    head = table.slice(0, 50)
-    wanted = 0
-    for number, name in enumerate(table.column_names):
-        cells = [len(cell(value)) for value in values_of(name, head.column(number))]
-        wanted += max(len(name), min(_CELL_CHARS, max(cells, default=0))) + 2
-    return wanted - 2 <= screen.width
-
-
-def _print_upright(table: "pa.Table") -> None:
-    from rich.table import Table
-
-    names = table.column_names
-    columns = [values_of(name, table.column(number)) for number, name in enumerate(names)]
-    screen = console()
-    for number, row in enumerate(zip(*columns, strict=True), 1):
-        screen.print(f"row {number:,}", style="bold")
-        shown = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-        shown.add_column(style="dim", no_wrap=True)
-        shown.add_column(overflow="fold")
-        for name, value in zip(names, row, strict=True):
-            shown.add_row(name, cell(value))
-        screen.print(shown)
 
 
 def _help() -> None:

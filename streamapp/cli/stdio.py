@@ -167,6 +167,7 @@ def _answered(line: bytes, work: "Callable[[Request], CallWork]") -> _Answer:
 
 def _run(request: Request, work: "CallWork") -> _Answer:
     from streamapp.plugin.calling import run_operation, table_of
+    from streamapp.workflow.data.plain_rows import python_rows
     from streamapp.workflow.graph.names import operation_name
 
     rows: Mapping[str, Any] = request.inputs
@@ -175,8 +176,8 @@ def _run(request: Request, work: "CallWork") -> _Answer:
     name = operation_name(request.service, request.operation)
     inputs = {key: table_of(each, key) for key, each in rows.items()}
     result = run_operation(name, request.config, inputs, work)
-    aside = [{"reason": reason, "rows": bad.to_pylist()} for bad, reason in work.aside]
-    return _Answer(request.id, result.to_pylist(), aside)
+    aside = [{"reason": reason, "rows": python_rows(bad)} for bad, reason in work.aside]
+    return _Answer(request.id, python_rows(result), aside)
 
 
 def _said(error: StreamappError) -> dict[str, Any]:

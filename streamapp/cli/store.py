@@ -60,7 +60,7 @@ def verify(settings: Settings, deep: bool, as_json: bool) -> int:
     itself.
     """
     report = _last(_steps(settings, "verify", deep=deep), as_json=as_json)
-    return _reported(report, settings, as_json=as_json)
+    return reported(report, settings.store_path, as_json=as_json)
 
 
 @store.command(
@@ -83,7 +83,7 @@ def backup(settings: Settings, target: Path, replace: bool, as_json: bool) -> in
     report = _last(steps, as_json=as_json)
     if not as_json:
         click.echo(f"{report['target']}  {bytes_text(report['bytes'])}")
-    return _reported(report, settings, as_json=as_json)
+    return reported(report, settings.store_path, as_json=as_json)
 
 
 @store.command(
@@ -190,7 +190,7 @@ def rebuild(settings: Settings, accept_gap: bool, replace: bool, as_json: bool) 
             click.echo(f"lost: {range_}")
         if report["kept"] and report["old"]:  # what was retained is known only from there
             click.echo(f"the old one told nothing ({report['old']}): what was dropped is back")
-    return _reported(report, settings, as_json=as_json)
+    return reported(report, settings.store_path, as_json=as_json)
 
 
 async def _rebuild(
@@ -339,11 +339,11 @@ def _show(done: Mapping[str, Any], said: str, *, as_json: bool) -> None:
         click.echo(said)
 
 
-def _reported(report: Mapping[str, Any], settings: Settings, *, as_json: bool) -> int:
+def reported(report: Mapping[str, Any], store: str, *, as_json: bool) -> int:
     """Print a verification's report; its exit code, or the error that it is."""
     from streamapp.sink.verify import failure
 
-    error = failure(report, settings.store_path)
+    error = failure(report, store)
     if as_json:
         print_json(report)
         return error.exit_code if error else 0

@@ -1,11 +1,13 @@
 """``streamapp up``: all processes, restarted when they die, stopped in order."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ import click
 from streamapp.cli.framework import command
 from streamapp.cli.options import settings_options
 from streamapp.cli.output import console
-from streamapp.cli.prepare import prepare
+from streamapp.cli.prepare import make_home, prepare
 from streamapp.core.config import Settings, gateway_url, to_environment
 from streamapp.core.errors import Refuse
 from streamapp.core.exports import has_exports
@@ -22,8 +24,10 @@ from streamapp.core.tls import client_context
 
 if TYPE_CHECKING:
     import aiohttp
+    from rich.console import Console, ConsoleDimensions, RenderableType
+    from rich.live import Live
 
-    from streamapp.screen.supervisor import Printer, Supervisor
+    from streamapp.screen.supervisor import Child, Printer, Supervisor
 
 #: Stopped in this order: each drains into the next.
 PROCESSES = ("gateway", "worker", "store", "terminal")
@@ -71,12 +75,41 @@ def up(settings: Settings, *, no_tui: bool) -> None:
     was accepted is finished.
     """
     extras = wanted(settings)
-    check_ports(settings, extras)
-    prepare(settings)
-    screen = console()
-    live = screen.is_terminal and not no_tui
-    if not asyncio.run(_run(settings, extras, live=live)):
-        raise click.exceptions.Exit(1)
+    make_home(settings.home)
+    with alone(settings.home):
+        check_ports(settings, extras)
+        prepare(settings)
+        live = is_live(console()) and not no_tui
+        if not asyncio.run(_run(settings, extras, live=live)):
+            raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Hold a home that is there: a second set of processes would fight for its store and ring.
+
+    Raises:
+        Refuse: ``up.running``: another process holds it.
+    """
+    with (home / "up.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Refuse(
+                "up.running",
+                f"process {file.read().strip() or 'of another host'} runs streamapp up on {home}",
+                "stop that one, or give another home with --home",
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def is_live(screen: "Console") -> bool:
+    """Can the summary be drawn there again and again?"""
+    return screen.is_terminal and not screen.is_dumb_terminal
 
 
 def wanted(settings: Settings) -> tuple[str, ...]:
@@ -154,7 +187,18 @@ async def _run(settings: Settings, extras: Sequence[str], *, live: bool) -> bool
     finally:
         _print_line("up", "stopping: each process finishes what it has taken")
         clean = await watched.stop()
+    if not clean:
+        for name, why in unfinished(watched.children.values()):
+            _print_line(name, why)
     return clean
+
+
+def unfinished(children: "Iterable[Child]") -> Iterator[tuple[str, str]]:
+    """Who did not end well when told to stop, and what it said of that."""
+    for child in children:
+        code = child.process.returncode if child.process else 0
+        if code not in {0, None, -signal.SIGTERM}:
+            yield child.name, child.error or f"ended with {code}, see its log"
 
 
 async def _wait(
@@ -185,13 +229,26 @@ async def _show(
     async with aiohttp.ClientSession(connector=_connector(settings)) as session:
         before = await read_numbers(session, settings, extras)
         with Live(console=console(), auto_refresh=False) as screen:
+            size = screen.console.size
             while not stop.is_set():
                 refuse_if_refused(watched, settings)
                 now = await read_numbers(session, settings, extras)
-                table = render(watched.children, before, now, settings, console().width)
-                screen.update(table, refresh=True)
+                columns = screen.console.width
+                table = render(watched.children, before, now, settings, columns)
+                size = update(screen, table, size)
                 before = now
                 await _pause(stop)
+
+
+def update(live: "Live", shown: "RenderableType", size: "ConsoleDimensions") -> "ConsoleDimensions":
+    """Draw anew; returns the terminal's size, to be given next time.
+
+    A terminal that is resized folds its lines, and nobody can say where the last table stands.
+    """
+    if live.console.size != size:
+        live.console.clear()
+    live.update(shown, refresh=True)
+    return live.console.size
 
 
 def _connector(settings: Settings) -> "aiohttp.TCPConnector":

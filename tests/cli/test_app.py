@@ -195,6 +195,21 @@ def test_ctrl_c_is_130(run, monkeypatch):
     assert "Traceback" not in result.err
 
 
+def test_ctrl_c_while_modules_load_is_130_and_no_traceback():
+    code = """
+import sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "streamapp.cli.app":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+from streamapp.cli import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_a_reader_that_went_away_is_no_error():
     code = (
         "import sys; from streamapp.cli import main; sys.exit(main(['config', 'show', '--json']))"

@@ -3,12 +3,11 @@
 import errno
 import resource
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from sites import Handler, Site
 
 from streamapp.cli import checks
 from streamapp.core.config import Settings
@@ -107,21 +106,14 @@ def test_a_port_that_another_program_uses(doctor):
 
 
 def test_a_port_that_we_use(doctor):
-    class Ours(BaseHTTPRequestHandler):
+    class Ours(Handler):
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"# HELP streamapp_queries_total\n")
 
-        def log_message(self, *_args):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Ours) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with Site(Ours) as server:
         code, found = doctor("--store-port", str(server.server_port))
-        server.shutdown()
-        thread.join()
     assert code == 0
     assert "is served by streamapp" in found["store port"]["detail"]
 

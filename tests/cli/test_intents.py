@@ -68,6 +68,9 @@ def test_what_people_read(intents, trained, run, clean):
     assert "streamapp models pull head/again@1" in text
     assert '[stages.intent]\n  head = "head/again"\n' in text
     assert "model =" not in text
+    assert "move it there" not in text
+    elsewhere = intents("train", "examples.csv", "--out", "heads/head/again/1").out
+    assert f"models are looked for in {clean / 'models'}: move it there" in elsewhere
     run("models", "pull", "head/again", "--models-dir", "models")
     mistaken = [(text, "refund" if label == "cancel" else label) for text, label in rows(1)]
     write(clean / "test.csv", mistaken)
@@ -169,6 +172,10 @@ def test_a_version_is_not_trained_again(intents, trained):
         ("a.xlsx", "", ".xlsx is no kind of file"),
         ("a.jsonl", "{]\n", "line 1: "),
         ("a.jsonl", "[1]\n", "line 1 is no object"),
+        ("a.jsonl", '{"text": "\\ud800", "label": "a"}\n', "line 1: JSON is malformed"),
+        ("a.jsonl", '{"text": NaN, "label": "a"}\n', "line 1: JSON is malformed"),
+        ("a.jsonl", f'{{"text": {"9" * 5000}, "label": "a"}}\n', "line 1: Integer value out of"),
+        ("a.jsonl", "[" * 100_000 + "\n", "line 1: "),
         ("a.jsonl", '{"text": 3, "label": "a"}\n', "line 1: 'text' is 3, no text"),
         ("a.csv", b"text,label\n\xff,a\n", "byte 11 is not UTF-8"),
     ],

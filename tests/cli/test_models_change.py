@@ -51,6 +51,13 @@ def test_add_says_what_is_wrong_and_leaves_nothing(models, clean):
     cases = [
         (("nothing.onnx", "--task", "tensor"), "no file"),
         (("risk.onnx", "--task", "classify"), "labels"),
+        (("risk.onnx", "--task", "chat"), "--task one of embed, entities, classify, head, tensor"),
+        (("risk.onnx", "--task", "tensor", "--set", "foo=3"), "leave it out"),
+        (
+            ("risk.onnx", "--task", "tensor", "--version", "1000000000"),
+            "a whole number <= 999999999",
+        ),
+        (("risk.onnx", "--task", "tensor", "--about", "a\udcff"), "is not UTF-8"),
         (("risk.onnx", "--task", "tensor", "--set", "dim"), "no KEY=VALUE"),
         (("risk.onnx", "--task", "tensor", "--set", 'inputs={x="float32[n,4]"}'), "float32[?,3]"),
     ]
@@ -61,6 +68,21 @@ def test_add_says_what_is_wrong_and_leaves_nothing(models, clean):
         assert "fix:" in result.err
         assert names(models) == {}
         assert not list((clean / "models").iterdir())
+
+
+def test_add_makes_the_folder_of_models_where_there_is_none(run, clean):
+    affine_model(clean / "risk.onnx")
+    asked = ("models", "add", "risk.onnx", "--name", "risk", "--models-cache", "cache")
+    wrong = run(*asked, "--task", "tensor", "--set", "foo=3", "--models-dir", "new")
+    assert (wrong.code, (clean / "new").exists()) == (2, False)
+    result = run(*asked, "--task", "tensor", "--models-dir", "new/models")
+    assert result.code == 0
+    assert (clean / "new/models/tensor/risk/1/manifest.toml").is_file()
+    listed = run("models", "list", "--models-dir", "nowhere")
+    assert "streamapp models add" in listed.err
+    no_folder = run(*asked, "--task", "tensor", "--models-dir", "risk.onnx/models")
+    assert no_folder.code == 2
+    assert "risk.onnx/models: Not a directory" in no_folder.err
 
 
 def test_promote_and_rollback(added):

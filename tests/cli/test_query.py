@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from io import StringIO
 
 import pyarrow as pa
 import pyarrow.csv
 import pytest
 from pyarrow import flight
+from rich.console import Console
 from rich.text import Text
 
+from streamapp.cli import query
 from streamapp.cli.query import cell, values_of
 
 ROWS = pa.table(
@@ -70,6 +73,16 @@ def test_a_table_for_people(ask, server):
     assert lines[0].split() == ROWS.column_names
     assert "[0.2500, 0.2500, 0.2500, … 384]" in lines[1]
     assert "null" in lines[2]
+
+
+@pytest.mark.parametrize(("columns", "upright"), [(60, True), (2000, False)])
+def test_rows_too_wide_for_the_terminal_stand_upright(ask, monkeypatch, columns, upright):
+    out = StringIO()
+    screen = Console(force_terminal=True, width=columns, file=out, color_system=None)
+    monkeypatch.setattr(query, "console", lambda **_: screen)
+    assert ask("select * from events").code == 0
+    assert out.getvalue().startswith("row 1\n") == upright
+    assert "[0.2500, 0.2500, 0.2500, … 384]" in out.getvalue()
 
 
 def test_json_lines(ask):

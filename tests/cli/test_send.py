@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 
 import pytest
+from machine import wait_for
 
 from streamapp.cli import delivery
 
@@ -313,7 +314,7 @@ def test_standard_input_is_sent_as_it_comes(clean, double):
         ) as process:
             process.stdin.write(b'{"message": "first"}\n')
             process.stdin.flush()
-            until(lambda: gateway.kept)
+            wait_for(lambda: gateway.kept)
             process.stdin.write(b'{"message": "second"}\n')
             out, _ = process.communicate(timeout=30)
     assert json.loads(out)["accepted"] == 2
@@ -330,7 +331,7 @@ def test_an_interrupted_send_can_be_repeated(clean, double):
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            until(lambda: len(gateway.kept) > 200)
+            wait_for(lambda: len(gateway.kept) > 200)
             os.kill(process.pid, signal.SIGINT)
             out, err = process.communicate(timeout=30)
         assert process.returncode == 130
@@ -340,12 +341,6 @@ def test_an_interrupted_send_can_be_repeated(clean, double):
         assert len(gateway.kept) < 4000
         subprocess.run([*command, gateway.url], check=True, capture_output=True)
     assert len(gateway.once()) == 4000
-
-
-def until(condition):
-    """Wait, with pytest's own limit, for what another process does."""
-    while not condition():
-        time.sleep(0.01)
 
 
 def test_a_terminal_sees_progress_and_a_pipe_does_not(clean, double):

@@ -17,39 +17,23 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
+from machine import wait_for
+from sinks import event, record
 
-from streamapp.core.batch import EVENT_SCHEMA, vector_column
+from streamapp.core.batch import vector_column
 from streamapp.flight import FlightServer
-from streamapp.sink import Store, StoredRecord
+from streamapp.sink import Store
 from streamapp.sink.search import Search
-from streamapp.topics.enriched import Cover, Enriched
 
 ENDLESS = "select count(*) from range(1000000) a, range(1000000) b where a.range + b.range = 1;"
 _ESCAPES = re.compile(r"\x1b\[[?0-9;]*[a-zA-Z]|\x1b[=>]|\r|\x07")
 
 
 def _record(rows):
-    numbers = np.arange(rows)
-    values = {
-        "source_offset": numbers,
-        "id": [f"id-{n}" for n in numbers],
-        "type": ["message"] * rows,
-        "source": ["test"] * rows,
-        "conversation": [f"c{n % 3}" for n in numbers],
-        "actor": ["ann"] * rows,
-        "time": numbers * 1_000_000,
-        "ingest_time": numbers * 1_000_000,
-        "text": [f"text {n}" for n in numbers],
-        "duration_ms": np.zeros(rows, np.float32),
-        "payload": ["{}"] * rows,
-        "attachments": [None] * rows,
-    }
-    arrays = [pa.array(values[field.name], field.type) for field in EVENT_SCHEMA]
-    batch = pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
-    vectors = np.stack([np.cos(numbers / 10), np.sin(numbers / 10)], axis=1).astype(np.float32)
-    batch = batch.append_column("embedding", vector_column(vectors))
-    cover = Cover(topic="events.raw", partition=0, first=0, next=rows, rows=rows)
-    return StoredRecord(Enriched(cover, batch), "events.enriched", 0, 1)
+    events = [event(n, conversation=f"c{n % 3}", actor="ann", duration_ms=0) for n in range(rows)]
+    turns = np.arange(rows) / 10
+    vectors = np.stack([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32)
+    return record(0, rows, events, stages=False, extra={"embedding": vector_column(vectors)}, at=1)
 
 
 @pytest.fixture(scope="module")
@@ -166,13 +150,6 @@ def terminal(start):
         if one.process.poll() is None:
             one.process.kill()
             one.end()
-
-
-def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # ---- at the prompt ----

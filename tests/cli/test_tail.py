@@ -114,6 +114,21 @@ def test_lines_for_people(tail, served):
     ]
 
 
+def test_a_stage_of_somebody_else_that_says_sentiment_in_words(run, tmp_path):
+    rows = record(0, 2).enriched.rows
+    said = pa.array(["glad", None])
+    rows = rows.set_column(rows.schema.get_field_index("sentiment"), "sentiment", said)
+    cover = Cover(topic="events.raw", partition=0, first=0, next=2, rows=2)
+    with (
+        Store.open(str(tmp_path / "s.duckdb"), columns={"sentiment": pa.string()}) as store,
+        FlightServer(store.reader, port=0, live=store) as server,
+    ):
+        store.write([StoredRecord(Enriched(cover, rows), "events.enriched", 0, 1)])
+        told = run("tail", "--from", "beginning", "-n", "2", "--flight-port", str(server.port))
+    assert (told.code, told.err) == (0, "")
+    assert "  glad  hello 0" in told.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(("--where", "nope = 1"), "nope"), (("--where", "DELETE FROM events"), "syntax error"),

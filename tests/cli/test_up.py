@@ -1,15 +1,34 @@
 """``streamapp up``: who runs beside whom."""
 
+import os
 import socket
 from dataclasses import replace
+from io import StringIO
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console, ConsoleDimensions
+from rich.live import Live
 
-from streamapp.cli.up import PORTS, PROCESSES, check_ports, processes, supervisor
+from streamapp.cli.app import main
+from streamapp.cli.up import (
+    PORTS,
+    PROCESSES,
+    alone,
+    check_ports,
+    is_live,
+    processes,
+    supervisor,
+    unfinished,
+    update,
+)
 from streamapp.compose import mirror_app
 from streamapp.core.config import load
 from streamapp.core.errors import Refuse
 from streamapp.screen.summary import addresses
+from streamapp.screen.supervisor import Child
+
+CLEAR = "\x1b[2J"
 
 
 @pytest.mark.parametrize("ring", ["c", "twin"])
@@ -52,3 +71,48 @@ def test_a_port_that_nobody_of_us_will_listen_on_may_be_taken(clean):
         with pytest.raises(Refuse, match="terminal_port"):
             check_ports(settings)
         check_ports(replace(settings, ring="direct"))
+
+
+def test_a_second_up_in_one_home_is_refused_before_anything_starts(clean, tmp_path, capsys):
+    home = tmp_path / "home"
+    home.mkdir()
+    with alone(home):
+        assert main(["up", "--home", str(home), "--no-tui"]) == 2
+    said = capsys.readouterr().err
+    assert f"process {os.getpid()} runs streamapp up on {home}" in said
+    assert "--home" in said
+    assert not (home / "logs").exists()
+    with alone(home):  # let go
+        pass
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
+    screen = Console(force_terminal=True, file=StringIO())
+    monkeypatch.setenv("TERM", "xterm")
+    assert is_live(screen)
+    monkeypatch.setenv("TERM", "dumb")
+    assert not is_live(screen)
+    assert not is_live(Console(file=StringIO()))
+
+
+def test_a_terminal_that_was_resized_shows_no_remains():
+    out = StringIO()
+    screen = Console(force_terminal=True, file=out, width=80, height=24)
+    with Live(console=screen, auto_refresh=False) as live:
+        size = update(live, "one", screen.size)
+        assert CLEAR not in out.getvalue()
+        screen.size = ConsoleDimensions(40, 12)
+        assert update(live, "two", size) == screen.size
+        assert out.getvalue().count(CLEAR) == 1
+
+
+def test_who_did_not_end_well_is_named_with_its_last_words():
+    ended = {"gateway": (0, ""), "worker": (75, "did not finish within 20 s"), "store": (-9, "")}
+    children = [
+        Child(name, (), {}, error=error, process=SimpleNamespace(returncode=code))
+        for name, (code, error) in ended.items()
+    ]
+    told = dict(unfinished([*children, Child("terminal", (), {})]))
+    assert told["worker"] == "did not finish within 20 s"
+    assert "-9" in told["store"]
+    assert set(told) == {"worker", "store"}

@@ -2,12 +2,11 @@
 
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
+from sites import Handler, Site
 
 FILE = """\
 name: numbers
@@ -40,7 +39,7 @@ def file(clean):
 def receiver():
     """A server that keeps what is posted to it."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Keeper(Handler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             self.server.events.append((self.path, json.loads(body)))
@@ -48,17 +47,9 @@ def receiver():
             self.send_response(201)
             self.end_headers()
 
-        def log_message(self, *_):
-            pass
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.events, made.tokens = [], set()
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with Site(Keeper) as made:
+        made.events, made.tokens = [], set()
+        yield made
 
 
 def told(events):
