@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import venvs
 from report import median_ratio
-from services import environment, process
+from services import process
 from tables import table
 
 from models import data as labelled
@@ -93,7 +94,7 @@ def _prepare(folder: Path, learnt: int, asked: int) -> None:
     try:
         parts = [labelled.banking(part) for part in ("train", "test")]
     except labelled.Unavailable as error:
-        raise environment.Unavailable(str(error)) from None
+        raise venvs.Unavailable(str(error)) from None
     rows = [row for part in parts for row in zip(part.texts, part.labels, strict=True)]
     order = np.random.default_rng(0).permutation(len(rows))
     learn = [rows[place] for place in order[:learnt]]

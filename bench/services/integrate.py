@@ -12,8 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import venvs
 from report import median_ratio
-from services import environment, process
+from services import process
 from services.integrate_same import check
 from tables import table
 
@@ -63,10 +64,10 @@ def _quality(folder: Path, quick: bool) -> dict[str, Any]:
     script = HERE / "integrate_quality.py"
     found: dict[str, Any] = {"records": count, "ours": process.run(script, str(some)).found}
     try:
-        python = environment.python("integrate-splink", *SPLINK)
+        python = venvs.python("integrate-splink", *SPLINK)
         theirs = process.run(HERE / "integrate_splink.py", str(some), python=python)
         found["splink"] = theirs.found
-    except (environment.Unavailable, process.Failed) as error:
+    except (venvs.Unavailable, process.Failed) as error:
         found["splink_not_measured"] = str(error).splitlines()[0]
     return found
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from streamapp.plugin.calling import CallWork, project_models, run_operation
 from streamapp.plugin.registered import operation_class
-from streamapp.workflow.data import declared_sources, open_output, reader_of
+from streamapp.workflow.data import declared_sources, open_output, reader_of, writer_of
 from streamapp.workflow.graph.load import graph_of
 from streamapp.workflow.graph.spec import Output
 from streamapp.workflow.run.engine import Services, run
@@ -94,6 +94,7 @@ def main() -> None:
     operation_class("integrate.integrate")  # what is imported late, as theirs was before the clock
     for name in ("csv", "jsonl", "sqlite"):
         reader_of(name)
+    writer_of("parquet")
     begun = time.perf_counter()
     {"call": called, "workflow": flowed}[way](folder, out)
     seconds = time.perf_counter() - begun

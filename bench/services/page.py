@@ -1,22 +1,12 @@
 """The results as Markdown: what a run prints, and the block of docs/performance.md made of them."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tables import rewrite, table
+from tables import table
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "performance.md"
-RESULTS = ROOT / "bench" / "results" / "services.json"
 BEGIN, END = "<!-- figures of make bench-services -->\n", "<!-- end of the services' figures -->\n"
-
-
-def rewrite_page(sections: Mapping[str, ModuleType]) -> None:
-    """Put bench/results/services.json into the page."""
-    rewrite(PAGE, BEGIN, END, render(json.loads(RESULTS.read_text()), sections))
 
 
 def render(results: Mapping[str, Any], sections: Mapping[str, ModuleType]) -> str:

@@ -6,8 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import venvs
 from report import median_ratio
-from services import environment, process
+from services import process
 from tables import table
 
 HERE = Path(__file__).parent
@@ -27,7 +28,7 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
     rate is the same and its memory no larger.  Both have a process for each core.
     """
     count, rounds = (300, 1) if quick else (10_000, 3)
-    python = environment.python("text-theirs", *THEIRS)
+    python = venvs.python("text-theirs", *THEIRS)
     every, some = folder / "documents.jsonl", folder / "some.jsonl"
     said = process.run(HERE / "text_documents.py", str(every), str(count), python=python)
     process.run(HERE / "text_documents.py", str(some), str(count // 10), python=python)

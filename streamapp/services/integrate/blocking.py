@@ -13,7 +13,7 @@ from streamapp.services.integrate.minhash import band_keys
 from streamapp.services.integrate.text import field_of, keys_of, normal
 
 #: Pairs that a thread holds at once, 8 bytes each; their records' texts are some 100 more.
-_PAIRS_AT_ONCE = 250_000
+_PAIRS_AT_ONCE = 100_000
 #: Fewer are not worth a thread.
 _PAIRS_LEAST = 10_000
 _WHERE = "config.matching_strategy.blocking"

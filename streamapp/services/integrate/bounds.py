@@ -48,7 +48,7 @@ def _bits(texts: pl.Series) -> npt.NDArray[np.uint64]:
     there = np.flatnonzero(np.diff(ends))
     found = np.zeros(len(given), np.uint64)
     if len(there):
-        bits = _BITS[np.frombuffer(data, np.uint8)]
+        bits = _BITS.take(np.frombuffer(data, np.uint8))
         found[there] = np.bitwise_or.reduceat(bits[: ends[-1]], ends[there])
     return found
 

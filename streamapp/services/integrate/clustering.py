@@ -53,7 +53,7 @@ class Clustering:
         every = places(len(records))
         keyed = every.is_in(self._keys.of(records, "place")["place"].implode())
         links, _ = pace.beside(
-            lambda: self._equal(records), lambda: matcher.open(records, keyed, decisions)
+            lambda: self._equal(records), lambda: matcher.open(records, keyed, decisions, pace)
         )
         best = is_best(self._config)
         asked = every.filter(~keyed) if best else every

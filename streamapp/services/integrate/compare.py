@@ -33,6 +33,11 @@ class Prepared(NamedTuple):
     values: pl.DataFrame
     letters: Mapping[int, Letters]
 
+    def at(self, places: pl.Series) -> "Prepared":
+        """Of the records at these places."""
+        letters = {number: one.at(places.to_numpy()) for number, one in self.letters.items()}
+        return Prepared(self.values[places], letters)
+
 
 class Likeness:
     """Scores pairs by rules.

@@ -39,7 +39,7 @@ class Entities:
 
     def run(self, tables: Mapping[str, pa.Table], work: Work, pace: Pace) -> pa.Table:
         """The merged records, as ``schema`` says."""
-        return as_arrow(self._merged(tables, work, pace), self.schema)
+        return as_arrow(self._merged(tables, work, pace), self.schema, pace)
 
     def _merged(self, tables: Mapping[str, pa.Table], work: Work, pace: Pace) -> pl.DataFrame:
         records = all_records(tables, self._layout, work, pace)
@@ -92,4 +92,4 @@ class Stack:
         if self._config.report:
             records = records.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias(ENTITY))
             records = merged_of(records, self._survivors, self._rules, self._config.report, pace)
-        return as_arrow(records, self.schema)
+        return as_arrow(records, self.schema, pace)

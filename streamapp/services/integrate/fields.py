@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from streamapp.plugin import Refuse, column
 from streamapp.services.integrate.config import Column
+from streamapp.services.integrate.pace import Pace
 
 #: Which source a record is of, by number, and which row of it.
 SOURCE, ROW = "_source", "_row"
@@ -190,8 +191,11 @@ def _cast(name: str, given: pl.DataType, kind: pl.DataType, text_format: str) ->
     return found if given == kind else found.cast(kind, strict=False)
 
 
-def as_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+def as_arrow(frame: pl.DataFrame, schema: pa.Schema, pace: Pace) -> pa.Table:
     """A frame's columns of ``schema``, exactly of its types."""
-    # one by one, so that no more than one column is there twice
-    columns = [frame[field.name].to_arrow().cast(field.type) for field in schema]
-    return pa.table(columns, schema=schema)
+
+    # one by one on each thread, so that few columns are there twice
+    def made(field: pa.Field) -> pa.Array:
+        return frame[field.name].to_arrow().cast(field.type)
+
+    return pa.table(pace.map(made, schema), schema=schema)

@@ -42,7 +42,7 @@ class Finder:
         """The columns that it looks at."""
         return {*self._keys.fields, *(self._matcher.fields if self._matcher else ())}
 
-    def open(self, pool: pl.DataFrame, work: Work) -> None:
+    def open(self, pool: pl.DataFrame, work: Work, pace: Pace) -> None:
         """Take the pool: records with ``SOURCE``."""
         self._work = work
         self._keyed = self._keys.of(pool, "right")
@@ -52,14 +52,15 @@ class Finder:
         decisions = decisions_of(self._config, self._matcher, self._layout.names, work)
         groups = self._keys.groups(pool)
         has_key = places(len(pool)).is_in(groups["place"].implode())
-        self._matcher.open(pool, has_key, decisions)
+        self._matcher.open(pool, has_key, decisions, pace)
         self._alike = _Alike(self._matcher, pool, decisions, groups)
         self._strays = places(len(pool)).filter(~has_key)
         self._to_strays: _Alike | None = None
         stray = matcher_of(self._config, self._layout)
         if self._best and len(self._strays) and stray is not None:
             lost = pool[self._strays]
-            stray.open(lost, pl.repeat(value=False, n=len(lost), eager=True), decisions)
+            nobody = pl.repeat(value=False, n=len(lost), eager=True)
+            stray.open(lost, nobody, decisions, pace)
             self._to_strays = _Alike(stray, lost, decisions, groups.clear())
 
     def links(self, rows: pl.DataFrame, pace: Pace) -> pl.DataFrame:

@@ -57,4 +57,5 @@ def all_records(
     for name, table, records in zip(layout.names, ordered, framed, strict=True):
         frames.append(_kept(name, table, work, records))
         pace.check(table.num_rows)
-    return pl.concat(frames, how="diagonal").select(*layout.common.names, SOURCE, ROW)
+    # in one piece, or each step that takes records from all over it would make one
+    return pl.concat(frames, how="diagonal", rechunk=True).select(*layout.common.names, SOURCE, ROW)

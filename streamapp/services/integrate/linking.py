@@ -58,7 +58,7 @@ class Linking:
         """The source whose rows stay."""
         return self._layout.shapes[self._base].name
 
-    def open(self, tables: Mapping[str, pa.Table], work: Work) -> None:
+    def open(self, tables: Mapping[str, pa.Table], work: Work, pace: Pace) -> None:
         """Take the records of all other sources."""
         pool = [
             fitting(number, self._layout, tables[shape.name], work)
@@ -67,7 +67,7 @@ class Linking:
         ]
         self._work = work
         self._pool = pl.concat(pool, how="diagonal")
-        self._finder.open(self._pool, work)
+        self._finder.open(self._pool, work, pace)
 
     def run(self, table: pa.Table, pace: Pace) -> pa.Table:
         """Some rows of the base, in their order, as ``schema`` says."""
@@ -86,7 +86,7 @@ class Linking:
             left, merged = left.filter(keep), merged.filter(keep)
             table = table.filter(keep.to_arrow())
         made = [name for name in self.schema.names if name not in self._own]
-        found = as_arrow(merged, pa.schema([self.schema.field(name) for name in made]))
+        found = as_arrow(merged, pa.schema([self.schema.field(name) for name in made]), pace)
         own = self._own_columns(table, left)
         columns = [own[name] if name in own else found.column(name) for name in self.schema.names]
         return pa.table(columns, schema=self.schema)

@@ -58,9 +58,9 @@ class Match(BaseOperation):
         records = all_records({**inputs, **self._declared}, layout, self.work, pace)
         found = Clustering(self.config, layout).clusters(records, self.work, pace)
         if self.config.result == "pairs":
-            return as_arrow(_pairs(records, found, layout), self._result(layout))
+            return as_arrow(_pairs(records, found, layout), self._result(layout), pace)
         told = records.with_columns(named(SOURCE, layout.names), found.entities)
-        return as_arrow(told, self._result(layout))
+        return as_arrow(told, self._result(layout), pace)
 
     def _result(self, layout: Layout) -> pa.Schema:
         if self.config.result == "pairs":

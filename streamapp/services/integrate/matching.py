@@ -94,18 +94,21 @@ class Matcher:
             check_textual(name, columns[name], where)
         self._least = min(matching.threshold, matching.review_from or 1)
 
-    def open(self, pool: pl.DataFrame, keyed: pl.Series, decided: Decisions) -> None:
+    def open(self, pool: pl.DataFrame, keyed: pl.Series, decided: Decisions, pace: Pace) -> None:
         """Take the pool.
 
         Args:
             pool: records, with ``SOURCE``.
             keyed: which of them have a key.
             decided: what people said of unsure pairs.
+            pace: of the call.
         """
         matching = self._matching
         self._pool, self._keyed, self._decided = pool, keyed, decided
-        self._blocks = Blocks(matching.blocking, pool, matching.pairs_max)
-        self._prepared = self._likeness.prepared(pool)
+        self._blocks, self._prepared = pace.beside(
+            lambda: Blocks(matching.blocking, pool, matching.pairs_max),
+            lambda: self._likeness.prepared(pool),
+        )
 
     def close(self) -> None:
         """Let go of the pool."""
@@ -122,7 +125,8 @@ class Matcher:
             own: the rows' places in the pool, if they are of it.
             best: only the best match of each row, one with a key if there is one; else all.
         """
-        prepared = self._likeness.prepared(rows)
+        likeness = self._likeness
+        prepared = likeness.prepared(rows) if own is None else self._prepared.at(own)
 
         def alike(piece: slice) -> pl.DataFrame:
             pace.check()

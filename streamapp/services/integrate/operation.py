@@ -54,7 +54,7 @@ class Integrate(BaseOperation):
             made = self._made(self._layout(schemas(inputs), schemas(self._declared)))
             if not isinstance(made, Linking):
                 return made.run(tables, self.work, pace)
-            made.open(tables, self.work)
+            made.open(tables, self.work, pace)
             self._linking = made
         base = tables[self._linking.base]
         result = self._linking.run(base, pace)

@@ -10,7 +10,6 @@ from streamapp.services.integrate.fields import SOURCE
 from streamapp.services.integrate.pace import Pace
 from streamapp.services.integrate.ranking import ENTITY, Rules
 from streamapp.services.integrate.survive import Survivor, merge, named
-from streamapp.services.integrate.things import ascending
 
 #: Why records were set aside.
 TORN = "records of one thing disagree in a field whose strategy is quarantine"
@@ -70,14 +69,11 @@ def _guarded(survivors: Sequence[Survivor]) -> list[str]:
 
 def _conflicts(merged: pl.DataFrame, survivors: Sequence[Survivor]) -> pl.Series:
     """The names of the columns that each thing's records disagree in."""
-    names = pl.Series([survivor.field.name for survivor in survivors], dtype=pl.String)
-    flags = [merged[f"conflict:{name}"].to_numpy() for name in names]
-    rows = [np.flatnonzero(flag) for flag in flags]
-    row = np.concatenate([np.empty(0, np.intp), *rows])
-    counts = np.bincount(row, minlength=len(merged))
-    ends = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    column = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
-    said = names.gather(column[ascending(row.astype(np.uint32))])
+    names = [survivor.field.name for survivor in survivors]
+    flags = np.column_stack([merged[f"conflict:{name}"].to_numpy() for name in names])
+    counts = np.add.reduce(flags.T, dtype=np.int32)
+    ends = np.append(np.int32(0), np.cumsum(counts, dtype=np.int32))
+    said = pl.Series(names).gather(np.flatnonzero(flags) % len(names))
     return pl.Series(
         "_conflicts", pa.ListArray.from_arrays(pl.Series(ends).to_arrow(), said.to_arrow())
     )

@@ -114,23 +114,27 @@ def merge(
     folded = [survivor for survivor in survivors if survivor.conflict.strategy in _FOLDS]
     orders = [_order(survivor, rules) for survivor in survivors]
     things = Things(records, orders, pace)
-    made = _folded(records, folded, rules, things) if folded else pl.DataFrame()
 
     def columns(survivor: Survivor) -> list[pl.Series]:
         name = survivor.field.name
         having = things.having(name, _order(survivor, rules))
-        is_made = name in made.columns
+        values = records[name].gather(having.places)
+        is_made = survivor.conflict.strategy in _FOLDS
         winners = things.nobody() if is_made else having.winners
-        found = [made[name] if is_made else records[name].gather(winners)]
+        found = [] if is_made else [values.gather(winners)]
         if conflicts:
-            found.append(things.disagree(name, having).alias(f"conflict:{name}"))
+            found.append(having.disagree(values).alias(f"conflict:{name}"))
         if lineage:
-            found.append(records[SOURCE].gather(winners).alias(f"source:{name}"))
-            found.append(records[ROW].gather(winners).alias(f"row:{name}"))
+            for column, origin in ((SOURCE, "source"), (ROW, "row")):
+                own = records[column].gather(having.places).gather(winners)
+                found.append(own.alias(f"{origin}:{name}"))
         return found
 
-    numbers = pl.Series(ENTITY, range(things.count), pl.UInt32)
-    return pl.DataFrame([numbers, *chain.from_iterable(pace.map(columns, survivors))])
+    made, chosen = pace.beside(
+        lambda: _folded(records, folded, rules, things), lambda: pace.map(columns, survivors)
+    )
+    numbers = pl.int_range(things.count, dtype=pl.UInt32, eager=True).alias(ENTITY)
+    return pl.DataFrame([numbers, *made, *chain.from_iterable(chosen)])
 
 
 def _order(survivor: Survivor, rules: Rules) -> Order:
@@ -143,6 +147,9 @@ def _order(survivor: Survivor, rules: Rules) -> Order:
 def _folded(
     records: pl.DataFrame, survivors: Sequence[Survivor], rules: Rules, things: Things
 ) -> pl.DataFrame:
+    """Of each thing what these fields' values make together."""
+    if not survivors:
+        return pl.DataFrame()
     made = [
         _FOLDS[conflict.strategy](field.name, conflict, rules).alias(field.name)
         for field, conflict in survivors
@@ -153,7 +160,7 @@ def _folded(
     grouped = records.select(SOURCE, ROW, *names)[plain.places].with_columns(
         pl.Series(ENTITY, plain.entities).set_sorted()
     )
-    found = grouped.group_by(ENTITY, maintain_order=True).agg(made)
+    found = grouped.group_by(ENTITY, maintain_order=True).agg(made).drop(ENTITY)
     return found.with_columns(_fitting(column) for column in found.select(pl.col(pl.Int128)))
 
 

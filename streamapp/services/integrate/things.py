@@ -27,29 +27,34 @@ def ascending(numbers: Numbers) -> npt.NDArray[np.intp]:
 class Having:
     """The records that have a value, thing by thing, and within one in some order.
 
-    ``places`` are theirs, (n,); ``entities`` their things, (n,), ascending; ``winners`` for each
-    thing the place of its first, or null; ``again`` which of the n are not their thing's first.
+    ``places`` are theirs, (n,); ``winners`` for each thing which of the n is its first, or null.
 
     Args:
         places: as above.
-        entities: as above.
+        entities: their things, (n,), ascending.
         count: of things.
     """
 
     def __init__(self, places: Numbers, entities: Numbers, count: int) -> None:
-        self.places, self.entities = places, entities
-        new = np.ones(len(entities), np.bool_)
-        new[1:] = entities[1:] != entities[:-1]
-        self.again = np.flatnonzero(~new)
-        there = np.zeros(count, np.bool_)
-        there[entities[new]] = True
-        found = np.zeros(count, np.uint32)
-        found[there] = places[new]
-        self.winners = pl.Series(found).set(pl.Series(~there), None)
+        self.places, self.entities, self._count = places, entities, count
+        self._again = entities[1:] == entities[:-1]
+        first = np.flatnonzero(np.append(len(entities) > 0, ~self._again)).astype(np.uint32)
+        self.winners = pl.Series(first)
+        if len(first) < count:
+            self.winners = pl.Series([None], dtype=pl.UInt32).new_from_index(0, count)
+            self.winners[entities[first]] = first
+
+    def disagree(self, values: pl.Series) -> pl.Series:
+        """For each thing whether its records' values differ, which are those of ``places``."""
+        # values that are not all equal differ from the one before somewhere
+        other = (values[1:] != values[:-1]).to_numpy()
+        found = np.zeros(self._count, np.bool_)
+        found[self.entities[1:][self._again & other]] = True
+        return pl.Series(found)
 
 
 class Things:
-    """Answers by places in the records, so that a field's values are moved once, when chosen.
+    """Answers by places in the records, so that a field's values are moved once.
 
     Args:
         records: with ``ENTITY``, whose numbers are 0, 1, 2 without a gap.
@@ -80,15 +85,6 @@ class Things:
             return every
         there = values.is_not_null().to_numpy()[every.places]
         return Having(every.places[there], every.entities[there], self.count)
-
-    def disagree(self, name: str, having: Having) -> pl.Series:
-        """For each thing whether its records have different values, nulls apart."""
-        values, again = self._records[name], having.again
-        # values that are not all equal differ from the one before somewhere
-        one, other = (values.gather(having.places[at]) for at in (again, again - 1))
-        found = np.zeros(self.count, np.bool_)
-        found[having.entities[again][(one != other).to_numpy()]] = True
-        return pl.Series(found)
 
     def _ordered(self, order: Order) -> Having:
         places = order.places(self._records)

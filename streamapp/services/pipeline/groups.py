@@ -53,11 +53,7 @@ class Aggregate(Transform):
         self._sql: dict[str, str] = {}
         self._reads: list[str] = []
 
-    def plan(
-        self,
-        inputs: Mapping[str, pa.Schema],
-        sources: Sources,  # noqa: ARG002  # its base's
-    ) -> pa.Schema:
+    def plan(self, inputs: Mapping[str, pa.Schema], _sources: Sources) -> pa.Schema:
         """The columns of ``by`` and those that are computed.
 
         Raises:
@@ -130,11 +126,7 @@ class Dedupe(Transform):
     config: DedupeConfig
     parallel: ClassVar[Parallel] = "none"
 
-    def plan(
-        self,
-        inputs: Mapping[str, pa.Schema],
-        sources: Sources,  # noqa: ARG002  # its base's
-    ) -> pa.Schema:
+    def plan(self, inputs: Mapping[str, pa.Schema], _sources: Sources) -> pa.Schema:
         """The input's.
 
         Raises:
@@ -199,11 +191,7 @@ class Sample(Transform):
         self.scope = "row" if config.by else "table"  # type: ignore[misc]  # of this one
         self.parallel = "threads" if config.by else "none"  # type: ignore[misc]
 
-    def plan(
-        self,
-        inputs: Mapping[str, pa.Schema],
-        sources: Sources,  # noqa: ARG002  # its base's
-    ) -> pa.Schema:
+    def plan(self, inputs: Mapping[str, pa.Schema], _sources: Sources) -> pa.Schema:
         """The input's.
 
         Raises:

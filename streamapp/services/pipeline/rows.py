@@ -33,11 +33,7 @@ class Filter(Transform):
         named = {"where": config.where}
         self._where = Evaluator(named, "config.where", config.on_error, keyed=False)
 
-    def plan(
-        self,
-        inputs: Mapping[str, pa.Schema],
-        sources: Sources,  # noqa: ARG002  # its base's
-    ) -> pa.Schema:
+    def plan(self, inputs: Mapping[str, pa.Schema], _sources: Sources) -> pa.Schema:
         """The input's.
 
         Raises:
@@ -94,11 +90,7 @@ class Map(Transform):
         self._columns = Evaluator(config.columns, "config.columns", config.on_error)
         self._schema: pa.Schema
 
-    def plan(
-        self,
-        inputs: Mapping[str, pa.Schema],
-        sources: Sources,  # noqa: ARG002  # its base's
-    ) -> pa.Schema:
+    def plan(self, inputs: Mapping[str, pa.Schema], _sources: Sources) -> pa.Schema:
         """The input's columns, changed.
 
         Raises:

@@ -118,11 +118,7 @@ class Validate(Transform):
             self._rules |= _conditions(rule, f"config.rules[{at}]")
         self._reads: list[str] = []
 
-    def plan(
-        self,
-        inputs: Mapping[str, pa.Schema],
-        sources: Sources,  # noqa: ARG002  # its base's
-    ) -> pa.Schema:
+    def plan(self, inputs: Mapping[str, pa.Schema], _sources: Sources) -> pa.Schema:
         """The input's, with ``problems`` where rows are flagged.
 
         Raises:

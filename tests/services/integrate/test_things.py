@@ -44,8 +44,28 @@ def test_a_things_first_record_is_the_one_of_the_order(rows):
 
     for number, thing in things.items():
         places = [place for place, row in enumerate(rows) if row[0] == number]
-        assert found.ranked(PLAIN).winners[thing] == places[0]
-        assert found.ranked(recent).winners[thing] == min(places, key=newest)
+        for order, first in ((PLAIN, places[0]), (recent, min(places, key=newest))):
+            having = found.ranked(order)
+            assert having.places[having.winners[thing]] == first
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 2)), min_size=1, max_size=30)
+)
+def test_a_thing_that_has_no_value_has_no_first_and_one_of_several_values_disagrees(rows):
+    things = {number: place for place, number in enumerate(dict.fromkeys(row[0] for row in rows))}
+    records = pl.DataFrame({
+        ENTITY: pl.Series([things[number] for number, _ in rows], dtype=pl.UInt32),
+        "value": pl.Series([value for _, value in rows], dtype=pl.Int64),
+    })  # fmt: skip
+    having = Things(records, [PLAIN], pace(1)).having("value", PLAIN)
+    values = records["value"].gather(having.places)
+    of_things = [
+        [value for number, value in rows if number == wanted and value is not None]
+        for wanted in things
+    ]
+    assert values.gather(having.winners).to_list() == [next(iter(one), None) for one in of_things]
+    assert having.disagree(values).to_list() == [len(set(one)) > 1 for one in of_things]
 
 
 def test_both_of_two_are_made_whatever_the_threads():

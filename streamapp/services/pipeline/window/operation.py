@@ -66,11 +66,7 @@ class Window(Transform):
         self._latest_us = self._closed_us = sql.FIRST_US
         self._open: pa.Table | None = None
 
-    def plan(
-        self,
-        inputs: Mapping[str, pa.Schema],
-        sources: Sources,  # noqa: ARG002  # its base's
-    ) -> pa.Schema:
+    def plan(self, inputs: Mapping[str, pa.Schema], _sources: Sources) -> pa.Schema:
         """Start, end, key and computed columns.
 
         Raises:
