@@ -18,10 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import venvs
 from bench_transport import broker, kafka_broker, kafka_version, say
-from gateway import bodies, full, karapace_env, page, servers, wrk
+from gateway import bodies, full, page, servers, wrk
 from gateway.wrk import Load
 from report import interleaved, median_ratio, write
+from tables import rewrite
 from transport.records import make_topics
 
 JSON = {"Content-Type": "application/json"}
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--broker", help="host:port of one that runs, instead of starting one")
     options = parser.parse_args()
     if options.markdown:
-        page.rewrite_page()
+        rewrite("gateway", page.BEGIN, page.END, page.render)
         return
     if options.memory:
         with tempfile.TemporaryDirectory(prefix="bench-kafka-") as folder:
@@ -104,7 +106,7 @@ def begun(
     }
     try:
         found["karapace"] = stack.enter_context(servers.karapace(bootstrap))
-    except karapace_env.Unavailable as error:
+    except venvs.Unavailable as error:
         not_measured["karapace"] = str(error)
     return found
 

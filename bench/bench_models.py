@@ -17,10 +17,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import venvs
 from gateway import servers, wrk
 from report import median_ratio, write
+from tables import rewrite
 
-from models import accuracy, calls, data, page, peers, peers_env, routed, served, texts
+from models import accuracy, calls, data, page, peers, routed, served, texts
 from streamapp.compose import registry as open_registry
 from streamapp.core.config import load
 from streamapp.models import Registry
@@ -28,7 +30,7 @@ from streamapp.models import Registry
 #: The model that the aims are about.
 FIRST = "e5-small"
 #: Errors that say why something cannot be measured here.
-AWAY = (data.Unavailable, peers_env.Unavailable, wrk.Unavailable, servers.Failed, wrk.Failed)
+AWAY = (data.Unavailable, venvs.Unavailable, wrk.Unavailable, servers.Failed, wrk.Failed)
 
 
 class Sizes(NamedTuple):
@@ -114,7 +116,7 @@ def main() -> None:
     parser.add_argument("--only", metavar="PART", help="one part, nothing is kept")
     options = parser.parse_args()
     if options.markdown:
-        page.rewrite_page()
+        rewrite("models", page.BEGIN, page.END, page.render)
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-models-")))
@@ -123,7 +125,7 @@ def main() -> None:
     results = {"ratios": ratios_of(figures), "figures": figures}
     if not options.quick and options.only is None:
         packages = {name: version(name) for name in ("tokenizers", "aiohttp")}
-        packages["fastembed"] = peers_env.FASTEMBED
+        packages["fastembed"] = peers.FASTEMBED
         results = write("models", results["ratios"], figures, packages)
     print(page.render(results))
 
@@ -131,7 +133,7 @@ def main() -> None:
 def measure(parts: Mapping[str, Callable[[], Any]], only: str | None) -> dict[str, Any]:
     """Every part's figures; why there are none stands under ``not_measured``."""
     figures: dict[str, Any] = {}
-    away = {"sentence-transformers": peers_env.SENTENCE_TRANSFORMERS}
+    away = {"sentence-transformers": peers.SENTENCE_TRANSFORMERS}
     for name, part in parts.items():
         if only not in (None, name):
             continue

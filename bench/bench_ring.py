@@ -13,10 +13,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import venvs
 from report import interleaved, median_ratio, write
-from ring import copies, measured, page, peers_env, wake
+from ring import copies, measured, page, wake
 from ring.rows import Shape
+from tables import rewrite
 
+#: Who else is measured.
+PINNED = {"iceoryx2": "0.10.0", "pyzmq": "27.3.0"}
 BATCH = 256
 #: Of the default ring, which stays in the last cache, and of the ancestors' kind, which does not.
 CACHE, DRAM = Shape(8192, 384), Shape(131_072, 1024)
@@ -58,12 +62,12 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="rewrite the docs page's figures")
     options = parser.parse_args()
     if options.markdown:
-        page.rewrite_page()
+        rewrite("ring", page.BEGIN, page.END, page.render)
         return
     figures = measure(QUICK if options.quick else FULL)
     results = {"ratios": ratios_of(figures), "figures": figures}
     if not options.quick:
-        results = write("ring", results["ratios"], figures, peers_env.PINNED)
+        results = write("ring", results["ratios"], figures, PINNED)
     print(page.render(results))
 
 
@@ -72,9 +76,11 @@ def measure(sizes: Sizes) -> dict[str, Any]:
     missing: dict[str, str] = {}
     shapes, names, python = _shapes(missing), ["ours", "seqlock"], sys.executable
     try:
-        python = peers_env.python()
+        wanted = [f"{name}=={number}" for name, number in PINNED.items()]
+        shared = venvs.as_here("numpy", "python-dotenv")  # what our own side needs there
+        python = venvs.python("ring-peers", *wanted, *shared)
         names += ["iceoryx2", "zmq"]
-    except peers_env.Unavailable as error:
+    except venvs.Unavailable as error:
         missing |= dict.fromkeys(("iceoryx2", "zmq"), str(error))
     say("C beside memcpy")
     tasks = {key: _task(key, shape, sizes) for key, shape in shapes.items()}

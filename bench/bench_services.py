@@ -8,7 +8,7 @@ python bench/bench_services.py --markdown    bench/results/services.json into do
 A part is a module of bench/services with
 
     AIMS              ratio -> (what it says, the aim as text)
-    measure(folder, quick) -> figures, JSON; raises environment.Unavailable or process.Failed
+    measure(folder, quick) -> figures, JSON; raises venvs.Unavailable or process.Failed
     ratios(figures)   of those of AIMS that were measured
     render(figures)   a Markdown table
     packages()        versions that the figures depend on
@@ -23,8 +23,10 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+import venvs
 from report import write
-from services import environment, page, process
+from services import page, process
+from tables import rewrite
 
 #: In the order of the page.
 PARTS = ("text", "integrate", "infer")
@@ -42,7 +44,8 @@ def main() -> None:
     parser.add_argument("--only", metavar="PART", choices=PARTS, help="one part, nothing is kept")
     options = parser.parse_args()
     if options.markdown:
-        page.rewrite_page(sections())
+        parts = sections()
+        rewrite("services", page.BEGIN, page.END, lambda results: page.render(results, parts))
         return
     chosen = {
         name: import_module(f"services.{name}") for name in PARTS if options.only in (None, name)
@@ -74,7 +77,7 @@ def measure(
         own.mkdir()
         try:
             figures[name] = part.measure(own, quick)
-        except (environment.Unavailable, process.Failed) as error:
+        except (venvs.Unavailable, process.Failed) as error:
             away[name] = str(error).splitlines()[0]
             if isinstance(error, process.Failed):
                 broken.append(name)

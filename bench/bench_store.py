@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from report import median_ratio, write
 from store import commits, page, reads, records, similar, soak, writes
+from tables import rewrite
 
 
 class Sizes(NamedTuple):
@@ -54,7 +55,7 @@ def main() -> None:
         soak.run(options.soak)
         return
     if options.markdown:
-        page.rewrite_page()
+        rewrite("store", page.BEGIN, page.END, page.render)
         return
     sizes = QUICK if options.quick else FULL
     with TemporaryDirectory() as folder:

@@ -17,8 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import venvs
 from report import interleaved, median_ratio, write
-from transport import page, quix_env
+from tables import rewrite
+from transport import page
 from transport.contest import Contest, Figure
 from transport.latency import latencies
 from transport.logs import logs
@@ -29,6 +31,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import kafka_broker
 
 Contenders = Mapping[str, Callable[[], Figure]]
+QUIX = "3.28.1"
 PARTITIONS = (1, 2, 4)
 BATCH_SIZES = (256, 1024, 4096, 16_384)
 #: Of the headline figures.
@@ -59,7 +62,7 @@ def main() -> None:
     parser.add_argument("--broker", help="host:port of one that runs, instead of starting one")
     options = parser.parse_args()
     if options.markdown:
-        page.rewrite()
+        rewrite("transport", page.BEGIN, page.END, page.render)
         return
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic just made has no leader yet
     with broker(options.broker) as bootstrap:
@@ -67,7 +70,7 @@ def main() -> None:
     results = {"ratios": ratios_of(figures), "figures": figures}
     if not options.quick:
         packages = {name: version(name) for name in ("aiokafka", "msgspec")}
-        versions = packages | {"quixstreams": quix_env.QUIX, "kafka": kafka_version()}
+        versions = packages | {"quixstreams": QUIX, "kafka": kafka_version()}
         results = write("transport", results["ratios"], figures, versions)
     print(page.render(results))
 
@@ -131,8 +134,9 @@ def received(contest: Contest, sizes: Sizes, not_measured: dict[str, str]) -> Co
         "faust_take": partial(run, "faust_take", sizes.slow),
     }
     try:
-        contest.pythons["quix"] = quix_env.python()
-    except quix_env.Unavailable as error:
+        shared = venvs.as_here("msgspec", "numpy", "pyarrow")  # what our decoder needs beside it
+        contest.pythons["quix"] = venvs.python("quixstreams", f"quixstreams=={QUIX}", *shared)
+    except venvs.Unavailable as error:
         not_measured["quix"] = str(error)
     else:
         contenders["quix"] = partial(run, "quix", 2 * sizes.slow, "quix")

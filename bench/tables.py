@@ -1,7 +1,11 @@
 """Markdown tables, and the block of a page that is made of a benchmark's results."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+_BENCH = Path(__file__).parent
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -11,8 +15,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rewrite(page: Path, begin: str, end: str, text: str) -> None:
-    """Put the text between two lines of a page."""
+def rewrite(name: str, begin: str, end: str, render: Callable[[Mapping[str, Any]], str]) -> None:
+    """Put what is made of bench/results/NAME.json between two lines of docs/performance.md."""
+    text = render(json.loads((_BENCH / "results" / f"{name}.json").read_text()))
+    page = _BENCH.parent / "docs" / "performance.md"
     before, _, rest = page.read_text().partition(begin)
     _, _, after = rest.partition(end)
     page.write_text(before + begin + text + end + after)

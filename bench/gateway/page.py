@@ -1,16 +1,11 @@
 """The results as Markdown: what a run prints, and the block of docs/performance.md made of them."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from tables import rewrite, table
+from tables import table
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "performance.md"
-RESULTS = ROOT / "bench" / "results" / "gateway.json"
 BEGIN, END = "<!-- figures of make bench-gateway -->\n", "<!-- end of the gateway's figures -->\n"
 
 #: What has an aim: what it says, and the least that it should be.
@@ -34,11 +29,6 @@ MANY = {
     "ndjson_local": "NDJSON, on `local://`",
     "arrow_local": "Arrow, on `local://`",
 }
-
-
-def rewrite_page() -> None:
-    """Put bench/results/gateway.json into the page."""
-    rewrite(PAGE, BEGIN, END, render(json.loads(RESULTS.read_text())))
 
 
 def render(results: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from gateway import karapace_env
+import venvs
 
 BENCH = Path(__file__).parents[1]
 START_S_MAX = 60.0
@@ -68,9 +68,11 @@ def karapace(bootstrap: str) -> Iterator[Server]:
     """Karapace's REST proxy with acks=all.
 
     Raises:
-        karapace_env.Unavailable: it cannot be installed.
+        venvs.Unavailable: it cannot be installed, and ``BENCH_KARAPACE`` names none.
     """
-    program = karapace_env.program()
+    program = os.environ.get("BENCH_KARAPACE") or str(
+        Path(venvs.python("karapace", "karapace")).with_name("karapace")
+    )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = {
@@ -86,7 +88,7 @@ def karapace(bootstrap: str) -> Iterator[Server]:
         path = Path(folder) / "karapace.json"
         path.write_text(json.dumps(config))
         url = f"http://127.0.0.1:{port}"
-        with _process([str(program), str(path)], _environment(), Path(folder), url) as server:
+        with _process([program, str(path)], _environment(), Path(folder), url) as server:
             yield server
 
 

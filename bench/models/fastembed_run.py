@@ -1,4 +1,4 @@
-"""fastembed on the same ONNX file; runs in an environment of its own (``peers_env``).
+"""fastembed on the same ONNX file; runs in an environment of its own (``venvs``).
 
 python fastembed_run.py FOLDER ROUNDS < texts.json
 

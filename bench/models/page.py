@@ -1,16 +1,11 @@
 """The results as Markdown: what a run prints, and the block of docs/performance.md made of them."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from tables import rewrite, table
+from tables import table
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "performance.md"
-RESULTS = ROOT / "bench" / "results" / "models.json"
 BEGIN, END = "<!-- figures of make bench-models -->\n", "<!-- end of the models' figures -->\n"
 
 #: What each ratio says, and the least that it should be; the most where the aim begins with ≤.
@@ -45,11 +40,6 @@ PARTS = {
     "served": "`/v2`",
     "fastembed": "fastembed",
 }
-
-
-def rewrite_page() -> None:
-    """Put bench/results/models.json into the page."""
-    rewrite(PAGE, BEGIN, END, render(json.loads(RESULTS.read_text())))
 
 
 def render(results: Mapping[str, Any]) -> str:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import venvs
 
-from models import peers_env
 from streamapp.models import Registry
 from streamapp.models.manifest import EmbedManifest
 
+FASTEMBED = "0.9.1"
+#: Why the other well known library is not measured.
+SENTENCE_TRANSFORMERS = "its torch comes from PyPI with 2 GB of CUDA libraries"
 RUN_S_MAX = 900
 _HERE = Path(__file__).parent
 
@@ -23,9 +26,11 @@ def fastembed(
     """Texts a second by batch size, and how near its vectors are to ours.
 
     Raises:
-        peers_env.Unavailable: it cannot be installed.
+        venvs.Unavailable: it cannot be installed.
     """
-    python = peers_env.python()
+    # In our own versions, so that both call one onnxruntime.
+    shared = venvs.as_here("numpy", "onnxruntime", "tokenizers")
+    python = venvs.python(f"fastembed-{FASTEMBED}", f"fastembed=={FASTEMBED}", *shared)
     manifest = registry.manifest_of(EmbedManifest, name)
     _prepare(registry.folder(name), manifest, folder)
     done = subprocess.run(
@@ -37,7 +42,7 @@ def fastembed(
         check=False,
     )
     if done.returncode:
-        raise peers_env.Unavailable(f"fastembed: {done.stderr.strip().splitlines()[-1][:300]}")
+        raise venvs.Unavailable(f"fastembed: {done.stderr.strip().splitlines()[-1][:300]}")
     said = json.loads(done.stdout)
     ours = registry.embedder(name).embed(texts[:1])[0][0]
     cosine = float(np.dot(ours, np.array(said["vector"]) / np.linalg.norm(said["vector"])))

@@ -1,16 +1,11 @@
 """The results as Markdown: what a run prints, and the block of docs/performance.md made of them."""
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from tables import rewrite, table
+from tables import table
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "performance.md"
-RESULTS = ROOT / "bench" / "results" / "ring.json"
 BEGIN, END = "<!-- figures of make bench-ring -->\n", "<!-- end of the ring's figures -->\n"
 
 #: What each says, its unit, and what it should be, if anything: at most (-) or at least (+) so much.
@@ -53,11 +48,6 @@ SHAPES = {
 #: The zero-shot gateway's README: ns a write, ns a read, frames a second.
 CLAIMED_NS = {"write": 50, "read": 100}
 CLAIMED_PER_S = 10_000_000
-
-
-def rewrite_page() -> None:
-    """Put bench/results/ring.json into the page."""
-    rewrite(PAGE, BEGIN, END, render(json.loads(RESULTS.read_text())))
 
 
 def render(results: Mapping[str, Any]) -> str:

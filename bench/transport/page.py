@@ -1,17 +1,11 @@
 """The results as Markdown: what a run prints, and the block of docs/performance.md made of them."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import tables
 from tables import table
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "performance.md"
-RESULTS = ROOT / "bench" / "results" / "transport.json"
 BEGIN, END = "<!-- figures of make bench-transport -->\n", "<!-- end of figures -->\n"
 
 #: What each ratio says, and the least that it should be.
@@ -30,11 +24,6 @@ NAMES = {
     "faust_take": "Faust `take(256)`",
     "quix": "Quix Streams",
 }
-
-
-def rewrite() -> None:
-    """Put bench/results/transport.json into the page."""
-    tables.rewrite(PAGE, BEGIN, END, render(json.loads(RESULTS.read_text())))
 
 
 def render(results: Mapping[str, Any]) -> str:
