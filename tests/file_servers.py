@@ -2,11 +2,12 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from sites import Handler, Site
 
-class FileServer:
+
+class FileServer(Site):
     """Serves ``files``: path to bytes.
 
     Each number in ``cuts`` ends one answer after so many bytes of its body, not before ``held`` is
@@ -21,23 +22,11 @@ class FileServer:
         self.held = threading.Event()
         self.held.set()
         self.requests = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        super().__init__(self._handler())
 
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
+    def __exit__(self, *error):
         self.held.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__exit__(*error)
 
     def asked(self, header):
         """A header of each request, in order."""
@@ -46,7 +35,7 @@ class FileServer:
     def _handler(self):
         site = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answering(Handler):
             def do_GET(self):
                 path = urlsplit(self.path).path
                 site.requests.append((self.path, self.headers))
@@ -82,10 +71,7 @@ class FileServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_):
-                pass
-
-        return Handler
+        return Answering
 
 
 class FakeMlflow(FileServer):

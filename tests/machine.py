@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -31,7 +32,7 @@ def pause(began):
     time.sleep(min(max(0.02, 4 * (time.monotonic() - began)), 0.5))
 
 
-def wait_for(condition, what, wait_s=90.0):
+def wait_for(condition, what="it", wait_s=90.0):
     """Poll until the condition's value is true; the watchdog is generous, the poll is not."""
     deadline = time.monotonic() + wait_s
     while True:
@@ -112,10 +113,7 @@ class Machine:
         """Name to pid of the living children."""
         found = {}
         for pid in children_of(self.process.pid):
-            try:
-                argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
+            argv = command_of(pid).decode().split("\0")
             flag = "streamapp.cli" if "streamapp.cli" in argv else "-A"
             if flag in argv:
                 found[argv[argv.index(flag) + 1].removeprefix("streamapp.")] = pid
@@ -126,10 +124,7 @@ class Machine:
         pids = self.pids()
         for name in names:
             if name in pids:
-                try:
-                    os.kill(pids[name], signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+                kill(pids[name])
 
     def post(self, event, timeout=5):
         request = urllib.request.Request(
@@ -219,11 +214,45 @@ def freeze(process, log):
         process.send_signal(signal.SIGCONT)
 
 
-def children_of(pid):
+@pytest.fixture
+def file_bytes_max():
+    """``limit(n)``: this process cannot make a file longer than n bytes; ``limit(None)``: it can."""
+
+    def limit(size):
+        size = resource.RLIM_INFINITY if size is None else size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    yield limit
+    limit(None)
+
+
+def kill(pid):
+    """SIGKILL; harmless when it is gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def command_of(pid):
+    """A process's arguments, with zeros between them; empty when it is gone."""
     try:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return []
+        return b""
+
+
+def descendants(pid):
+    """Children, and theirs."""
+    own = children_of(pid)
+    return own + [below for each in own for below in descendants(each)]
+
+
+def children_of(pid):
+    """Processes that any thread of it started; none when it is gone."""
+    found = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def free_ports(count):

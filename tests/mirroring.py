@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pyarrow as pa
+from enrich_worker import Stream
 
 from streamapp.agents.mirror import MirrorAgent
 from streamapp.core.batch import vector_column
@@ -107,20 +108,6 @@ class Event:
 
     def ack(self):
         self.acked.set()
-
-
-class Stream:
-    """Hands out what is put into its queue."""
-
-    def __init__(self):
-        self.queue = asyncio.Queue()
-
-    def noack(self):
-        return self
-
-    async def events(self):
-        while True:
-            yield await self.queue.get()
 
 
 class Mirror:

@@ -69,7 +69,7 @@ def covered(sink):
 
 def test_rows_come_back_as_they_went_in(sink):
     events = [
-        event(0, payload='{"a": [1, {"b": "ü"}]}', text="olá 🙂"),
+        event(0, payload='{"a": [1, {"b": "ü"}]}', text="olá\x00 🙂"),
         event(2, ingest_time=1_790_000_000_123_456),
         event(5, ingest_time=1_790_000_000_123_456 + DAY_US),
     ]
@@ -85,6 +85,7 @@ def test_rows_come_back_as_they_went_in(sink):
     assert table.schema.field("embedding").type.list_size == DIM
     assert set(table["source_topic"].to_pylist()) == {"events.raw"}
     assert set(table["source_partition"].to_pylist()) == {0}
+    assert set(table["provenance"].to_pylist()) == {provenance_id('["embed@1"]')}
 
 
 def test_what_came_again_is_skipped(sink):
@@ -132,8 +133,8 @@ def test_rejects_are_kept_with_address_and_bytes_once(sink):
         assert store.write([sent]).dead == 0
     dead = sink.arrow("dead").drop_columns("stored_at").sort_by("source_offset").to_pylist()
     assert [one["source_offset"] for one in dead] == [1, 3]
-    assert dead[0]["value"] == b"\xff\x00"
-    assert dead[0]["headers"] == [{"name": "h", "value": b"\x00"}]
+    assert dead[0]["value"] == b"\xffnot json"
+    assert dead[0]["headers"] == [{"name": "h", "value": b"\x00\xff"}, {"name": "h", "value": b"2"}]
     assert (dead[0]["stage"], dead[0]["code"], dead[0]["key"]) == ("wire", "event.json", b"key")
     assert dead[1]["timestamp"].timestamp() == 3
     assert stored(sink) == [0, 2]
@@ -194,8 +195,10 @@ def test_rows_outside_their_range_halt(sink, offsets):
 
 
 def test_an_id_in_the_window_is_stored_once(sink):
+    both = record(0, 2, [event(0, id="a"), event(1, id="a")])
     with sink.open(dedup_window_s=3600) as store:
-        store.write([record(0, 2, [event(0, id="a"), event(1, id="a")])])
+        assert store.write([both]).duplicates_by_id == 1
+        assert store.write([both]).duplicates_by_range == 2  # and no topic made anew
     with sink.open(dedup_window_s=3600) as store:
         again = record(0, 1, [event(0, id="a", ingest_time=5)], partition=1)
         assert store.write([again]).duplicates_by_id == 1
@@ -356,7 +359,7 @@ _cuts = st.lists(
 
 
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cuts=_cuts, groups=st.integers(1, 4), reopen_after=st.integers(0, 10))
 def test_any_order_and_overlap_gives_each_offset_once(new_sink, cuts, groups, reopen_after):
@@ -384,6 +387,9 @@ def test_any_order_and_overlap_gives_each_offset_once(new_sink, cuts, groups, re
         else []
     )
     assert kept == [a for a in expected if a[1] % 5]
+    if kept:
+        wrong = "SELECT count(*) FROM events WHERE id <> 'id-' || words OR words <> source_offset"
+        assert rows(sink, wrong, "events") == [(0,)]
     dead = [a for a in expected if a[1] % 5 == 0]
     assert (rows(sink, f"{address} dead ORDER BY ALL", "dead") if dead else []) == dead
     assert covered(sink) == expected

@@ -2,18 +2,21 @@
 
 import os
 import random
-import resource
 import subprocess
 import sys
 import uuid
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from s3_server import environment as s3_server_environment
 from sinks import DuckSink, ParquetSink, S3Sink, event, record, rows
 
-from streamapp.core.errors import Retry
+from streamapp.core.errors import Halt, Retry
+from streamapp.sink import keyed
+from streamapp.topics.enriched import Enriched
 
 WRITER = Path(__file__).parent / "programs" / "sink_writer.py"
 _REPOSITORY = WRITER.parents[3]
@@ -103,18 +106,6 @@ def test_kill_a_hundred_times(kind, sink):
     assert len(list(kills(kind, sink, 100, {}))) == 100
 
 
-@pytest.fixture
-def file_bytes_max():
-    """``limit(n)``: this process cannot make a file longer than n bytes; ``limit(None)``: it can."""
-
-    def limit(size):
-        size = resource.RLIM_INFINITY if size is None else size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    yield limit
-    limit(None)
-
-
 def test_a_full_disk_is_waited_for(kind, sink, file_bytes_max):
     noise = random.Random(1)
 
@@ -197,3 +188,19 @@ def test_a_failed_attempt_takes_nothing_from_another_writer(tmp_path, monkeypatc
         with pytest.raises(Retry, match="connection reset"):
             late.write([record(0, 3)])
     assert rows(sink, "SELECT count(*) FROM events", "events") == [(3,)]
+
+
+@pytest.mark.parametrize("name", ["id", "time", "payload"])
+@pytest.mark.parametrize("prepare", [keyed, lambda record: record])
+def test_a_record_with_a_null_where_no_event_has_one(sink, name, prepare):
+    """It is not ours; the store is not damaged, and keeps nothing of it."""
+    good = record(0, 3)
+    rows = good.enriched.rows
+    at = rows.schema.get_field_index(name)
+    holey = pc.if_else(pa.array([True, False, True]), rows.column(at), None)
+    bad = Enriched(good.enriched.cover, rows.set_column(at, name, holey))
+    with sink.open() as store:
+        with pytest.raises(Halt, match=f"in each row of column '{name}' and has a NULL") as caught:
+            store.write([prepare(good._replace(enriched=bad))])
+        assert caught.value.code == "store.record"
+        assert store.write([good]).rows == 3

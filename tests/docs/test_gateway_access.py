@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import page
 
 from streamapp.core.config import Settings, describe, env_name
 from streamapp.core.scopes import Grant
@@ -15,8 +16,7 @@ from streamapp.gateway import GatewayConfig, listen, rates
 from streamapp.gateway.cors import origins_of
 from streamapp.gateway.scopes import RULES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
-SECTION = PAGE[PAGE.index("\n## Access\n") + 1 :].split("\n## ")[0]
+SECTION = page("gateway").section("Access")
 BIN = Path(sys.executable).parent
 
 

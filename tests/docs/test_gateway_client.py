@@ -3,20 +3,15 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from gateway_thread import GatewayThread
+from pages import page
 
 from streamapp.client import AsyncClient, Client, Patience
 from streamapp.client.steps import BUSY
 
-PAGE = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
-SECTION = PAGE[PAGE.index("## Client\n") : PAGE.index("## OpenAPI\n")]
-
-
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
+SECTION = page("gateway").section("Client")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +25,7 @@ def local(text, gateway):
 
 
 def test_the_client_sends(gateway, capsys):
-    exec(local(blocks("python")[0], gateway), {})
+    exec(local(SECTION.blocks("python")[0], gateway), {})
     place, bad, report = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\S+ \d \d+", place)
     assert bad.startswith("event.time ")
@@ -38,11 +33,11 @@ def test_the_client_sends(gateway, capsys):
 
 
 def test_the_async_client_sends(gateway):
-    exec(local(blocks("python")[1], gateway), {})
+    exec(local(SECTION.blocks("python")[1], gateway), {})
 
 
 def test_the_command_lines(gateway, tmp_path):
-    shown = blocks("console")[0].split("$ ")[1:]
+    shown = SECTION.blocks("console")[0].split("$ ")[1:]
     assert len(shown) == 2
     for block, code in zip(shown, (0, 65), strict=True):
         line, _, told = block.partition("\n")

@@ -3,12 +3,11 @@
 import json
 import re
 import shlex
-import threading
 import tomllib
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from multidict import CIMultiDict, CIMultiDictProxy
+from sites import Handler, Site
 from taken import each
 
 from streamapp.core.config import describe
@@ -55,21 +54,15 @@ def test_the_cloudevent_of_the_page_is_one():
 def test_the_arrow_client_sends_events(monkeypatch, capsys):
     got = []
 
-    class Answer(BaseHTTPRequestHandler):
+    class Answer(Handler):
         def do_POST(self):
             got.append((self.headers, self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"{}")
 
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        port = server.server_address[1]
-        exec(block("python", "new_stream").replace("9382", str(port)), {})
-        server.shutdown()
+    with Site(Answer) as server:
+        exec(block("python", "new_stream").replace("9382", str(server.server_port)), {})
     [(headers, body)] = got
     assert headers["Content-Type"] == arrow.MEDIA
     lease = Budget(events_max=99, bytes_max=1 << 30).lease()

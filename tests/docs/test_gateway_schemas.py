@@ -4,10 +4,10 @@ import json
 import re
 import shutil
 import tomllib
-from pathlib import Path
 
 import msgspec
 import pytest
+from pages import page
 
 from streamapp.core.config import describe
 from streamapp.core.errors import Reject
@@ -19,8 +19,7 @@ from streamapp.gateway.stamp import stamp
 from streamapp.topics import catalogue
 from streamapp.topics.catalogue import SCHEMAS, Topic
 
-PAGE = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
-SECTION = PAGE[PAGE.index("\n## Schemas\n") : PAGE.index("\n## Confluent REST\n")]
+SECTION = page("gateway").section("Schemas")
 
 
 def block(language):

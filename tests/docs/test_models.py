@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_servers import ModelServer
+from pages import page
 from tiny_models import affine, affine_model
 
 from streamapp.cli.app import main
@@ -19,16 +20,7 @@ from streamapp.models import Registry, manifest
 from streamapp.models.session import Session
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "models.md").read_text()
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def section(title):
-    return PAGE[PAGE.index(f"\n## {title}\n") :].removeprefix("\n").split("\n## ")[0]
-
-
-def blocks(title, kind):
-    return [text for found, text in FENCE.findall(section(title)) if found == kind]
+PAGE = page("models")
 
 
 def table(text, heading):
@@ -69,41 +61,41 @@ def models():
 
 
 def test_a_model_is_added_run_and_declared_by_hand(project, capsys):
-    (lines,) = blocks("Add a model", "bash")
+    (lines,) = PAGE.section("Add a model").blocks("bash")
     assert set(shell(lines).values()) == {0}
     said = capsys.readouterr().out
     assert "claims of May" in said
     x = np.ones((2, 3), np.float32)
     scope = {"models": models(), "x": x}
-    (code,) = blocks("Add a model", "python")
+    (code,) = PAGE.section("Add a model").blocks("python")
     exec(code, scope)
     np.testing.assert_allclose(scope["found"]["y"], affine(x)["y"])
     np.testing.assert_allclose(scope["total"], affine(x)["total"])
     scope["models"].close()
 
-    (text,) = blocks("Add a model", "toml")
+    (text,) = PAGE.section("Add a model").blocks("toml")
     name = declared(project, text)
     found = models().manifest(name)
     assert (found.version, found.lineage.run, found.languages) == (7, "mlflow:4711", ["en"])
 
 
 def test_pull_and_verify(project, capsys):
-    shell(blocks("Add a model", "bash")[0])
-    (lines,) = blocks("Sources", "bash")
+    shell(PAGE.section("Add a model").blocks("bash")[0])
+    (lines,) = PAGE.section("Sources").blocks("bash")
     assert set(shell(lines).values()) == {0}
     assert "tensor/risk@1: verified" in capsys.readouterr().out
 
 
 def test_aliases(project, capsys):
-    shell(blocks("Add a model", "bash")[0])
-    (lines,) = blocks("Versions and aliases", "bash")
+    shell(PAGE.section("Add a model").blocks("bash")[0])
+    (lines,) = PAGE.section("Versions and aliases").blocks("bash")
     assert set(shell(lines).values()) == {0}
     assert "tensor/risk@champion is @1 (was @2)" in capsys.readouterr().out
     assert [found.full_name for found in models().list()] == ["tensor/risk@1"]
 
 
 def test_a_model_on_a_server(project, monkeypatch):
-    (text,) = blocks("Formats", "toml")
+    (text,) = PAGE.section("Formats").blocks("toml")
     name = declared(project, text)
     with ModelServer() as server:
         monkeypatch.setenv("EMBED_URL", f"{server.url}/v1")
@@ -123,7 +115,7 @@ def test_a_build(project):
     model = linear_model.LogisticRegression().fit(x, x[:, 0] > 0)
     joblib.dump(model, project / "model.joblib")
     content = (project / "model.joblib").read_bytes()
-    (text,) = blocks("Builders", "toml")
+    (text,) = PAGE.section("Builders").blocks("toml")
     text = text.replace("SHA256", hashlib.sha256(content).hexdigest())
     name = declared(project, text.replace("bytes = 0", f"bytes = {len(content)}"))
     (project / "model.joblib").rename(project / "models/tensor/trained/1/model.joblib")
@@ -133,12 +125,12 @@ def test_a_build(project):
 
 def test_the_tables_are_what_there_is():
     assert [task for (task,) in table(PAGE, "task")] == list(manifest.TASKS)
-    formats = {name for (name,) in table(section("Formats"), "`format`")}
+    formats = {name for (name,) in table(PAGE.section("Formats"), "`format`")}
     assert formats <= set(typing.get_args(manifest.Format))
-    builders = {name for (name,) in table(section("Builders"), "`builder`")}
+    builders = {name for (name,) in table(PAGE.section("Builders"), "`builder`")}
     assert builders == set(typing.get_args(manifest.BuildSpec.__annotations__["builder"]))
     code = "".join(path.read_text() for path in (ROOT / "streamapp/models").rglob("*.py"))
-    for errors in table(section("Sources"), "error"):
+    for errors in table(PAGE.section("Sources"), "error"):
         for name in errors:
             assert f'"{name}"' in code
 
@@ -148,7 +140,7 @@ def test_every_source_is_told_to_who_writes_another(tmp_path):
 
     with pytest.raises(Refuse) as caught:
         check_source("ftp://x")
-    for sources in table(section("Sources"), "source"):
+    for sources in table(PAGE.section("Sources"), "source"):
         assert any(source.split(":")[0] in caught.value.fix for source in sources)
 
 

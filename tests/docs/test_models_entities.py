@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from gliners import FOLDER
+from pages import page
 from sinks import DuckSink, event, record
 from tiny_bge_m3 import DIM, weights, write_graph, write_tokenizer
 
@@ -25,17 +26,8 @@ from streamapp.stages.fields import KINDS, number
 from streamapp.workflow import load_workflow
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "models.md").read_text()
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PAGE = page("models")
 TEXT = "Ann Lee met Bob in Rome.\nNúmero da Nota: 7\nValor Total: R$ 1.234,56\nCNPJ: 12.345/0001"
-
-
-def section(title):
-    return PAGE[PAGE.index(f"\n## {title}\n") :].removeprefix("\n").split("\n## ")[0]
-
-
-def blocks(title, kind):
-    return [text for found, text in FENCE.findall(section(title)) if found == kind]
 
 
 @pytest.fixture
@@ -49,13 +41,13 @@ def project(tmp_path, monkeypatch):
 
 
 def shell(title):
-    (lines,) = blocks(title, "bash")
+    (lines,) = PAGE.section(title).blocks("bash")
     for line in lines.splitlines():
         assert main(shlex.split(line)[1:]) == 0, line
 
 
 def workflow(title, folder):
-    (text,) = blocks(title, "toml")
+    (text,) = PAGE.section(title).blocks("toml")
     (folder / "workflow.toml").write_text(text)
     return load_workflow(folder / "workflow.toml")
 
@@ -81,12 +73,12 @@ def test_gliner_is_added_runs_as_the_workflow_says_and_is_queried(project):
     stage.open(registry(load()[0]))
     texts, types = [TEXT, TEXT, None], ["message", "invoice", "message"]
     columns = stage.enrich(batch_of(text=texts, type=types))
-    named = re.findall(r"^\| `(\w+)` \|", section("Entities"), re.MULTILINE)
+    named = re.findall(r"^\| `(\w+)` \|", PAGE.section("Entities"), re.MULTILINE)
     assert list(columns) == named == list(stage.writes)
     with stored(project, columns, texts, types) as store, store.reader() as reader:
         entities, fields = (
             reader.execute(statement.replace("::decimal(12, 2)", "::double")).fetchall()
-            for statement in blocks("Entities", "sql")
+            for statement in PAGE.section("Entities").blocks("sql")
         )
     assert entities
     assert [row[0] for row in fields] == ["id-1"]
@@ -107,7 +99,7 @@ def test_the_workflow_of_the_page_is_what_it_says(project):
 
 
 def test_the_numbers_of_entities_are_the_code_s():
-    text = " ".join(section("Entities").split())
+    text = " ".join(PAGE.section("Entities").split())
     plain = EntitiesManifest(name="n", version=1, about="", licence="", model="m")
     for said in (
         f"`entities_max` ({ENTITIES_MAX})",
@@ -129,7 +121,7 @@ def test_the_pipeline_of_the_page_is_declared():
     place = ROOT / "models/entities/en-core-web-sm/1/manifest.toml"
     declared = tomllib.loads(place.read_text())
     assert (declared["format"], declared["languages"]) == ("spacy", ["en"])
-    assert f"`entities/{declared['name']}`" in section("Entities")
+    assert f"`entities/{declared['name']}`" in PAGE.section("Entities")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
@@ -142,7 +134,7 @@ def test_bge_m3_is_added_and_its_weights_are_compared(project):
     write_graph(project / "states.onnx", w, "states")
     write_tokenizer(project / "tokenizer.json")
     np.savez(project / "sparse_linear.npz", weight=w["sparse"].T, bias=w["sparse_bias"])
-    (lines,) = blocks("BGE-M3", "bash")
+    (lines,) = PAGE.section("BGE-M3").blocks("bash")
     lines = lines.replace("sparse_linear.pt", "sparse_linear.npz").replace("=2048", "=64")
     for line in lines.splitlines():
         assert main(shlex.split(line)[1:]) == 0, line
@@ -159,13 +151,13 @@ def test_bge_m3_is_added_and_its_weights_are_compared(project):
         assert {w["token"]: w["weight"] for w in one} == pytest.approx(two, abs=1e-5)
     columns = {"sparse": columns["sparse"]}
     with stored(project, columns, texts, ["message"] * 3) as store, store.reader() as reader:
-        (statement,) = blocks("BGE-M3", "sql")
+        (statement,) = PAGE.section("BGE-M3").blocks("sql")
         found = reader.execute(statement).fetchall()
     assert [name for name, _ in found] == ["id-2"]
     assert onnx.load(project / "model.onnx").graph.output[0].name == "dense_vecs"
 
 
 def test_the_numbers_of_bge_m3_are_the_code_s():
-    text = section("BGE-M3")
+    text = PAGE.section("BGE-M3")
     assert f"`sparse_max` ({SPARSE_MAX})" in text
     assert "1,024" in text

@@ -3,10 +3,10 @@
 import re
 import shlex
 import tomllib
-from pathlib import Path
 
 import pytest
 import word_vectors
+from pages import page
 
 from streamapp.cli.app import main
 from streamapp.models import Registry
@@ -18,13 +18,7 @@ from streamapp.plugin.testing import HashClassifier, HashModels, batch_of
 from streamapp.stages.intent import Intent
 from streamapp.stages.sentiment import VALUES, Sentiment
 
-PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
-SECTION = PAGE[PAGE.index("\n## Intents and sentiment\n") + 1 :].split("\n## ")[0]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def blocks(kind):
-    return [text for found, text in FENCE.findall(SECTION) if found == kind]
+SECTION = page("models").section("Intents and sentiment")
 
 
 def first_cells(heading):
@@ -39,7 +33,7 @@ def project(tmp_path, monkeypatch):
     for name, place in {"HOME": "home", "MODELS_DIR": "models", "MODELS_CACHE": "cache"}.items():
         monkeypatch.setenv(f"STREAMAPP_{name}", str(tmp_path / place))
     word_vectors.repository(tmp_path / "models")
-    head, *rows = blocks("csv")[0].splitlines()
+    head, *rows = SECTION.blocks("csv")[0].splitlines()
     labelled = [row.rsplit(",", 1) for row in rows]
     # Hashed words do not know weather from money: strangers are few, so that 9 of 10 can be right.
     times = {"unknown": 1}
@@ -52,7 +46,7 @@ def project(tmp_path, monkeypatch):
 
 
 def test_the_commands_run(project, capsys):
-    for line in blocks("bash")[0].splitlines():
+    for line in SECTION.blocks("bash")[0].splitlines():
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
     manifest = read_manifest(project / "models/head/support/1/manifest.toml")
     assert isinstance(manifest, HeadManifest)
@@ -86,7 +80,7 @@ def test_the_ways_are_the_stage_s_options():
 def test_the_workflow_s_options_open_a_head():
     models = {"head/support": ["cancel", "refund"], "head/feelings": ["negative", "positive"]}
     registry = HashModels(classifiers={name: HashClassifier(on) for name, on in models.items()})
-    options = [tomllib.loads(text).get("stages") for text in blocks("toml")]
+    options = [tomllib.loads(text).get("stages") for text in SECTION.blocks("toml")]
     [intent, sentiment] = [one for one in options if one]
     for stage in (Intent(intent["intent"]), Sentiment(sentiment["sentiment"])):
         stage.declare(registry)
@@ -101,7 +95,7 @@ def test_the_workflow_s_options_open_a_head():
 
 
 def test_the_manifest_of_a_classifier_is_one(tmp_path):
-    [text] = [block for block in blocks("toml") if "task =" in block]
+    [text] = [block for block in SECTION.blocks("toml") if "task =" in block]
     path = tmp_path / "models/classify/feelings/1/manifest.toml"
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -112,7 +106,7 @@ def test_the_manifest_of_a_classifier_is_one(tmp_path):
 
 def test_the_stage_runs():
     names: dict = {}
-    exec(blocks("python")[0], names)  # the page's own
+    exec(SECTION.blocks("python")[0], names)  # the page's own
     stage = names["Topic"]()
     models = HashModels(classifiers={"head/support": HashClassifier(["cancel", "refund"])})
     stage.open(models)

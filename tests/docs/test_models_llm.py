@@ -7,13 +7,13 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import aiohttp
 import msgspec
 import pyarrow as pa
 import pytest
 from llm_server import LlmServer
+from pages import page
 from sinks import DuckSink, record
 
 from streamapp.core.metrics import Metrics
@@ -35,20 +35,7 @@ from streamapp.topics import catalogue
 from streamapp.transport.clients import TopicSpec
 from streamapp.workflow import load_workflow
 
-PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
-
-
-def section(title):
-    begin = PAGE.index(f"\n## {title}\n")
-    end = PAGE.find("\n## ", begin + 1)
-    return PAGE[begin : end if end > 0 else len(PAGE)]
-
-
-TEXT = section("Language models")
-
-
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+TEXT = page("models").section("Language models")
 
 
 @pytest.fixture
@@ -59,7 +46,7 @@ def llm():
 
 
 def test_the_commands_run(llm, tmp_path):
-    script = blocks("bash")[0].replace("http://127.0.0.1:1234/v1", llm.url)
+    script = TEXT.blocks("bash")[0].replace("http://127.0.0.1:1234/v1", llm.url)
     command = f'streamapp() {{ {shlex.quote(sys.executable)} -P -m streamapp.cli "$@"; }}\n'
     env = {name: value for name, value in os.environ.items() if not name.startswith("STREAMAPP_")}
     done = subprocess.run(
@@ -73,7 +60,7 @@ def test_the_commands_run(llm, tmp_path):
 
 
 def test_the_workflow_is_one(tmp_path):
-    text = blocks("toml")[0]
+    text = TEXT.blocks("toml")[0]
     (tmp_path / "workflow.toml").write_text(text)
     workflow = load_workflow(tmp_path / "workflow.toml")
     assert (workflow.ask_below, workflow.ask_types) == (0.4, True)
@@ -98,7 +85,7 @@ def test_the_queries_answer(tmp_path):
         row | {"source_offset": 0, "answer": "refund", "source": "llm", "log_offset": 0},
         row | {"source_offset": 1, "answer": "unknown", "source": "fallback", "log_offset": 1},
     ]
-    by_source, by_reason = blocks("sql")
+    by_source, by_reason = TEXT.blocks("sql")
     with DuckSink(tmp_path).open(columns=columns) as store:
         store.write([record(0, 3, extra=extra)])
         store.write_answers(
@@ -115,9 +102,9 @@ def test_the_queries_answer(tmp_path):
 
 async def test_the_request_is_answered_in_that_form(llm):
     log = MemoryLog()
-    asked = re.search(r"-d '(.*?)'", blocks("bash")[1])[1]
-    shown = msgspec.json.decode(blocks("json")[0], type=ChatAnswer)
-    assert set(msgspec.json.decode(blocks("json")[0])) == set(ChatAnswer.__struct_fields__)
+    asked = re.search(r"-d '(.*?)'", TEXT.blocks("bash")[1])[1]
+    shown = msgspec.json.decode(TEXT.blocks("json")[0], type=ChatAnswer)
+    assert set(msgspec.json.decode(TEXT.blocks("json")[0])) == set(ChatAnswer.__struct_fields__)
     config = GatewayConfig(port=0, llm=Endpoint(llm.url))
     declared = catalogue.load()
     for topic in declared:
@@ -138,14 +125,14 @@ async def test_the_request_is_answered_in_that_form(llm):
 
 
 def test_the_program_runs(llm):
-    source = blocks("python")[0].replace("http://127.0.0.1:1234/v1", llm.url)
+    source = TEXT.blocks("python")[0].replace("http://127.0.0.1:1234/v1", llm.url)
     names = {}
     exec(source, names)
     assert asyncio.run(names["wanted"]("a refund please")) == "refund"
 
 
 def test_the_manifest_is_one():
-    manifest = msgspec.convert(tomllib.loads(blocks("toml")[1]), ChatManifest)
+    manifest = msgspec.convert(tomllib.loads(TEXT.blocks("toml")[1]), ChatManifest)
     endpoint = endpoint_of(manifest, str)
     assert (endpoint.base_url, endpoint.model) == ("http://127.0.0.1:1234/v1", "qwen3-4b")
 

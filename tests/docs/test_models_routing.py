@@ -2,11 +2,11 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import msgspec
 import pytest
 from inference_models import registry_of
+from pages import page
 
 from streamapp.core.route import ROUTE
 from streamapp.core.scopes import Verb
@@ -23,20 +23,10 @@ from streamapp.plugin.testing import HashModels
 from streamapp.stages.classify import Classify
 from streamapp.stages.shadow import Shadow
 
-PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+PAGE = page("models")
 
 
-def section(title):
-    begin = PAGE.index(f"\n## {title}\n")
-    end = PAGE.find("\n## ", begin + 1)
-    return PAGE[begin : end if end > 0 else len(PAGE)]
-
-
-ROUTES, SERVED = section("Routes"), section("Models over HTTP")
-
-
-def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+ROUTES, SERVED = PAGE.section("Routes"), PAGE.section("Models over HTTP")
 
 
 def plain(text):
@@ -44,7 +34,7 @@ def plain(text):
 
 
 def test_the_declared_route_is_one():
-    routes = msgspec.convert(tomllib.loads(blocks(ROUTES, "toml")[0]), Routes)
+    routes = msgspec.convert(tomllib.loads(ROUTES.blocks("toml")[0]), Routes)
     spec = routes.route["topic"]
     check_route("topic", spec)
     assert spec.canary == Canary(model="classify/large", percent=5)
@@ -55,7 +45,7 @@ def test_the_declared_route_is_one():
 
 @pytest.mark.parametrize(("number", "stage"), [(1, Classify), (2, Shadow)])
 def test_the_stages_take_the_options_of_the_page(number, stage):
-    declared = tomllib.loads(blocks(ROUTES, "toml")[number])
+    declared = tomllib.loads(ROUTES.blocks("toml")[number])
     assert stage.name in declared["workflow"]["stages"]
     options = declared["stages"][stage.name]
     made = stage(
@@ -76,7 +66,7 @@ def test_every_field_of_the_column_and_every_reason_is_there():
 
 def test_the_queries_are_those_that_are_tested():
     """``tests/path/test_shadow.py`` runs them on both stores."""
-    said = [plain(each) for each in blocks(ROUTES, "sql")]
+    said = [plain(each) for each in ROUTES.blocks("sql")]
     for query in (reports.AGREEMENT, reports.DRIFT):
         written = reports.written(query, "topic", "topic").replace('"', "")
         assert plain(written).strip() in [each.strip() for each in said]
@@ -86,7 +76,7 @@ def test_the_queries_are_those_that_are_tested():
 def test_the_commands_are_there(capsys):
     from streamapp.cli.app import main
 
-    for line in blocks(ROUTES, "console")[0].splitlines():
+    for line in ROUTES.blocks("console")[0].splitlines():
         words = line.split()
         assert main([*words[1:4], "--help"]) == 0
         said = capsys.readouterr().out
@@ -121,7 +111,7 @@ async def test_the_request_of_the_page_is_answered(tmp_path):
     from gateway_thread import GatewayThread
 
     registry = registry_of(tmp_path, pull=("tensor/double@2",))
-    body = msgspec.json.decode(blocks(SERVED, "json")[0])
+    body = msgspec.json.decode(SERVED.blocks("json")[0])
     with GatewayThread(models=lambda: registry) as gateway:
         import aiohttp
 

@@ -3,12 +3,12 @@
 import dataclasses
 import re
 import shlex
-from pathlib import Path
 
 import duckdb
 import numpy as np
 from click import Command
 from inference_models import registry_of
+from pages import page
 
 from streamapp.cli.models import models
 from streamapp.core.metrics import Metrics
@@ -18,16 +18,11 @@ from streamapp.models.serving.policy import Policy
 from streamapp.models.tuned import FILE
 from streamapp.models.tuning.search import Limits
 
-PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
-SECTION = PAGE[PAGE.index("\n## Serving\n") + 1 :].partition("\n## ")[0]
-
-
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
+SECTION = page("models").section("Serving")
 
 
 def test_the_commands_are_there_with_these_options():
-    for line in "\n".join(blocks("bash")).splitlines():
+    for line in "\n".join(SECTION.blocks("bash")).splitlines():
         if not line:
             continue
         _, _, verb, *arguments = shlex.split(line)
@@ -55,7 +50,7 @@ def test_defaults_and_names():
 
 
 def test_the_program_runs(tmp_path):
-    [program] = blocks("python")
+    [program] = SECTION.blocks("python")
     names = {}
     exec(program.replace("tensor/risk@champion", "tensor/double@1"), names)
     rows = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -63,7 +58,7 @@ def test_the_program_runs(tmp_path):
 
 
 def test_the_query_is_one():
-    [query] = blocks("sql")
+    [query] = SECTION.blocks("sql")
     found = duckdb.execute(
         "create temp table provenance as select * from (values (1, 'a'), (2, 'b')) t(id, detail);"
         "create temp table events as select * from (values (0, 7, 1), (0, 8, 1), (0, 9, 2)) "

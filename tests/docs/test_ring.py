@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import page
 
 from streamapp.core.errors import Refuse
 from streamapp.ring import (
@@ -28,10 +29,9 @@ from streamapp.ring import (
 )
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "ring.md").read_text()
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PYTHON = [text for kind, text in FENCE.findall(PAGE) if kind == "python"]
-CONSOLE = [text for kind, text in FENCE.findall(PAGE) if kind == "console"]
+PAGE = page("ring")
+PYTHON = PAGE.blocks("python")
+CONSOLE = PAGE.blocks("console")
 BIN = Path(sys.executable).parent
 SPEC = RingSpec(384, 1024, extra=(Column("intent_scores", 4),))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from gateway_thread import GatewayThread
+from pages import page
 
 from streamapp.cli.app import main
 from streamapp.gateway import GatewayConfig
@@ -17,21 +18,11 @@ from streamapp.workflow import callee, load_workflow
 from streamapp.workflow.spec import make_stages
 
 DOCS = Path(__file__).parents[2] / "docs"
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 DEFAULT = "http://127.0.0.1:9382"
 
 
-def section(page, title):
-    text = (DOCS / page).read_text()
-    return text[text.index(f"\n## {title}\n") + 1 :].split("\n## ")[0]
-
-
-def blocks(page, title, kind):
-    return [text for found, text in FENCE.findall(section(page, title)) if found == kind]
-
-
 CALLERS = "From other programs"
-BASH = blocks("services.md", CALLERS, "bash")
+BASH = page("services").section(CALLERS).blocks("bash")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,7 @@ def test_curl(gateway, tmp_path):
 def test_node(gateway, tmp_path):
     if shutil.which("node") is None:
         pytest.skip("no node")
-    (program,) = blocks("services.md", CALLERS, "js")
+    (program,) = page("services").section(CALLERS).blocks("js")
     (tmp_path / "analyze.mjs").write_text(program.replace(DEFAULT, gateway.url))
     assert shell("node analyze.mjs", tmp_path) == "a positive\n"
 
@@ -65,7 +56,7 @@ def test_node(gateway, tmp_path):
 def test_java(gateway, tmp_path):
     if shutil.which("java") is None:
         pytest.skip("no java")
-    (program,) = blocks("services.md", CALLERS, "java")
+    (program,) = page("services").section(CALLERS).blocks("java")
     (tmp_path / "Analyze.java").write_text(program.replace(DEFAULT, gateway.url))
     status, _, body = shell("java Analyze.java", tmp_path).partition(" ")
     assert status == "200"
@@ -88,14 +79,14 @@ def test_standard_streams(tmp_path):
 
 
 def test_python(capsys):
-    (program,) = blocks("services.md", CALLERS, "python")
+    (program,) = page("services").section(CALLERS).blocks("python")
     exec(compile(program, "docs/services.md", "exec"), {"__name__": "example"})
     assert "positive" in capsys.readouterr().out
 
 
 def test_limits_are_the_codes():
     said = dict(
-        re.findall(r"^\| (.*?) \| (.*?) \|$", section("services.md", CALLERS), re.MULTILINE)
+        re.findall(r"^\| (.*?) \| (.*?) \|$", page("services").section(CALLERS), re.MULTILINE)
     )
     config = GatewayConfig()
     assert (
@@ -114,16 +105,18 @@ def test_functions_of_ones_own(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("STREAMAPP_HOME", str(tmp_path / "home"))
     title = "Functions of your own"
     (tmp_path / "analytics").mkdir()
-    (tmp_path / "analytics" / "clean.py").write_text(blocks("services.md", title, "python")[0])
-    for line in blocks("services.md", title, "bash")[0].splitlines():
+    (tmp_path / "analytics" / "clean.py").write_text(
+        page("services").section(title).blocks("python")[0]
+    )
+    for line in page("services").section(title).blocks("bash")[0].splitlines():
         assert main(line.split()[1:]) == 0, capsys.readouterr().err
     (tmp_path / "lines.jsonl").write_text('{"text": " a b "}\n{"text": ""}\n')
-    (tmp_path / "flow.yaml").write_text(blocks("services.md", title, "yaml")[0])
+    (tmp_path / "flow.yaml").write_text(page("services").section(title).blocks("yaml")[0])
     capsys.readouterr()
     assert main(["dev", "flow.yaml", "--once", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == [{"text": "a b", "words": 2}]
     toml = tmp_path / "workflow.toml"
-    toml.write_text(blocks("services.md", title, "toml")[0])
+    toml.write_text(page("services").section(title).blocks("toml")[0])
     (stage,) = make_stages(load_workflow(toml))
     assert list(stage.writes) == ["words"]
 
@@ -135,6 +128,8 @@ def test_a_workflow_on_topics_and_while_writing_it(tmp_path):
         "  - {name: counted, service: text, operation: analyze}\n"
         "outputs: {counted: {source: counted, format: jsonl}}\n"
     )
-    shell(blocks("workflows.md", "On topics", "bash")[0], tmp_path)
+    shell(page("workflows").section("On topics").blocks("bash")[0], tmp_path)
     assert json.loads((tmp_path / "out" / "counted.jsonl").read_text())["words"] == 3
-    assert "text.analyze" in shell(blocks("workflows.md", "While writing one", "bash")[0], tmp_path)
+    assert "text.analyze" in shell(
+        page("workflows").section("While writing one").blocks("bash")[0], tmp_path
+    )

@@ -2,25 +2,19 @@
 
 import json
 import re
-from pathlib import Path
 from typing import get_args
 
 import msgspec
 import pyarrow as pa
 import pytest
+from pages import page
 from table_work import TableWork, result
 
 from streamapp.services.integrate.config import Gathered, Integration, Mode, Strategy
 from streamapp.services.integrate.operation import Integrate
 from streamapp.workflow.graph.load import load_graph
 
-PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
-SECTION = PAGE[PAGE.index("\n## Integrate\n") + 1 :].split("\n## ")[0]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def blocks(kind):
-    return [text for found, text in FENCE.findall(SECTION) if found == kind]
+SECTION = page("services").section("Integrate")
 
 
 def first_cells(heading):
@@ -28,13 +22,13 @@ def first_cells(heading):
     return [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
 
 
-@pytest.mark.parametrize("program", blocks("python"))
+@pytest.mark.parametrize("program", SECTION.blocks("python"))
 def test_the_program_runs(program):
     exec(compile(program, "docs/services.md", "exec"), {"__name__": "example"})
 
 
 def test_the_workflow_s_config_integrates(tmp_path):
-    (tmp_path / "workflow.yaml").write_text(blocks("yaml")[0])
+    (tmp_path / "workflow.yaml").write_text(SECTION.blocks("yaml")[0])
     [step] = load_graph(tmp_path / "workflow.yaml").stages
     common = {
         "first": ["Ann"],

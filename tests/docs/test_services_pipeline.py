@@ -2,10 +2,10 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import msgspec
 import pytest
+from pages import page
 
 from streamapp.cli.app import main
 from streamapp.plugin.registered import known, make
@@ -14,16 +14,7 @@ from streamapp.services.pipeline.run import TRANSFORMS
 from streamapp.services.pipeline.window.spec import Spans, WindowConfig
 from streamapp.workflow.graph.load import load_graph
 
-PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def section(name):
-    return PAGE[PAGE.index(f"\n## {name}\n") + 1 :].split("\n## ")[0]
-
-
-def blocks(name, kind):
-    return [text for found, text in FENCE.findall(section(name)) if found == kind]
+PAGE = page("services")
 
 
 @pytest.fixture
@@ -36,27 +27,27 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_commands_run(folder, capsys):
-    for line in blocks("Pipeline", "bash")[0].splitlines():
+    for line in PAGE.section("Pipeline").blocks("bash")[0].splitlines():
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
     assert (folder / "clean.csv").read_text().splitlines()[1:] != []
     assert len((folder / "bad.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_program_runs(folder):
-    [program] = blocks("Pipeline", "python")
+    [program] = PAGE.section("Pipeline").blocks("python")
     exec(compile(program, "docs/services.md", "exec"), {"__name__": "example"})
     assert (folder / "output.csv").exists()
 
 
 def test_the_query_is_one(capsys):
-    [program] = blocks("Windows", "python")
+    [program] = PAGE.section("Windows").blocks("python")
     exec(compile(program, "docs/services.md", "exec"), {"__name__": "example"})
     assert capsys.readouterr().out.startswith("SELECT make_timestamp(")
 
 
 @pytest.mark.parametrize("name", ["Pipeline", "Windows", "Infer"])
 def test_the_workflows_are_some(name, folder):
-    [text] = blocks(name, "yaml")
+    [text] = PAGE.section(name).blocks("yaml")
     (folder / "workflow.yaml").write_text(text)
     graph = load_graph(folder / "workflow.yaml")
     for step in graph.stages:
@@ -64,14 +55,14 @@ def test_the_workflows_are_some(name, folder):
 
 
 def test_the_tables_name_what_there_is():
-    named = re.findall(r"^\| `(\w+)` \|", section("Pipeline"), re.MULTILINE)
+    named = re.findall(r"^\| `(\w+)` \|", PAGE.section("Pipeline"), re.MULTILINE)
     assert sorted(named) == sorted([*TRANSFORMS, "run"])
     assert {f"pipeline.{name}" for name in named} <= set(known())
-    for row in re.findall(r"^\| `(\w+)` \| `(\w+)`(.*?)\|", section("Pipeline"), re.MULTILINE):
+    for row in re.findall(r"^\| `(\w+)` \| `(\w+)`(.*?)\|", PAGE.section("Pipeline"), re.MULTILINE):
         fields = TRANSFORMS[row[0]].Config.__struct_fields__ if row[0] != "run" else ["transforms"]
         said = [row[1], *re.findall(r"`(\w+)`", row[2])]
         assert set(said) <= set(fields), row
-    kinds = re.findall(r"^\| `(\w+)` \| (.*?) \|", section("Windows"), re.MULTILINE)
+    kinds = re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGE.section("Windows"), re.MULTILINE)
     for kind, made_of in kinds:
         keys = dict.fromkeys(re.findall(r"`(\w+)`", made_of), "10s")
         Spans(WindowConfig(time="t", kind=kind, columns={"n": "count(*)"}, **keys))
@@ -79,7 +70,7 @@ def test_the_tables_name_what_there_is():
 
 
 def test_the_keys_of_infer_are_the_code_s():
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", section("Infer"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGE.section("Infer"), re.MULTILINE)
     assert [name for name, _ in rows] == [
         "model", "models", "ensemble", "weights", "text", "threshold", "label", "probability",
         "probabilities", "route", "key", "batch_rows",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from pages import page
 
 from streamapp.cli.app import main
 from streamapp.services.text.analyze import AnalyzeConfig
@@ -14,13 +15,7 @@ from streamapp.services.text.keyword_rows import KeywordsConfig
 from streamapp.services.text.similarity import SimilarityConfig
 from streamapp.workflow.graph.load import load_graph
 
-PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
-SECTION = PAGE[PAGE.index("\n## Text\n") + 1 :].split("\n## ")[0]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def blocks(kind):
-    return [text for found, text in FENCE.findall(SECTION) if found == kind]
+SECTION = page("services").section("Text")
 
 
 def tables(heading):
@@ -41,7 +36,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_commands_run(folder, capsys):
-    for line in blocks("bash")[0].splitlines():
+    for line in SECTION.blocks("bash")[0].splitlines():
         names = [name for word in shlex.split(line) for name in spread(word)]
         assert main(names[1:]) == 0, capsys.readouterr().err
     assert (folder / "analyzed.parquet").exists()
@@ -52,13 +47,13 @@ def spread(word):
     return sorted(map(str, Path().glob(word))) if "*" in word else [word]
 
 
-@pytest.mark.parametrize("program", blocks("python"))
+@pytest.mark.parametrize("program", SECTION.blocks("python"))
 def test_the_programs_run(program):
     exec(compile(program, "docs/services.md", "exec"), {"__name__": "example"})
 
 
 def test_the_workflow_is_one(folder):
-    (folder / "workflow.yaml").write_text(blocks("yaml")[0])
+    (folder / "workflow.yaml").write_text(SECTION.blocks("yaml")[0])
     [step] = load_graph(folder / "workflow.yaml").stages
     assert msgspec.convert(step.config, AnalyzeConfig).extract_keywords
 

@@ -1,25 +1,18 @@
 """Every command and statement of docs/store.md's section on dead letters works as it stands there."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 from dead_letters import Place
+from pages import page
 
 from streamapp.sink import Store
 from streamapp.topics.catalogue import DEAD, RAW
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "store.md").read_text()
-SECTION = PAGE[PAGE.index("## Dead letters") :].split("\n## ")[0]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SECTION = page("store").section("Dead letters")
 VALUE = b'{"id": "e", "message": "m"}'
-
-
-def blocks(kind):
-    return [text for found, text in FENCE.findall(SECTION) if found == kind]
 
 
 def test_the_commands_in_order(tmp_path):
@@ -32,7 +25,7 @@ def test_the_commands_in_order(tmp_path):
         "STREAMAPP_HOME": str(tmp_path / "home"),
     }
     said = {}
-    for line in "".join(blocks("console")).splitlines():
+    for line in "".join(SECTION.blocks("console")).splitlines():
         command = line.removeprefix("$ ")
         told = subprocess.run(
             command, shell=True, capture_output=True, text=True, check=False, timeout=60, env=env,
@@ -52,7 +45,7 @@ def test_the_commands_in_order(tmp_path):
 
 
 def test_the_statement(tmp_path):
-    (statement,) = blocks("sql")
+    (statement,) = SECTION.blocks("sql")
     store = Store.open(str(tmp_path / "store.duckdb"), columns={})
     try:
         cursor = store.reader()

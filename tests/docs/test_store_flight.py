@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from pages import page
+from sinks import event, record
 
-from streamapp.core.batch import EVENT_SCHEMA, vector_column
+from streamapp.core.batch import vector_column
 from streamapp.core.config import Settings
 from streamapp.core.metrics import Metrics
 from streamapp.flight import FlightServer
@@ -22,20 +24,12 @@ from streamapp.flight import feed as flight_feed
 from streamapp.gateway import GatewayConfig
 from streamapp.gateway.batches import Batches
 from streamapp.gateway.gateway import build
-from streamapp.sink import Store, StoredRecord
+from streamapp.sink import Store
 from streamapp.topics import catalogue
-from streamapp.topics.enriched import Cover, Enriched
 from streamapp.transport.clients import Address
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "store.md").read_text()
-SECTION = PAGE[PAGE.index("## Clients of Arrow Flight") :].split("\n## ")[0]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SECTION = page("store").section("Clients of Arrow Flight")
 ROWS, TOKEN = 20, "sesame"
-
-
-def blocks(kind):
-    return [text for found, text in FENCE.findall(SECTION) if found == kind]
 
 
 class Log:
@@ -67,27 +61,12 @@ def log():
 
 @pytest.fixture
 def server(tmp_path, loop, log):
-    numbers = np.arange(ROWS)
-    values = {
-        "source_offset": numbers,
-        "id": [f"id-{n}" for n in numbers],
-        "type": ["UserMessage"] * ROWS,
-        "source": ["test"] * ROWS,
-        "conversation": [f"c{n % 4}" for n in numbers],
-        "time": numbers * 1_000_000,
-        "ingest_time": numbers * 1_000_000,
-        "text": [f"text {n}" for n in numbers],
-        "duration_ms": np.zeros(ROWS, np.float32),
-        "payload": ["{}"] * ROWS,
-    }
-    arrays = [pa.array(values.get(f.name, [None] * ROWS), f.type) for f in EVENT_SCHEMA]
-    rows = pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
-    rows = rows.append_column("embedding", vector_column(np.ones((ROWS, 4), np.float32)))
-    cover = Cover(topic="events.raw", partition=0, first=0, next=ROWS, rows=ROWS)
+    events = [event(n, type="UserMessage", conversation=f"c{n % 4}") for n in range(ROWS)]
+    vectors = {"embedding": vector_column(np.ones((ROWS, 4), np.float32))}
     columns = {"embedding": pa.list_(pa.float32(), 4)}
     taker = Batches(build(GatewayConfig(), log, catalogue.load(), Metrics()), loop)
     with Store.open(str(tmp_path / "store.duckdb"), columns=columns) as store:
-        store.write([StoredRecord(Enriched(cover, rows), "events.enriched", 0, 1)])
+        store.write([record(0, ROWS, events, stages=False, extra=vectors, at=1)])
         with FlightServer(store.reader, port=0, token=TOKEN, ingest=taker, live=store) as made:
             yield made
 
@@ -95,7 +74,7 @@ def server(tmp_path, loop, log):
 def test_the_snippets_in_order(server, log):
     """Each goes on where the one before ended, as a reader who tries them does."""
     named = {"token": TOKEN}
-    for text in blocks("python"):
+    for text in SECTION.blocks("python"):
         exec(text.replace("9383", str(server.port)), named)  # our own page
     assert named["rows"].num_rows > 0
     assert named["frame"]["events"].tolist() == [ROWS]
@@ -108,7 +87,7 @@ def test_the_snippets_in_order(server, log):
     assert named["place"] == {"events.raw-0": ROWS}
 
 
-@pytest.mark.parametrize("line", "".join(blocks("console")).splitlines())
+@pytest.mark.parametrize("line", "".join(SECTION.blocks("console")).splitlines())
 def test_the_commands(server, line, tmp_path):
     environment = {
         **os.environ,

@@ -3,22 +3,15 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pages import page
 from store_host import StoreHost, plain
 
 from streamapp.sink.retain import STEP_ROWS
 from streamapp.sink.verify import CHECKS, DEEP, HOLE, failure
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "store.md").read_text()
-SECTION = PAGE[PAGE.index("## Keep it") :].split("\n## ")[0]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def blocks(kind):
-    return [text for found, text in FENCE.findall(SECTION) if found == kind]
+SECTION = page("store").section("Keep it")
 
 
 @pytest.fixture
@@ -45,11 +38,11 @@ def run(host, line):
 
 def test_the_page_from_top_to_bottom(host, capsys):
     """Commands on the running store, snippets on what they made, then the rebuild."""
-    commands, rebuild = ([*text.splitlines()] for text in blocks("console"))
+    commands, rebuild = ([*text.splitlines()] for text in SECTION.blocks("console"))
     for line in commands:
         said = run(host, line)
     assert "retained 1,440" in said
-    for text in blocks("python"):
+    for text in SECTION.blocks("python"):
         exec(text, {"archive": host.home / "archive"})
     out = capsys.readouterr().out
     assert "fixed_size_list<element: float>[4]" in out

@@ -8,20 +8,14 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from pages import page
 from sinks import DIM, ParquetSink, record, reject
 
 from streamapp.core.config import describe, load
 from streamapp.sink.parquet import tidy
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "store.md").read_text()
-SECTION = PAGE[PAGE.index("## Parquet, when one file") :].split("\n## ")[0]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SECTION = page("store").section("Parquet, when one file")
 EVENTS = 22
-
-
-def blocks(kind):
-    return [text for found, text in FENCE.findall(SECTION) if found == kind]
 
 
 @pytest.fixture
@@ -38,7 +32,7 @@ def sink(tmp_path):
 
 def test_the_commands(sink):
     said = {}
-    for line in "".join(blocks("console")).splitlines():
+    for line in "".join(SECTION.blocks("console")).splitlines():
         words = line.removeprefix("$ ").split()
         command = [Path(sys.executable).parent / words[0], *words[1:], "--parquet-url", sink.url]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -50,7 +44,7 @@ def test_the_commands(sink):
 
 def run_snippets(sink, *, polars):
     scope = {"url": sink.url}
-    snippets = [text for text in blocks("python") if polars or "polars" not in text]
+    snippets = [text for text in SECTION.blocks("python") if polars or "polars" not in text]
     for text in snippets:
         exec(text, scope)
         if "found" in scope:
@@ -70,7 +64,7 @@ def test_the_snippet_of_polars(sink):
 
 
 def test_the_statements(sink):
-    (text,) = blocks("sql")
+    (text,) = SECTION.blocks("sql")
     with duckdb.connect() as plain:
         for statement in text.replace("/data/events", sink.url).split(";"):
             if statement.strip():
@@ -79,7 +73,7 @@ def test_the_statements(sink):
 
 
 def test_the_settings(tmp_path):
-    (text,) = blocks("toml")
+    (text,) = SECTION.blocks("toml")
     (tmp_path / "streamapp.toml").write_text(text)
     settings, _ = load(environ={}, folder=tmp_path)
     assert settings.store == "parquet"

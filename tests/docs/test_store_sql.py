@@ -9,59 +9,36 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from pages import page
+from sinks import event, record
 
 from streamapp import compose
-from streamapp.core.batch import EVENT_SCHEMA, vector_column
+from streamapp.core.batch import vector_column
 from streamapp.core.config import Settings, load
 from streamapp.flight import Client, FlightServer
-from streamapp.sink import Store, StoredRecord
+from streamapp.sink import Store
 from streamapp.sink.matrix import Matrix
 from streamapp.sink.search import CALL_ROWS_MAX, K_MAX, TEXT_CHARS_MAX, Search
-from streamapp.topics.enriched import Cover, Enriched
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "store.md").read_text()
-SECTION = PAGE[PAGE.index("## Ask in SQL") :].split("\n## ")[0]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SECTION = page("store").section("Ask in SQL")
 ROWS, DIM = 40, 384
-
-
-def blocks(kind):
-    return [text for found, text in FENCE.findall(SECTION) if found == kind]
 
 
 def _record(columns):
     """``ROWS`` events; stages' columns are made up, vectors on a circle."""
-    numbers = np.arange(ROWS)
+    events = [event(n, conversation=f"c{n % 4}", actor="ann", duration_ms=0) for n in range(ROWS)]
+    turns = np.arange(ROWS) / 10
+    vectors = np.zeros((ROWS, DIM), np.float32)
+    vectors[:, 0], vectors[:, 1] = np.cos(turns), np.sin(turns)
     values = {
-        "source_offset": numbers,
-        "id": [f"id-{n}" for n in numbers],
-        "type": ["message"] * ROWS,
-        "source": ["test"] * ROWS,
-        "conversation": [f"c{n % 4}" for n in numbers],
-        "actor": ["ann"] * ROWS,
-        "time": numbers * 1_000_000,
-        "ingest_time": numbers * 1_000_000,
-        "text": [f"text {n}" for n in numbers],
-        "duration_ms": np.zeros(ROWS, np.float32),
-        "payload": ["{}"] * ROWS,
-        "attachments": [None] * ROWS,
         "intent": ["refund"] * ROWS,
         "sentiment": np.linspace(-1, 1, ROWS).astype(np.float32),
         "velocity": np.linspace(1, 2, ROWS).astype(np.float32),
         "delta_time": np.zeros(ROWS, np.float32),
     }
-    vectors = np.zeros((ROWS, DIM), np.float32)
-    vectors[:, 0], vectors[:, 1] = np.cos(numbers / 10), np.sin(numbers / 10)
-    arrays = [pa.array(values[field.name], field.type) for field in EVENT_SCHEMA]
-    rows = pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
-    for name, kind in columns.items():
-        if name == "embedding":
-            rows = rows.append_column(name, vector_column(vectors))
-        else:
-            rows = rows.append_column(name, pa.array(values.get(name, [None] * ROWS), kind))
-    cover = Cover(topic="events.raw", partition=0, first=0, next=ROWS, rows=ROWS)
-    return StoredRecord(Enriched(cover, rows), "events.enriched", 0, 1)
+    made = {name: pa.array(values.get(name, [None] * ROWS), kind) for name, kind in columns.items()}
+    made["embedding"] = vector_column(vectors)
+    return record(0, ROWS, events, stages=False, extra=made, at=1)
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +52,15 @@ def server():
             yield running
 
 
-@pytest.mark.parametrize("statement", blocks("sql"))
+@pytest.mark.parametrize("statement", SECTION.blocks("sql"))
 def test_statements(server, statement):
     assert Client("127.0.0.1", server.port).query(statement).num_rows >= 5
 
 
 def test_what_they_say(server):
     similar, near, velocity = (
-        Client("127.0.0.1", server.port).query(statement).to_pylist() for statement in blocks("sql")
+        Client("127.0.0.1", server.port).query(statement).to_pylist()
+        for statement in SECTION.blocks("sql")
     )
     assert similar[0] == {"text": "text 0", "intent": "refund", "cosine": 1.0}
     assert "text 7" not in {row["text"] for row in near}
@@ -90,7 +68,7 @@ def test_what_they_say(server):
 
 
 def test_commands(server, tmp_path):
-    (commands,) = blocks("console")
+    (commands,) = SECTION.blocks("console")
     env = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "STREAMAPP_HOME": str(tmp_path),

@@ -1,10 +1,10 @@
 """What docs/workflows.md says of inputs, outputs, the builder, pictures and lineage is so."""
 
 import re
-from pathlib import Path
 
 import pytest
 from msgspec.structs import fields
+from pages import page
 from ruamel.yaml import YAML
 
 from streamapp.workflow.data import declared_sources, format_of, reader_of, readers, writers
@@ -13,16 +13,7 @@ from streamapp.workflow.data.named_models import declared_models
 from streamapp.workflow.graph.load import graph_of, load_graph
 from streamapp.workflow.graph.schema import json_schema
 
-PAGE = (Path(__file__).parents[2] / "docs" / "workflows.md").read_text()
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def section(title):
-    return PAGE[PAGE.index(f"## {title}\n") :].split("\n## ")[0]
-
-
-def blocks(title, kind):
-    return [text for found, text in FENCE.findall(section(title)) if found == kind]
+PAGE = page("workflows")
 
 
 @pytest.fixture
@@ -32,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_table_of_formats_has_them_all_and_their_options():
-    lines = section("Inputs and outputs").splitlines()
+    lines = PAGE.section("Inputs and outputs").splitlines()
     cells = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:3] == "| `"
     ]
@@ -50,7 +41,7 @@ def test_the_table_of_formats_has_them_all_and_their_options():
 
 
 def test_the_workflow_of_many_inputs_is_one(folder):
-    [text] = blocks("Inputs and outputs", "yaml")
+    [text] = PAGE.section("Inputs and outputs").blocks("yaml")
     (folder / "workflow.yaml").write_text(text)
     graph = load_graph(folder / "workflow.yaml")
     for declared in graph.inputs.values():
@@ -75,12 +66,14 @@ def test_bad_rows_are_told_as_the_page_says(folder):
     place = Place("rows", folder=folder, paths=(folder / "rows.csv",), on_bad=found.append)
     kind(place, options).read().read_all()
     lines = sorted(f"{row.origin}:{row.line}: {row.reason}" for row in found)
-    assert "\n".join(lines) + "\n" == blocks("Inputs and outputs", "text")[0]
+    assert "\n".join(lines) + "\n" == PAGE.section("Inputs and outputs").blocks("text")[0]
 
 
 def test_the_declarations_are_read(folder, monkeypatch):
     monkeypatch.setenv("ORDERS_URL", "postgresql://host/db")
-    (folder / "streamapp.toml").write_text(blocks("Declared sources and models", "toml")[0])
+    (folder / "streamapp.toml").write_text(
+        PAGE.section("Declared sources and models").blocks("toml")[0]
+    )
     assert declared_sources(folder).names == ("metadata-db", "orders")
     assert declared_models(None, folder).resolve("text-classifier-v2") == "classify/reviews@2"
 
@@ -89,7 +82,7 @@ def test_the_python_of_the_page_runs(folder, capsys):
     """In the page's order: what one writes the next reads."""
     names = {}
     for title in ("Inputs and outputs", "In Python", "Pictures, schema, lineage"):
-        for text in blocks(title, "python"):
+        for text in PAGE.section(title).blocks("python"):
             exec(text, names)  # the page's own
     assert names["graph"] == names["workflow"].graph()
     assert (folder / "reviews.svg").read_text().startswith("<svg")

@@ -2,16 +2,15 @@ import asyncio
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
+from clients import member_log
 from exporting import COLUMNS, QUICK, Receiver, Source, specs
 
 from streamapp.agents.exports.exporter import Exporter
-from streamapp.agents.lanes import Log
 from streamapp.core.metrics import Metrics
-from streamapp.transport import open_admin, open_members, open_producer, open_reader
+from streamapp.transport import open_admin
 
 
 @pytest.fixture
@@ -54,14 +53,8 @@ def log_url(made_log, tmp_path):
 
 @pytest.fixture
 async def log(log_url):
-    async with AsyncExitStack() as stack:
-        clients = [
-            open_(log_url) for open_ in (open_reader, open_producer, open_admin, open_members)
-        ]
-        for client in clients:
-            await client.start()
-            stack.push_async_callback(client.stop)
-        yield Log(*clients)
+    async with member_log(log_url) as log:
+        yield log
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """Exports on Apache Kafka: two exporters share the partitions, and one takes over from the other."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
+from clients import member_log
 from exporting import Source, export_of, specs
 
-from streamapp.agents.lanes import Log
 from streamapp.topics.catalogue import ENRICHED
-from streamapp.transport import open_admin, open_members, open_producer, open_reader
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -17,19 +15,8 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture
 async def log(kafka):
     """On the broker that tests share: others may write there, too."""
-    async with AsyncExitStack() as stack:
-        clients = [
-            open_(kafka.url) for open_ in (open_reader, open_producer, open_admin, open_members)
-        ]
-        for client in clients:
-            await client.start()
-            stack.push_async_callback(client.stop)
-        admin = clients[2]
-        there = await admin.topics()
-        for spec in specs():
-            if spec.name not in there:
-                await admin.create(spec)
-        yield Log(*clients)
+    async with member_log(kafka.url, specs()) as log:
+        yield log
 
 
 async def test_who_takes_over_posts_the_same_and_goes_on(log, receiver, exporting):

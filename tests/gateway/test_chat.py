@@ -246,3 +246,9 @@ async def test_a_token_that_may_not_produce(start, llm):
 def test_a_whole_number_is_one_that_a_model_said_and_none_that_was_rounded(said, taken):
     form = Form("Order", {"count": ("integer",)}, ("count",))
     assert form.taken({"count": said}).get("count") == taken
+
+
+def test_a_text_longer_than_any_message_is_not_taken():
+    form = Form("Order", {"sku": ("string",)}, ("sku",))
+    assert form.taken({"sku": "x" * 4000}) == {"sku": "x" * 4000}
+    assert form.taken({"sku": "x" * 4001}) == {}

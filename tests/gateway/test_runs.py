@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 
 import pytest
 from words_flow import words_flow
@@ -117,6 +118,25 @@ async def test_what_is_not_there_is_said(gate, method, path, body, status, code)
     url = URL(gate.url + path, encoded=True)
     async with gate.http.request(method, url, json=body) as answer:
         assert (answer.status, (await answer.json())["code"]) == (status, code)
+
+
+#: Prints a report of two pieces, the second when the first was read.
+IN_PIECES = """
+import fcntl, struct, sys, termios, time
+
+print('{"parts": [{"name": "', end="", flush=True)
+while struct.unpack("i", fcntl.ioctl(1, termios.FIONREAD, bytes(4)))[0]:
+    time.sleep(0.001)
+print('x"}]}')
+"""
+
+
+async def test_a_report_that_comes_in_pieces_is_whole(gate, monkeypatch):
+    command = [sys.executable, "-c", IN_PIECES]
+    monkeypatch.setattr(running.Runs, "_command", lambda *_: command)
+    _, run = await gate.post(RUNS, b"")
+    run = await ended(gate, url_of(run))
+    assert (run["status"], run["report"]) == ("done", {"parts": [{"name": "x"}]})
 
 
 async def test_runs_wait_for_their_turn_and_too_many_are_refused(gate, monkeypatch, project):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from demo_operations import demo_everywhere  # noqa: F401  # a fixture
 from gateway_thread import GatewayThread
+from machine import command_of
 
 from streamapp.gateway.arrow import MEDIA
 from streamapp.gateway.services import calls, processes
@@ -146,14 +147,7 @@ def callees():
     """The processes that work for gateways of this process."""
     lists = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
     pids = {pid for pids in lists for pid in pids}
-    return {pid for pid in pids if b"streamapp.workflow.callee" in command(pid)}
-
-
-def command(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    return {pid for pid in pids if b"streamapp.workflow.callee" in command_of(pid)}
 
 
 async def test_rows_time_and_calls_are_limited(start, monkeypatch):

@@ -18,6 +18,13 @@ async def connection(gate):
         writer.close()
 
 
+async def look_for_slow_ones(gate):
+    """What was connected before a slow one was ended, and is still, is not taken for one."""
+    async with connection(gate) as (reader, writer):
+        writer.write(HEAD)
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+
+
 async def until(condition):
     async with asyncio.timeout(20):
         while not condition():
@@ -50,7 +57,7 @@ async def test_a_connection_that_waits_is_no_slow_one(start):
     gate = await start(headers_s_max=0.1)
     async with connection(gate) as (reader, writer):
         for _ in range(2):
-            await asyncio.sleep(0.3)  # longer than headers may take
+            await look_for_slow_ones(gate)
             writer.write(HEAD + b"\r\n")
             assert (await reader.readuntil(b'"ok"}')).startswith(b"HTTP/1.1 200")
 
@@ -62,7 +69,7 @@ async def test_nor_is_one_whose_body_came_after_its_answer(start):
         writer.write(b"POST /no HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404")
         writer.write(b"late")
-        await asyncio.sleep(0.3)  # longer than headers may take
+        await look_for_slow_ones(gate)
         writer.write(HEAD + b"\r\n")
         assert (await reader.readuntil(b'"ok"}')).startswith(b"HTTP/1.1 200")
         writer.write(HEAD)  # and slow ones are found as before
@@ -74,7 +81,7 @@ async def test_a_request_that_waits_for_the_log_is_no_slow_one(start, producer):
     producer.open.clear()
     sending = asyncio.create_task(gate.post("/ingest", {"a": 1}))
     await producer.called.wait()
-    await asyncio.sleep(0.3)
+    await look_for_slow_ones(gate)
     producer.open.set()
     assert (await sending)[0] == 200
 

@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-import shutil
 
 import pytest
-from machine import Machine
+from fleet import BASE, Fleet
 
 from streamapp.topics.catalogue import DEAD, RAW
 from streamapp.transport import Outgoing, open_producer, open_reader
-
-pytestmark = pytest.mark.models
 
 #: The partition of what is put past the gateway.
 PUT = 0
@@ -31,7 +28,7 @@ BACKWARDS = [b'{"message": "later", "conversation_id": "t", "time": "2026-01-02T
 
 
 async def put(machine, records):
-    producer = open_producer(f"local://{machine.home}/log")
+    producer = open_producer(machine.broker)
     await producer.start()
     try:
         return await producer.send(RAW, records)
@@ -40,7 +37,7 @@ async def put(machine, records):
 
 
 async def dead_letters(machine):
-    reader = open_reader(f"local://{machine.home}/log")
+    reader = open_reader(machine.broker)
     await reader.start()
     try:
         return list((await reader.read(DEAD, 0, 0)).records)
@@ -51,11 +48,14 @@ async def dead_letters(machine):
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     """One for both tests: what the gateway takes goes to another partition than what is put."""
-    machine = Machine(tmp_path_factory.mktemp("bad") / "home").start()
-    yield machine
-    code = machine.stop()
-    shutil.rmtree(machine.ring.parent, ignore_errors=True)
-    assert code == 0
+    home = tmp_path_factory.mktemp("bad")
+    machine = Fleet(home / "fleet", f"local://{home}/log", stage_s=0.0)
+    try:
+        machine.start(*BASE, "gateway")
+        yield machine
+        assert machine.terminate(*BASE, "gateway") == {0}
+    finally:
+        machine.stop()
 
 
 def test_bad_events_cost_only_themselves(machine):

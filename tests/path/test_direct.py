@@ -98,9 +98,10 @@ def test_a_terminal_and_a_worker_take_turns(tmp_path):
     """Workers that were killed, each time another who writes, and at the end every row a frame."""
     fleet, sent = Fleet(tmp_path, f"local://{tmp_path / 'log'}", stage_s=0.01), []
     try:
+        fleet.start("store")
         for turn, who in enumerate(("direct", "c", "direct")):
             fleet.env["STREAMAPP_RING"] = who
-            names = ["store", "worker", *(["terminal"] if who == "c" else [])]
+            names = ["worker", *(["terminal"] if who == "c" else [])]
             fleet.start(*names)
             with Load(fleet.broker, events(f"turn{turn}", 1), sent) as load:
                 load.more(60)
@@ -111,6 +112,7 @@ def test_a_terminal_and_a_worker_take_turns(tmp_path):
             fleet.wait_rows(good)
             wait_frames(fleet, len(fleet.rows("select id from events")))
             assert fleet.terminate(*names) == {0}
+        assert fleet.terminate("store") == {0}
     finally:
         fleet.stop()
 

@@ -1,13 +1,12 @@
 """From the raw log through a worker to a webhook: each event is posted, whoever was killed."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from exporting import SECRET
 from fleet import Fleet
 from machine import free_ports, wait_for
+from sites import Handler, Site
 from standardwebhooks import Webhook
 
 from streamapp.topics.catalogue import RAW
@@ -21,7 +20,7 @@ def hook():
     """A receiver in a thread; what it took, by message."""
     taken = {}
 
-    class Hook(BaseHTTPRequestHandler):
+    class Hook(Handler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             Webhook(SECRET).verify(body, dict(self.headers))
@@ -29,14 +28,9 @@ def hook():
             self.send_response(204 if first == body else 400)
             self.end_headers()
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with Site(Hook) as server:
         server.taken = taken
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Events in and rows out by Flight alone, on a whole machine: DoPut, adbc_ingest, SQL, tail."""
+"""Events in and rows out by Flight alone, through a store and a worker: DoPut, adbc_ingest, SQL, tail."""
 
 import json
 import subprocess
@@ -7,11 +7,12 @@ import sys
 import adbc_driver_flightsql.dbapi as flightsql
 import pyarrow as pa
 import pytest
-from machine import Machine
+from fleet import Fleet
 from pyarrow import flight
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 TOKEN, READ = "write-4f1c", "read-77aa"
+TEXT = "Quero cancelar meu plano"
 
 
 def events(first, count):
@@ -21,7 +22,7 @@ def events(first, count):
             "id": [f"e-{n}" for n in range(first, first + count)],
             "type": ["UserMessage"] * count,
             "conversation_id": [f"c-{n % 3}" for n in range(first, first + count)],
-            "message": ["Quero cancelar meu plano"] * count,
+            "message": [TEXT] * count,
         }
     )
 
@@ -51,14 +52,26 @@ def ask(uri, sql):
         return cursor.fetchall()
 
 
-def test_flight_alone(tmp_path):
-    machine = Machine(tmp_path, token=TOKEN, flight_read_token=READ)
-    machine.start()
-    uri = f"grpc://127.0.0.1:{machine.ports['flight']}"
+@pytest.fixture
+def fleet(tmp_path):
+    fleet = Fleet(
+        tmp_path / "fleet",
+        f"local://{tmp_path / 'log'}",
+        stage_s=0.0,
+        token=TOKEN,
+        flight_read_token=READ,
+    )
+    yield fleet
+    fleet.stop()
+
+
+def test_flight_alone(fleet):
+    fleet.start("store", "worker")
+    uri = f"grpc://127.0.0.1:{fleet.ports['flight']}"
     tail = subprocess.Popen(
-        [sys.executable, "-m", "streamapp.cli", "tail", "--json", "--columns", "id,intent",
-         "--from", "beginning", "--where", "intent = 'cancel'", "-n", "90"],
-        env=machine.env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "streamapp.cli", "tail", "--json", "--columns", "id,type",
+         "--from", "beginning", "--where", f"text = '{TEXT}'", "-n", "90"],
+        env=fleet.env, cwd=fleet.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         report = put(uri, events(0, 30))
@@ -66,15 +79,14 @@ def test_flight_alone(tmp_path):
         with connect(uri, TOKEN) as connection, connection.cursor() as cursor:
             table = pa.Table.from_batches([events(30, 20), events(50, 10)])
             assert cursor.adbc_ingest("events_raw", table, mode="append") == 30
-        stored = "SELECT count(*), count(DISTINCT id), min(intent), min(language) FROM events"
-        machine.wait_for(lambda: ask(uri, stored) == [(60, 60, "cancel", "pt")], "60 rows")
+        stored = "SELECT count(*), count(DISTINCT id), min(text), max(text) FROM events"
+        fleet.wait_for(lambda: ask(uri, stored) == [(60, 60, TEXT, TEXT)], "60 rows")
 
         lines = [tail.stdout.readline() for _ in range(60)]
-        machine.kill("store")  # tail waits for it and goes on
-        machine.wait_for(lambda: not machine.ready("store"), "the store to be gone")
-        machine.wait_for(lambda: machine.ready("store"), "the store to be back")
+        fleet.kill("store")  # tail waits for it and goes on
+        fleet.start("store")
         assert put(uri, events(50, 40))["accepted"] == 40  # ten of them again
-        machine.wait_for(lambda: ask(uri, stored) == [(90, 90, "cancel", "pt")], "90 rows")
+        fleet.wait_for(lambda: ask(uri, stored) == [(90, 90, TEXT, TEXT)], "90 rows")
 
         out, err = tail.communicate(timeout=120)
         assert (tail.returncode, err) == (0, b""), out
@@ -91,4 +103,4 @@ def test_flight_alone(tmp_path):
             reading.cursor().adbc_ingest("events_raw", events(0, 1), mode="append")
     finally:
         tail.kill()
-        machine.stop()
+        tail.communicate()

@@ -106,11 +106,3 @@ def test_a_model_that_is_not_what_was_pulled_is_refused(machines, tmp_path):
     assert code == 2
     assert "model.onnx" in said
     assert "pull again" in said
-
-
-def test_a_store_in_memory_serves_until_it_stops(machines):
-    machine = machines(db_path=":memory:").start()
-    machine.post({"message": "hello"})
-    machine.wait_rows(1)
-    assert not list(machine.home.glob("*.duckdb"))
-    assert machine.stop() == 0

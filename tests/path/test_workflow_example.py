@@ -1,14 +1,13 @@
 """The first example of a workflow, as it was published: run, killed at random, gone on with."""
 
 import json
-import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from example_workflow import example_folder, start
+from machine import children_of, kill, wait_for
 
 DOCUMENTS = 12
 
@@ -28,17 +27,6 @@ def rows(folder, out="out"):
     return json.loads((folder / "project" / out / "classifications.json").read_text())
 
 
-def workers_of(pid):
-    """Processes that a process started; none when it is gone."""
-    found = []
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    except OSError:
-        pass
-    return found
-
-
 def is_alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -46,23 +34,9 @@ def is_alive(pid):
         return False
 
 
-def wait_for(condition, seconds=100):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
 def written(*folders):
     """How many files a run has begun or ended in those folders."""
     return sum(path.is_file() for folder in folders for path in folder.rglob("*"))
-
-
-def kill(victim):
-    try:
-        os.kill(victim, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def test_it_runs_unchanged_and_stopped_or_killed_it_goes_on_to_the_same_rows(tmp_path, env):
@@ -84,7 +58,7 @@ def test_it_runs_unchanged_and_stopped_or_killed_it_goes_on_to_the_same_rows(tmp
     killed = start(tmp_path, anew, "workflow", "resume")
     done = tmp_path / "anew" / "cache" / "workflows" / "v1" / "done"
     wait_for(lambda: killed.poll() is not None or len(list(done.glob("*.json"))) >= 2)
-    workers = workers_of(killed.pid)
+    workers = children_of(killed.pid)
     assert killed.poll() is None, killed.communicate()
     kill(killed.pid)
     killed.communicate()
@@ -97,8 +71,8 @@ def test_it_runs_unchanged_and_stopped_or_killed_it_goes_on_to_the_same_rows(tmp
 
 def _stopped_by_ctrl_c(folder, env):
     process = start(folder, env, "run", "workflow.yaml", "--out", "anew")
-    wait_for(lambda: process.poll() is not None or workers_of(process.pid))
-    workers = workers_of(process.pid)
+    wait_for(lambda: process.poll() is not None or children_of(process.pid))
+    workers = children_of(process.pid)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -131,7 +105,7 @@ def _killed_on_its_way(folder, env, name, chance):
     folders = (folder / name, folder / "project" / name)
     goal = written(*folders) + chance.randrange(2, 16)
     wait_for(lambda: process.poll() is not None or written(*folders) >= goal)
-    workers = workers_of(process.pid) if process.poll() is None else []
+    workers = children_of(process.pid) if process.poll() is None else []
     victim = chance.choice([process.pid, *workers])
     if process.returncode is None:
         kill(victim)

@@ -13,6 +13,7 @@ from subprocess import TimeoutExpired
 import kafka_broker
 import pytest
 from example_workflow import EXAMPLE, example_folder, run_example
+from machine import command_of, descendants, kill
 
 from streamapp.agents.flow.record import mark_of
 from streamapp.core.errors import Refuse
@@ -69,33 +70,12 @@ def records(url: str, topic: str) -> list:
     return asyncio.run(read())
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes below one."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    own = [int(each) for each in text.split()]
-    return own + [below for each in own for below in descendants(each)]
-
-
 @pytest.mark.timeout(900)
 def test_the_example_as_a_stream_equals_the_batch_though_a_group_is_killed(tmp_path):
     env = example_folder(tmp_path, 530, text=OWN)
     env |= {"STREAMAPP_BATCH_EVENTS_MAX": "1", "STREAMAPP_BROKER": f"local://{tmp_path}/log"}
     run_example(tmp_path, env, "--out", "batch")
-    stream = run_example(
-        tmp_path, env, "--stream", "--feed", "--json", "--out", "stream", wait=False
-    )
-    try:
-        killed = _kill_a_group(stream, env["STREAMAPP_BROKER"], f"{PIPELINE}.data-enrichment")
-        said, _ = stream.communicate(timeout=400)
-    finally:
-        for pid in [*descendants(stream.pid), stream.pid]:
-            _kill(pid)
-        stream.wait()
-    assert stream.returncode == 0, said
-    assert killed
+    run_with_kills(tmp_path, env, f"{PIPELINE}.data-enrichment", "--json")
     batch = rows(tmp_path, "batch")
     assert len(batch) == 530
     assert rows(tmp_path, "stream") == batch
@@ -104,14 +84,28 @@ def test_the_example_as_a_stream_equals_the_batch_though_a_group_is_killed(tmp_p
     assert ends[-1]
 
 
-def _kill_a_group(stream, url: str, topic: str, kills: int = 1) -> int:
-    """Kill as many of the groups' processes, each when more is between them; how many it did."""
+def run_with_kills(folder, env, topic: str, *options: str, kills: int = 1) -> None:
+    """Run to the end; so many of the groups' processes are killed, each when more is in the topic."""
+    stream = run_example(folder, env, "--stream", "--feed", "--out", "stream", *options, wait=False)
+    try:
+        killed = _kill_groups(stream, env["STREAMAPP_BROKER"], topic, kills)
+        said, _ = stream.communicate(timeout=400)
+    finally:
+        for pid in [*descendants(stream.pid), stream.pid]:
+            kill(pid)
+        stream.wait()
+    assert stream.returncode == 0, said
+    assert killed
+
+
+def _kill_groups(stream, url: str, topic: str, kills: int) -> int:
+    """How many were killed."""
     deadline, killed, least = time.monotonic() + 400, 0, 1
     log = Path(url.removeprefix("local://"))
     while stream.poll() is None and time.monotonic() < deadline and killed < kills:
         there = "kafka" in url or any(log.glob(f"{topic}*"))
         if there and (count := len(records(url, topic))) >= least:
-            _kill(random.choice([p for p in descendants(stream.pid) if b"faust" in _command(p)]))
+            kill(random.choice([p for p in descendants(stream.pid) if b"faust" in command_of(p)]))
             killed, least = killed + 1, count + 3
         time.sleep(0.02)
     return killed
@@ -149,17 +143,7 @@ def test_windows_by_key_on_three_partitions_equal_the_batch_though_groups_are_ki
         "STREAMAPP_SESSION_S": "3",
     }
     run_example(tmp_path, env, "--out", "batch")
-    options = ("--stream", "--feed", "--partitions", "3", "--out", "stream")
-    stream = run_example(tmp_path, env, *options, wait=False)
-    try:
-        killed = _kill_a_group(stream, broker, "sales.minutes.keyed", kills=2)
-        said, _ = stream.communicate(timeout=400)
-    finally:
-        for pid in [*descendants(stream.pid), stream.pid]:
-            _kill(pid)
-        stream.wait()
-    assert stream.returncode == 0, said
-    assert killed
+    run_with_kills(tmp_path, env, "sales.minutes.keyed", "--partitions", "3", kills=2)
     for name in ("minutes.json", "hours.json"):
         batch, live = (
             sorted(json.loads((project / out / name).read_text()), key=str)
@@ -188,7 +172,7 @@ def test_whole_runs_killed_at_random_end_with_the_same_rows(broker, tmp_path):
         while (said := _said(stream, chance.uniform(1, 12 + kills))) is None:
             victims = [stream.pid, *descendants(stream.pid)]
             for pid in victims if chance.random() < 0.5 else [chance.choice(victims)]:
-                _kill(pid)
+                kill(pid)
             kills += 1
         returned = stream.returncode
     assert returned == 0, said
@@ -202,17 +186,3 @@ def _said(stream, wait_s: float) -> str | None:
         return stream.communicate(timeout=wait_s)[0]
     except TimeoutExpired:
         return None
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
