@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streamapp.core.config import Settings, load, to_environment
+from streamapp.core.cycles import uncollected
 from streamapp.core.errors import Refuse, StreamappError
 from streamapp.core.metrics import Metrics
 from streamapp.topics import catalogue as topics
@@ -299,7 +300,8 @@ def mirror_app(settings: Settings) -> Any:
 def app_or_exit(build: Callable[[Settings], Any]) -> Any:
     """The app for ``faust -A``; a wrong declaration ends in two lines, not in a traceback."""
     try:
-        return build(load()[0])
+        with uncollected():
+            return build(load()[0])
     except StreamappError as error:
         print(f"error: {error.message}\nfix: {error.fix}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)

@@ -1,8 +1,7 @@
 """The exporter's process: what ``streamapp export`` runs."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from streamapp import compose
@@ -16,7 +15,8 @@ from streamapp.core.config import Settings
 from streamapp.core.exports import Export, project_exports
 from streamapp.core.metrics import Metrics
 from streamapp.topics.catalogue import ENRICHED, UNDELIVERED
-from streamapp.transport import Admin, Producer, Reader
+from streamapp.transport import Reader
+from streamapp.transport.clients import started
 
 
 def log(settings: Settings) -> Log:
@@ -67,7 +67,7 @@ async def standing(settings: Settings, exports: Mapping[str, Export]) -> list[St
     for export in exports.values():
         check(export, columns)
     clients = log(settings)
-    async with _started(clients.reader), _started(clients.admin):
+    async with started(clients.reader), started(clients.admin):
         topics = await clients.admin.topics()
         dead = Counter(one.export for one in await _letters(clients.reader, topics))
         parts = range(topics[ENRICHED].partitions if ENRICHED in topics else 0)
@@ -86,7 +86,7 @@ async def standing(settings: Settings, exports: Mapping[str, Export]) -> list[St
 async def letters(settings: Settings, name: str | None) -> list[Undelivered]:
     """Messages that nobody took and nobody replayed, the oldest first."""
     clients = log(settings)
-    async with _started(clients.reader), _started(clients.admin):
+    async with started(clients.reader), started(clients.admin):
         return await _letters(clients.reader, await clients.admin.topics(), name)
 
 
@@ -96,7 +96,7 @@ async def replayed(
     """Post them once more; of those with ``offsets``, or all."""
     clients = log(settings)
     outcomes = []
-    async with _started(clients.reader), _started(clients.admin), _started(clients.producer):
+    async with started(clients.reader), started(clients.admin), started(clients.producer):
         poster = Poster(SYSTEM)
         try:
             for one in await _letters(clients.reader, await clients.admin.topics(), name):
@@ -117,12 +117,3 @@ async def _letters(
     reader: Reader, topics: Mapping[str, object], name: str | None = None
 ) -> list[Undelivered]:
     return await undelivered(reader, name) if UNDELIVERED in topics else []
-
-
-@asynccontextmanager
-async def _started(client: Reader | Admin | Producer) -> AsyncIterator[None]:
-    await client.start()
-    try:
-        yield
-    finally:
-        await client.stop()

@@ -1,8 +1,10 @@
 """This host's terminal agent: ``faust -A streamapp.terminal worker``, or ``streamapp terminal``."""
 
+from streamapp.core.cycles import end_at_once
 from streamapp.core.without_pandas import leave_out
 
 leave_out()  # before modules that make arrays
+end_at_once()
 
 from streamapp.compose import app_or_exit, mirror_app  # noqa: E402
 

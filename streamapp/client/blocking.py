@@ -4,7 +4,6 @@ import http.client
 import select
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -61,12 +60,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

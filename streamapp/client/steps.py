@@ -31,7 +31,6 @@ _FIXES = {
 _TOO_LARGE = 413
 _UNIT_BYTES_MAX = 8 << 10
 _ANSWER_BYTES_MAX = 64 << 10
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,6 +17,7 @@ from pyarrow import fs
 
 from streamapp.core import clock
 from streamapp.core.errors import Halt, Refuse, Retry
+from streamapp.core.files import draft, sync
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _DRAFTS = ".drafts"
@@ -136,23 +135,10 @@ class Folder:
         for folder in (self._root, drafts, path.parent):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _sync(folder.parent)
-        with self._draft(drafts, data) as draft:
-            draft.replace(path)
-        _sync(path.parent)
-
-    @contextlib.contextmanager
-    def _draft(self, folder: Path, data: bytes) -> Iterator[Path]:
-        path = folder / secrets.token_hex(8)
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(path, flags, 0o600), "wb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+                sync(folder.parent)
+        with draft(drafts, data, 0o600) as new:
+            new.replace(path)
+        sync(path.parent)
 
 
 class Cloud:
@@ -238,11 +224,3 @@ def _unreachable(error: OSError) -> Retry:
     return Retry(
         "attachment.unreachable", f"attachments: {error}", "check STREAMAPP_ATTACHMENTS_URL"
     )
-
-
-def _sync(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

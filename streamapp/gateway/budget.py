@@ -1,6 +1,5 @@
 """What all requests together may hold while the log has not answered."""
 
-from types import TracebackType
 from typing import Self
 
 from streamapp.gateway.problem import RETRY_AFTER, ProblemError
@@ -66,10 +65,5 @@ class Lease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.give()

@@ -235,7 +235,7 @@ def _unrouted(request: web.Request, error: web.HTTPException) -> ProblemError:
             404,
             "request.path",
             f"there is nothing at {request.path[:120]}",
-            "POST to /ingest or /v1/events",
+            "POST to /ingest or /v1/events; /docs lists all routes",
         )
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))

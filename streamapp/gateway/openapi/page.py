@@ -21,7 +21,11 @@ summary b { display: inline-block; min-width: 4.5rem; }
 table { border-collapse: collapse; width: 100%; }
 td, th { border-top: 1px solid var(--line); padding: .25rem .5rem .25rem 0; text-align: left;
   vertical-align: top; }
-nav a { margin-right: 1rem; }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
+@media (max-width: 40rem) {
+  body { overflow-wrap: anywhere; }
+  table, tbody, tr, td, th { display: block; border: 0; }
+}
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 #: The page may load nothing, send nothing, and stand in no frame.

@@ -33,7 +33,7 @@ def routes(gateway: Gateway) -> list[web.RouteDef]:
     sharing = Sharing(gateway.watch, log, [configured.topic], gateway.clock)
     gateway.opening.append(sharing.start)
     gateway.closing.append(sharing.stop)
-    api = Api(gateway, sharing, configured)
+    api = Api(gateway, configured)
     return [
         web.get("/api/schemas", api.schemas),
         web.get("/api/schemas/{name:.+}", api.schema),
@@ -46,10 +46,9 @@ def routes(gateway: Gateway) -> list[web.RouteDef]:
 class Api:
     """The handlers."""
 
-    def __init__(self, gateway: Gateway, sharing: Sharing, configured: Configured) -> None:
+    def __init__(self, gateway: Gateway, configured: Configured) -> None:
         self._gateway = gateway
         self._watch = gateway.watch
-        self._sharing = sharing
         self._configured = configured
 
     async def schemas(self, _: web.Request) -> web.Response:

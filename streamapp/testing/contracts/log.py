@@ -130,6 +130,7 @@ class LogContract:
             Outgoing(None, b"key", (), 0, 1_700_000_000_000),
             Outgoing(b"", b"", (), 0, 1_700_000_000_001),
             Outgoing(b"only a value", None, (), 0, 1_700_000_000_002),
+            Outgoing(None, None, (), 0, 1_700_000_000_003),
         ]
         await log.producer.send(topic, sent)
         assert [_as_sent(r) for r in await log.records(topic)] == sent
@@ -154,6 +155,13 @@ class LogContract:
         keys = [b"user-1", b"user-2", b"a", b"", "é".encode(), b"conversation-42"]
         addresses = await log.producer.send(topic, [Outgoing(b"", key) for key in keys])
         assert [address.partition for address in addresses] == [3, 0, 5, 2, 4, 5]
+
+    @told
+    async def test_records_without_keys_are_spread(self, log: Opened) -> None:
+        """Call by call over all partitions."""
+        topic = await log.topic(7)
+        calls = [await log.producer.send(topic, [Outgoing(b"")] * 3) for _ in range(7)]
+        assert {addresses[0].partition for addresses in calls} == set(range(7))
 
     @told
     async def test_concurrent_calls_keep_their_own_order(self, log: Opened) -> None:
@@ -181,11 +189,13 @@ class LogContract:
         self, log: Opened
     ) -> None:
         """Not even the records of the call that would fit; and the log goes on."""
-        topic = await log.topic()
-        with pytest.raises(Reject):
-            await log.producer.send(topic, [Outgoing(b"fits"), Outgoing(b"x" * 3 * MEGABYTE)])
-        await log.producer.send(topic, [Outgoing(b"next")])
-        assert _values(await log.records(topic)) == [b"next"]
+        topic = f"contract-{uuid4().hex[:12]}"
+        await log.admin.create(TopicSpec(topic, 1, 1000))
+        with pytest.raises(Reject) as rejected:
+            await log.producer.send(topic, [Outgoing(b"fits"), Outgoing(b"x" * 900, b"k" * 101)])
+        assert rejected.value.code == "record.too_large"
+        await log.producer.send(topic, [Outgoing(b"x" * 900, b"k" * 100)])
+        assert _values(await log.records(topic)) == [b"x" * 900]
 
     @told
     async def test_reading_begins_where_it_is_told(self, log: Opened) -> None:
@@ -223,13 +233,14 @@ class LogContract:
 
     @told
     async def test_a_waiting_read_is_woken_by_a_record(self, log: Opened) -> None:
-        """It does not sit out its wait."""
-        topic = await log.topic()
+        """Of its own partition; it does not sit out its wait."""
+        topic = await log.topic(2)
         waiting = asyncio.create_task(
             log.reader.read(topic, 0, 0, wait_ms_max=int(PATIENCE_S * 2000))
         )
         await asyncio.sleep(0.05)
-        await log.producer.send(topic, [Outgoing(b"news")])
+        await log.producer.send(topic, [Outgoing(b"elsewhere", partition=1)])
+        await log.producer.send(topic, [Outgoing(b"news", partition=0)])
         assert _values((await waiting).records) == [b"news"]
 
     @told
@@ -280,17 +291,21 @@ class LogContract:
     async def test_what_is_not_there_is_refused(self, log: Opened) -> None:
         """A topic or a partition that does not exist is never made by naming it."""
         topic = await log.topic(2)
-        for attempt in (
-            log.producer.send("contract-no-such-topic", [Outgoing(b"")]),
-            log.producer.send(topic, [Outgoing(b"", partition=2)]),
-            log.reader.read("contract-no-such-topic", 0, 0),
-            log.reader.read(topic, 2, 0),
-            log.reader.read(topic, 0, -1),
-            log.reader.bounds("contract-no-such-topic", 0),
-            log.reader.bounds(topic, 2),
+        for attempt, code in (
+            (log.producer.send("contract-no-such-topic", [Outgoing(b"")]), "topic.unknown"),
+            (log.producer.send(topic, [Outgoing(b"", partition=2)]), "topic.partition"),
+            (log.reader.read("contract-no-such-topic", 0, 0), "topic.unknown"),
+            (log.reader.read(topic, 2, 0), "topic.partition"),
+            (log.reader.read(topic, 0, -1), "read.arguments"),
+            (log.reader.read(topic, 0, 0, records_max=0), "read.arguments"),
+            (log.reader.bounds("contract-no-such-topic", 0), "topic.unknown"),
+            (log.reader.bounds(topic, 2), "topic.partition"),
         ):
-            with pytest.raises(Refuse):
+            with pytest.raises(Refuse) as refused:
                 await attempt
+            assert refused.value.code == code
+        with pytest.raises(Refuse):
+            await log.producer.send("../t", [Outgoing(b"")])
         assert "contract-no-such-topic" not in await log.admin.topics()
 
     @told
@@ -299,9 +314,11 @@ class LogContract:
         topic = await log.topic(2)
         spec = TopicSpec(topic, 2, RECORD_BYTES_MAX)
         assert not await log.admin.create(spec)
-        with pytest.raises(Refuse):
+        with pytest.raises(Refuse, match="has 2 partitions, not 3"):
             await log.admin.create(spec._replace(partitions=3))
         assert (await log.admin.topics())[topic].partitions == 2
+        with pytest.raises(Refuse):
+            await log.admin.create(spec._replace(name="../t"))
 
     @told
     async def test_a_topic_is_listed_as_it_was_made(self, log: Opened) -> None:
