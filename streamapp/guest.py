@@ -4,7 +4,6 @@ The app stays its owner's: its id, broker, tables, agents and settings.  What is
 on the source topic, pages below ``/streamapp/`` and two commands.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -268,8 +267,8 @@ def _plan(
             lambda name, _, s: seconds.labels(name).observe(s),
         )
     except Refuse as error:
-        if named := re.search(r"\[stages\.([\w\"]+)", error.fix):  # as a workflow.toml has them
-            error.fix += f"; here that is options={{{named[1]!r}: {{...}}}}"
+        if "[stages." in error.fix:  # as a workflow.toml has them
+            error.fix += "; here a stage's are options={'NAME': {...}}"
         raise
 
 

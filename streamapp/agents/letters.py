@@ -23,6 +23,8 @@ READ_RECORDS = 100
 READ_BYTES_MAX = 8 << 20
 #: Called with the number of offsets looked through since the last call.
 Progress = Callable[[int], None]
+#: Of those that a refusal names.
+_TOPICS_SHOWN = 5
 
 
 def no_progress(_offsets: int) -> None:
@@ -96,14 +98,10 @@ class Letters:
 
     def __init__(self, reader: Reader, topic: str, specs: Mapping[str, TopicSpec]) -> None:
         if topic not in specs:
-            there = ", ".join(sorted(name for name in specs if name.endswith(".dead")))
-            raise Refuse(
-                "dlq.topic",
-                f"the log has no topic {topic!r} of dead letters",
-                f"name another with --dead-topic; there is {there}"
-                if there
-                else "create it with `streamapp topics apply`, or name another with --dead-topic",
-            )
+            there = sorted(name for name in specs if name.endswith(".dead"))[:_TOPICS_SHOWN]
+            named = f" ({', '.join(there)})" if there else ""
+            fix = f"name another with --dead-topic{named}, or create it by `streamapp topics apply`"
+            raise Refuse("dlq.topic", f"the log has no topic {topic!r} of dead letters", fix)
         self.topic = topic
         self.specs = specs
         self._reader = reader

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, load, save
 
 from streamapp.core.errors import Halt
 from streamapp.models import Registry
+from streamapp.models.tokens import token_feeds
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path("~/.cache/streamapp").expanduser()
@@ -73,7 +74,8 @@ def as_run(embedder, texts, kind="query"):
     rows = [row for row, text in enumerate(texts) if text is not None]
     tokens, _ = embedder._encode([texts[row] for row in rows], kind)
     for batch in embedder._batches(tokens) if rows else ():
-        feed, mask = embedder._feed([tokens[one] for one in batch])
+        of_batch = [tokens[one] for one in batch]
+        feed, mask = token_feeds(of_batch, embedder._tokenizer.pad, embedder._inputs)
         [out] = embedder._session.run(feed, [embedder._output]).values()
         if out.ndim == 3:
             out = np.matmul(mask[:, None, :].astype(np.float32), out)[:, 0]

@@ -151,7 +151,7 @@ MISBEHAVIOURS = {
     "a refusal": ({"content": "I cannot do that"}, "llm.answer"),
     "an endless body": (b" " * (2 << 20), "llm.unanswered"),
     "401": (401, "llm.endpoint"),
-    "a redirect": ((302, {"Location": "http://127.0.0.1:1/"}, {}), "llm.unanswered"),
+    "a redirect": ((302, {"Location": "http://127.0.0.1:1/"}, {}), "llm.endpoint"),
 }
 
 

@@ -49,7 +49,7 @@ def test_stages_come_by_name_by_function_by_class_and_made(app):
         ("a", {"stages": [3]}, "3 is no stage"),
         ("a", {"stages": ["language"], "options": {"embed": {}}}, "options for 'embed'"),
         ("a", {"stages": ["language"], "options": {"language": {"x": 1}}}, "no option 'x'"),
-        ("a", {"stages": ["embed", "intent"]}, r"stages.intent.labels.*options={'intent': "),
+        ("a", {"stages": ["embed", "intent"]}, r"stages.intent.labels.*options={'NAME': "),
         ("a", {"stages": [Language({})], "options": {"language": {}}}, "is made already"),
         ("a", {"stages": ["sentiment"]}, "reads 'language', which no stage"),
         (["a", "b"], {"stages": [loud]}, "is not one topic"),
