@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -92,19 +92,28 @@ def alone(home: Path) -> Iterator[None]:
         Refuse: ``up.running``: another process holds it.
     """
     with (home / "up.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if _is_held(file):
             file.seek(0)
             raise Refuse(
                 "up.running",
                 f"process {file.read().strip() or 'of another host'} runs streamapp up on {home}",
                 "stop that one, or give another home with --home",
-            ) from None
+            )
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _is_held(file: TextIO) -> bool:
+    """Hold it; True where another does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks: the store's file and the ring have their own
+        return False
+    return False
 
 
 def is_live(screen: "Console") -> bool:

@@ -1,5 +1,6 @@
 """``streamapp up``: who runs beside whom."""
 
+import errno
 import os
 import socket
 from dataclasses import replace
@@ -84,6 +85,15 @@ def test_a_second_up_in_one_home_is_refused_before_anything_starts(clean, tmp_pa
     assert not (home / "logs").exists()
     with alone(home):  # let go
         pass
+
+
+def test_a_home_on_a_file_system_without_locks_can_be_used(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with alone(tmp_path):
+        assert (tmp_path / "up.lock").read_text() == f"{os.getpid()}\n"
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
