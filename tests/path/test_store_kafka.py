@@ -1,20 +1,24 @@
 """The store on Apache Kafka: events in by Flight, rows out by ADBC, and a lost file made anew."""
 
 import json
+import shutil
 
 import adbc_driver_flightsql.dbapi as flightsql
 import pyarrow as pa
 import pytest
 from fleet import Fleet
 
-pytestmark = pytest.mark.timeout(400)
+from streamapp.topics.catalogue import defaults
+
+pytestmark = [pytest.mark.models, pytest.mark.timeout(400)]
 EVERYTHING = "SELECT * EXCLUDE (embedding) FROM events ORDER BY source_partition, source_offset"
-COUNTED = "SELECT count(*) AS n, count(DISTINCT id) AS ids FROM events"
+COUNTED = "SELECT count(*) AS n, count(DISTINCT id) AS ids, min(intent) AS intent FROM events"
 
 
 @pytest.fixture
 def fleet(kafka_without_topics, tmp_path):
-    fleet = Fleet(tmp_path / "fleet", kafka_without_topics.url, stage_s=0.0)
+    fleet = Fleet(tmp_path / "fleet", kafka_without_topics.url)
+    shutil.copy(defaults("topics") / "workflow.toml", tmp_path / "fleet" / "topics")  # real models
     yield fleet
     fleet.stop()
 
@@ -34,7 +38,8 @@ def ingest(fleet, first, count):
 
 def has(fleet, count):
     """Wait for so many rows, each event once."""
-    fleet.wait_for(lambda: fleet.rows(COUNTED) == [{"n": count, "ids": count}], f"{count} rows")
+    wanted = [{"n": count, "ids": count, "intent": "cancel"}]
+    fleet.wait_for(lambda: fleet.rows(COUNTED) == wanted, f"{count} rows")
 
 
 def test_events_by_flight_and_a_store_that_was_lost(fleet):
