@@ -30,7 +30,7 @@ class OnnxSession:
     """A Session on an ONNX file.
 
     Args:
-        ref: who it is; this session's says what computes it, too.
+        ref: who it is; ``ref`` of what is opened says what computes it, too.
         path: the graph; weights that it keeps in files lie beside it.
         threads: of one call; calls that overlap run on threads of their own where it is 1.
         device: ``cpu``, ``cuda``, or ``auto``: CUDA where the installed onnxruntime has it.

@@ -41,7 +41,7 @@ class OpenvinoSession:
     """A Session on an ONNX file, compiled by OpenVINO.
 
     Args:
-        ref: who it is; this session's says what computes it, too.
+        ref: who it is; ``ref`` of what is opened says what computes it, too.
         path: the graph.
         threads: of one call.
         calls: how many run at once; further ones wait for them.

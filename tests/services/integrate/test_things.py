@@ -26,15 +26,20 @@ def test_numbers_of_any_size_are_in_order_and_equal_ones_stay(numbers):
     assert found.tolist() == sorted(range(len(numbers)), key=numbers.__getitem__)
 
 
+def records_of(rows, column):
+    """Each thing's number in order of appearance, and records of (thing, value)."""
+    things = {number: place for place, number in enumerate(dict.fromkeys(row[0] for row in rows))}
+    return things, pl.DataFrame({
+        ENTITY: pl.Series([things[number] for number, _ in rows], dtype=pl.UInt32),
+        column: pl.Series([value for _, value in rows], dtype=pl.Int64),
+    })  # fmt: skip
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 3)), min_size=1, max_size=30)
 )
 def test_a_things_first_record_is_the_one_of_the_order(rows):
-    things = {number: place for place, number in enumerate(dict.fromkeys(row[0] for row in rows))}
-    records = pl.DataFrame({
-        ENTITY: pl.Series([things[number] for number, _ in rows], dtype=pl.UInt32),
-        "at": pl.Series([at for _, at in rows], dtype=pl.Int64),
-    })  # fmt: skip
+    things, records = records_of(rows, "at")
     recent = Order("recent", [pl.col("at")])
     found = Things(records, [PLAIN, recent], pace(2))
 
@@ -53,11 +58,7 @@ def test_a_things_first_record_is_the_one_of_the_order(rows):
     st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 2)), min_size=1, max_size=30)
 )
 def test_a_thing_that_has_no_value_has_no_first_and_one_of_several_values_disagrees(rows):
-    things = {number: place for place, number in enumerate(dict.fromkeys(row[0] for row in rows))}
-    records = pl.DataFrame({
-        ENTITY: pl.Series([things[number] for number, _ in rows], dtype=pl.UInt32),
-        "value": pl.Series([value for _, value in rows], dtype=pl.Int64),
-    })  # fmt: skip
+    things, records = records_of(rows, "value")
     having = Things(records, [PLAIN], pace(1)).having("value", PLAIN)
     values = records["value"].gather(having.places)
     of_things = [
