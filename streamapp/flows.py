@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,12 @@ import pyarrow as pa
 
 from streamapp import compose
 from streamapp.agents.flow.agent import FlowAgent
-from streamapp.agents.flow.chain import Chain
-from streamapp.agents.flow.collect import Collect, Places, joined
+from streamapp.agents.flow.chain import Chain, works
+from streamapp.agents.flow.collect import Collect, Places, in_order, joined
 from streamapp.agents.flow.feed import Feed
 from streamapp.agents.flow.record import Aside
-from streamapp.agents.flow.topology import Topology, topology
+from streamapp.agents.flow.topology import Topology, check_endless, topology
+from streamapp.agents.flow.whole import WholeAgent
 from streamapp.agents.outcome import persist
 from streamapp.core.config import Settings, to_environment
 from streamapp.core.errors import Refuse
@@ -82,16 +83,16 @@ def flow_app(settings: Settings) -> Any:
         security=compose.security(settings),
         wait_empty=False,
     )
-    agent = FlowAgent(
-        group,
-        Chain(binding, group.steps, lambda: compose.registry(settings)),
-        binding.schemas[group.source],
-        compose.producer(settings),
-        compose.reader(settings),
-        metrics,
-        lambda: generation_of(app),
-        RECORD_BYTES_MAX,
-    )
+    clients = compose.producer(settings), compose.reader(settings)
+    others = *clients, metrics, lambda: generation_of(app), RECORD_BYTES_MAX
+    agent: FlowAgent | WholeAgent
+    if group.is_whole:
+        make_work = works(binding, lambda: compose.registry(settings))
+        spool = home_of(settings, binding.graph.name) / "whole" / group.name
+        agent = WholeAgent(group, binding, make_work, *others, spool)
+    else:
+        chain = Chain(binding, group.steps, lambda: compose.registry(settings))
+        agent = FlowAgent(group, chain, binding.schemas[group.source], *others)
     configure(
         app,
         coalesce={group.topic},
@@ -101,7 +102,7 @@ def flow_app(settings: Settings) -> Any:
         batch_wait_ms_max=settings.batch_wait_ms_max,
         stall_s_max=settings.stall_s_max,
     )
-    needed = [group.topic, *group.topics]
+    needed = [*group.takes.values(), *group.topics]
 
     async def before_start() -> None:
         await persist("topics", lambda: _check_topics(settings, needed), metrics)
@@ -128,6 +129,11 @@ async def _check_topics(settings: Settings, needed: list[str]) -> None:
             f"topic {other[0]} has {there[other[0]].partitions} partitions, not {partitions}",
             f"set flow_partitions to {there[other[0]].partitions}",
         )
+
+
+def home_of(settings: Settings, name: str) -> Path:
+    """What this machine keeps of a workflow on topics."""
+    return settings.home / "flows" / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,20 +163,29 @@ class Flow:
         path: of the workflow's file.
         params: of this run.
         partitions: of each topic.
+        is_fed: its inputs will be fed, so that their rows have an end.
 
     Raises:
-        Refuse: the workflow is wrong, or cannot run on topics.
+        Refuse: the workflow is wrong, or cannot run on topics, or not without an end.
         Retry: an input or a source does not answer now.
     """
 
     def __init__(
-        self, settings: Settings, path: Path, params: Mapping[str, Any], partitions: int = 1
+        self,
+        settings: Settings,
+        path: Path,
+        params: Mapping[str, Any],
+        partitions: int = 1,
+        *,
+        is_fed: bool = True,
     ) -> None:
         self.binding: Binding = bind(load_graph(path), params)
         self.topology: Topology = topology(self.binding, partitions)
+        if not is_fed:
+            check_endless(self.binding)
         self._settings, self._path = settings, path.absolute()
         self._params, self._partitions = dict(params), partitions
-        self._home = settings.home / "flows" / self.binding.graph.name
+        self._home = home_of(settings, self.binding.graph.name)
 
     async def make_topics(self) -> list[str]:
         """Create the topics that are missing; their names.
@@ -307,14 +322,14 @@ class Flow:
         for name, topic in self.topology.outputs.items():
             output = graph.outputs[name]
             writer = open_output(output, folder_out, name=name, home=graph.folder)
-            with together.held(), pa.memory_map(str(spool / f"{topic}.arrow")) as file:
-                table = pa.ipc.open_stream(file).read_all().unify_dictionaries()
-                rows = writer.write(table.to_reader())
+            with together.held():
+                rows = writer.write(in_order(spool / f"{topic}.arrow").to_reader())
             where = output.path or output.url or f"{name}.{output.format}"
             shown = where if output.url else str(folder_out / where)
             written.append(Written(name, shown, rows))
         together.take_places()
-        return tuple(written), _write_quarantine(asides, folder_out)
+        parts = (*graph.inputs, *(step.name for step in graph.stages))
+        return tuple(written), _write_quarantine(asides, parts, folder_out)
 
     def _done(self) -> tuple[int, Places]:
         """The last run whose results were written, and where it ended on each topic."""
@@ -329,8 +344,13 @@ class Flow:
             part.replace(path)
 
 
-def _write_quarantine(asides: list[Aside], folder_out: Path) -> tuple[Written, ...]:
-    """A file of JSON lines for each stage and input: a reason, then the row."""
+def _write_quarantine(
+    asides: list[Aside], parts: Sequence[str], folder_out: Path
+) -> tuple[Written, ...]:
+    """A file of JSON lines for each stage and input: a reason, then the row.
+
+    Those of an earlier run, of parts that now set none aside, are removed.
+    """
     by_part: dict[str, list[bytes]] = {}
     for (part, reason), rows in joined(asides).items():
         by_part.setdefault(part, []).extend(aside_lines(reason, rows))
@@ -340,4 +360,8 @@ def _write_quarantine(asides: list[Aside], folder_out: Path) -> tuple[Written, .
         path.parent.mkdir(exist_ok=True)
         write_lines(path, lines)
         written.append(Written(part, str(path), len(lines)))
+    for part in set(parts) - by_part.keys():
+        path = folder_out / "quarantine" / f"{part}.jsonl"
+        with disk(path):
+            path.unlink(missing_ok=True)
     return tuple(written)

@@ -4,13 +4,12 @@ import asyncio
 import json
 from types import SimpleNamespace
 
-import pyarrow as pa
-
 from streamapp.agents.flow.agent import FlowAgent
-from streamapp.agents.flow.chain import Chain
-from streamapp.agents.flow.collect import Collect
+from streamapp.agents.flow.chain import Chain, works
+from streamapp.agents.flow.collect import Collect, in_order
 from streamapp.agents.flow.feed import Feed
 from streamapp.agents.flow.topology import topology
+from streamapp.agents.flow.whole import WholeAgent
 from streamapp.core.metrics import Metrics
 from streamapp.testing.log import MemoryLog
 from streamapp.transport.clients import TopicSpec
@@ -114,11 +113,14 @@ class Bench:
     def agent(self, name, kills, record_bytes_max=RECORD_BYTES_MAX):
         """A group's agent, not started."""
         group = self.topology.group(name)
-        return FlowAgent(
-            group, Chain(self.binding, group.steps, lambda: None),
-            self.binding.schemas[group.source], Killing(self.log, kills),
-            self.log.reader(), Metrics(), lambda: 1, record_bytes_max,
-        )  # fmt: skip
+        clients = Killing(self.log, kills), self.log.reader()
+        others = *clients, Metrics(), lambda: 1, record_bytes_max
+        if group.is_whole:
+            make_work = works(self.binding, lambda: None)
+            spool = self.binding.graph.folder / "spool" / name
+            return WholeAgent(group, self.binding, make_work, *others, spool)
+        chain = Chain(self.binding, group.steps, lambda: None)
+        return FlowAgent(group, chain, self.binding.schemas[group.source], *others)
 
     async def run(self, agent, name, sizes=(), most=1_000_000):
         """Hand an agent all that its topic has now."""
@@ -137,8 +139,7 @@ class Bench:
         into = tmp_path / "rows.arrow"
         async with asyncio.timeout(20):
             asides = await collect.rows(topic, self.binding.schemas[name], into)
-        with pa.memory_map(str(into)) as file:
-            rows = pa.ipc.open_stream(file).read_all().to_pylist()
+        rows = in_order(into).to_pylist()
         return rows, [(a.stage, a.reason, a.rows.to_pylist()) for a in asides], collect.ended
 
 

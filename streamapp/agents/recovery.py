@@ -7,6 +7,7 @@ us cover nothing new and so change nothing; a snapshot at the very end may be on
 older than what stands before it, so it is never where the replay begins.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -91,17 +92,23 @@ async def _last_change(
 
 
 async def last_record(
-    reader: Reader, topic: str, partition: int, begin: int, end: int
+    reader: Reader,
+    topic: str,
+    partition: int,
+    begin: int,
+    end: int,
+    is_meant: Callable[[RecordLike], bool] = lambda _: True,
 ) -> RecordLike | None:
-    """The last record of a range; the log may skip offsets, so look back in growing steps."""
+    """The last record meant of a range; it may be far from the end, so look in growing steps."""
     step = 1
     while end > begin:
         at = start = max(begin, end - step)
         last: RecordLike | None = None
         while at < end:
             slice_: Slice = await reader.read(topic, partition, at)
-            below = [record for record in slice_.records if record.offset < end]
-            last = below[-1] if below else last
+            for record in slice_.records:
+                if record.offset < end and is_meant(record):
+                    last = record
             if not slice_.records:
                 break
             at = slice_.range.next

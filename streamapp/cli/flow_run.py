@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import PlaceParam, json_option, settings_options
+from streamapp.cli.options import NumberRange, PlaceParam, json_option, settings_options
 from streamapp.cli.output import print_error, print_json
 from streamapp.core.config import Settings, to_environment
 from streamapp.core.errors import Refuse
@@ -55,8 +55,12 @@ set_option = click.option(
 def limit_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     """``--cpus`` and ``--memory-mb``."""
     for option in (
-        click.option("--memory-mb", type=click.IntRange(64), help="Memory of all processes."),
-        click.option("--cpus", type=click.FloatRange(0.1), help="Cores at once."),
+        click.option(
+            "--memory-mb",
+            type=click.IntRange(64, 1 << 30),
+            help="Memory of all processes, in MiB (default: most of it).",
+        ),
+        click.option("--cpus", type=NumberRange(0.1), help="Cores at once (default: all)."),
     ):
         verb = option(verb)
     return verb
@@ -167,7 +171,11 @@ def _exit_code(report: "Report", *, as_json: bool) -> int:
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why, and end.")
 @click.option("--stream", is_flag=True, help="Run it on topics, until it is stopped.")
 @click.option(
-    "--partitions", type=click.IntRange(1, 1_000), default=1, help="With --stream: of each topic."
+    "--partitions",
+    type=click.IntRange(1, 1_000),
+    default=1,
+    show_default=True,
+    help="With --stream: of each topic.",
 )
 @click.option("--feed", is_flag=True, help="With --stream: send the inputs, write, and end.")
 @json_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from streamapp.cli.output import print_json
+from streamapp.cli.output import Lines, print_json
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
@@ -55,7 +55,7 @@ def run_stream(
     """
     from streamapp.flows import Flow
 
-    flow = Flow(settings, path, params, partitions)
+    flow = Flow(settings, path, params, partitions, is_fed=feed)
     stream = _Stream(flow, folder_out, feed=feed, as_json=as_json)
     if lineage is None:
         return asyncio.run(stream.run())
@@ -100,6 +100,8 @@ class _Stream:
     def __init__(self, flow: "Flow", folder_out: Path, *, feed: bool, as_json: bool) -> None:
         self._flow, self._out = flow, folder_out
         self._feed, self._as_json = feed, as_json
+        self._stop = asyncio.Event()
+        self._lines = Lines(12, self._stop.set, err=True)
         #: What came of it, once it has ended.
         self.result: Result | None = None
         self._fed = self._collected = 0
@@ -115,22 +117,21 @@ class _Stream:
             return await self._run()
 
     async def _run(self) -> int:
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._stop.set)
         for name in await self._flow.make_topics():
             self._say("topic", f"{name} made")
         groups = self._flow.supervisor(None if self._as_json else self._say)
         await groups.start()
         try:
             if self._feed:
-                self.result = await self._run_through(groups, stop)
+                self.result = await self._run_through(groups)
             else:
                 self._invite()
-                while not stop.is_set():
+                while not self._stop.is_set():
                     _refuse_if_refused(groups)
-                    await _pause(stop)
+                    await _pause(self._stop)
         finally:
             clean = await groups.stop()
         if self.result is not None:
@@ -138,7 +139,7 @@ class _Stream:
             return 0
         return _INTERRUPTED if self._feed else int(not clean)
 
-    async def _run_through(self, groups: "Supervisor", stop: asyncio.Event) -> "Result | None":
+    async def _run_through(self, groups: "Supervisor") -> "Result | None":
         """What was written; None when a signal came first."""
         from streamapp.flows import Progress
 
@@ -147,7 +148,7 @@ class _Stream:
         try:
             while not work.done():
                 _refuse_if_refused(groups)
-                if stop.is_set():
+                if self._stop.is_set():
                     self._say("run", "stopped; the same command goes on where it stood")
                     return None
                 await asyncio.wait([work], timeout=_TOLD_EVERY_S / 4)
@@ -182,7 +183,7 @@ class _Stream:
 
     def _say(self, name: str, line: str) -> None:
         if not self._as_json:
-            click.echo(f"{name:12} | {line}", err=True)
+            self._lines(name, line)
 
     def _show(self, result: "Result") -> None:
         if self._as_json:

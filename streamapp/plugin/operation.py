@@ -20,9 +20,9 @@ from streamapp.plugin.stage import Models
 #: What a row of the result depends on.
 #:
 #: ``row``: on one row of the first input and on what ``open`` read.  The engine may call ``run`` on
-#: any cut of the input, in order, and join the results; only these run live on a topic.
+#: any cut of the input, in order, and join the results; so they run live on a topic.
 #: ``window``: on rows of the same window of event time; live they keep state (``LiveOperation``).
-#: ``table``: on all rows of all inputs.
+#: ``table``: on all rows of all inputs; on topics it runs when these have ended.
 Scope = Literal["row", "window", "table"]
 
 #: Where chunks of an operation of scope ``row`` may run beside each other.  ``processes``: it holds

@@ -49,6 +49,40 @@ def test_groups_that_did_their_work_end_without_a_word(clean):
     assert made["outputFacets"]["outputStatistics"]["rowCount"] == 1
 
 
+def test_rows_set_aside_by_an_earlier_run_do_not_stay_beside_the_outputs(clean):
+    checked = {"name": "large", "service": "pipeline", "operation": "validate"}
+    flow = {
+        "name": "small",
+        "inputs": {"rows": {"path": "rows.csv"}},
+        "stages": [{**checked, "config": {"rules": [{"where": "x > 1"}]}}],
+        "outputs": {"out": {"source": "large", "format": "csv"}},
+    }
+    (clean / "flow.yaml").write_text(json.dumps(flow))  # which is YAML
+    aside = clean / "out" / "quarantine" / "large.jsonl"
+    other = aside.with_name("mine.txt")
+    for rows, there in (("x\n1\n2\n", True), ("x\n3\n2\n", False)):
+        (clean / "rows.csv").write_text(rows)
+        fed()
+        assert aside.exists() == there
+        other.touch()
+    assert other.exists()
+
+
+def test_a_stage_of_all_rows_needs_an_end(run, clean):
+    text = FILE.replace(
+        "filter, config: {where: x > 1}", "aggregate, config: {columns: {n: sum(x)}}"
+    )
+    (clean / "flow.yaml").write_text(text)
+    (clean / "rows.csv").write_text("x\n1\n2\n")
+    told = run("run", "flow.yaml", "--stream")
+    assert told.code == 2
+    assert "flow.yaml:5:5" in told.err
+    assert "looks at all rows at once, and without --feed they have no end" in told.err
+    assert "give --feed, or use one that looks at a row or a window" in told.err
+    assert f"out: 1 row in {clean}/out/out.csv" in fed()
+    assert (clean / "out" / "out.csv").read_text().split() == ['"n"', "3"]
+
+
 def test_topics_that_were_deleted_are_fed_and_collected_anew(clean):
     (clean / "flow.yaml").write_text(FILE)
     (clean / "rows.csv").write_text("x\n1\n2\n")

@@ -153,6 +153,94 @@ def test_windows_by_key_on_three_partitions_equal_the_batch_though_groups_are_ki
         assert batch
 
 
+#: A stage that takes two inputs, and one that looks at all rows of it.
+WHOLE = """
+name: sold
+inputs: {orders: {path: orders.jsonl}, prices: {path: prices.jsonl}}
+stages:
+  - {name: kept, service: pipeline, operation: filter, inputs: orders, config: {where: n % 5 != 1}}
+  - name: priced
+    service: pipeline
+    operation: join
+    depends_on: kept
+    inputs: prices
+    config: {on: [shop], how: full}
+  - name: totals
+    service: pipeline
+    operation: aggregate
+    depends_on: priced
+    config: {by: [shop], columns: {sold: count(*), all: sum(n * price), ns: list(n)}}
+outputs:
+  priced: {source: priced, format: jsonl}
+  totals: {source: totals, format: jsonl}
+"""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("broker", "partitions"), [("local", 1), ("local", 3), ("kafka", 3)], indirect=["broker"]
+)
+def test_stages_of_all_rows_equal_the_batch_though_they_are_killed(tmp_path, broker, partitions):
+    project, log = tmp_path / "project", tmp_path / "log"
+    project.mkdir()
+    (project / "workflow.yaml").write_text(WHOLE)
+    orders = [{"n": n, "shop": f"shop {n * n % 7}"} for n in range(9_000)]
+    prices = [{"shop": f"shop {n}", "price": n + 2} for n in range(9)]
+    for name, found in (("orders", orders), ("prices", prices)):
+        lines = "".join(json.dumps(row) + "\n" for row in found)
+        (project / f"{name}.jsonl").write_text(lines)
+    env = {
+        **os.environ,
+        "STREAMAPP_HOME": str(tmp_path / "home"),
+        "STREAMAPP_BROKER": broker,
+        "STREAMAPP_SESSION_S": "3",
+    }
+    run_example(tmp_path, env, "--out", "batch")
+    spool = tmp_path / "home/flows/sold/whole/priced"
+    moments = [  # it reads, it has read one input, it sends
+        (spool / "kept").exists,
+        (spool / "prices").exists,
+        lambda: (
+            ("kafka" in broker or any(log.glob("sold.priced*"))) and records(broker, "sold.priced")
+        ),
+    ]
+    options = ("--feed", "--out", "stream", "--partitions", str(partitions))
+    stream = run_example(tmp_path, env, "--stream", *options, wait=False)
+    try:
+        killed = [_kill_group(stream, "priced", moment) for moment in moments]
+        said, _ = stream.communicate(timeout=400)
+    finally:
+        for pid in [*descendants(stream.pid), stream.pid]:
+            kill(pid)
+        stream.wait()
+    assert stream.returncode == 0, said
+    assert any(killed)
+    for name in ("priced.jsonl", "totals.jsonl"):
+        batch, live = ((project / out / name).read_text() for out in ("batch", "stream"))
+        assert live == batch
+        assert batch
+
+
+def _kill_group(stream, name: str, moment) -> bool:
+    """Kill a group's process as soon as a moment has come; whether that was before the end."""
+    deadline, own = time.monotonic() + 400, f"STREAMAPP_FLOW_GROUP={name}".encode()
+    while stream.poll() is None and time.monotonic() < deadline:
+        if moment():
+            pids = [pid for pid in descendants(stream.pid) if own in _environ(pid)]
+            for pid in pids:
+                kill(pid)
+            return bool(pids)
+        time.sleep(0.002)
+    return False
+
+
+def _environ(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("broker", ["local", "kafka"], indirect=True)

@@ -199,7 +199,8 @@ class FlowAgent:
         if held is None or held.generation != event.message.generation_id:
             return  # another's by now; not acknowledged, so that it gets it
         slice_ = event.value.since(max(held.next, range_.first))
-        todo = list(units(slice_, set(held.covered.values())))
+        borders = set(held.covered.values())
+        todo = list(units(slice_, borders, apart=self._group.is_ordered))
         while todo:
             unit = todo.pop(0)
             if not self._is_current(held):
@@ -293,7 +294,7 @@ class FlowAgent:
             self._chain.restore(held.state)
             raise
         asides = [*(Aside(self._group.source, why, each) for each, why in bad), *asides]
-        mark = Mark(unit.first, unit.next, unit.run, is_end)
+        mark = Mark(unit.first, unit.next, unit.run, is_end, at=self._rank(unit))
         state = self._chain.state()
         kept = _encode((seen.state(), state)) if isinstance(seen, Fronts) else state
         made = {}
@@ -316,6 +317,10 @@ class FlowAgent:
             f" a record may have {self._value_bytes_max:,}",
             "feed fewer rows at a time, or leave out columns",
         )
+
+    def _rank(self, unit: Unit) -> int | None:
+        mark = mark_of(unit.records[0]) if self._group.is_ordered and unit.records else None
+        return mark.rank if mark else None
 
     def _parts(
         self, topic: str, mark: Mark, rows: pa.Table, partition: int

@@ -1,6 +1,7 @@
 """The stages of a group, opened: rows of its source in, rows of each stage out."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 _states = msgspec.msgpack.Decoder(dict[str, list[bytes]])
 
 
+def works(binding: Binding, make_models: "Callable[[], Models]") -> Callable[[], CallWork]:
+    """Makes what one call of an operation is given.
+
+    Args:
+        binding: of the whole workflow.
+        make_models: the registry, made when a stage first asks for a model.
+    """
+    folder = binding.graph.folder
+    registry = cache(lambda: declared_models(make_models(), folder))
+    return lambda: CallWork(TableSources({}, declared_sources(folder)), registry, folder)
+
+
 class Chain:
     """Stages in order; each takes the rows of one before it or of the source.
 
@@ -31,18 +44,8 @@ class Chain:
     def __init__(
         self, binding: Binding, steps: Sequence[str], make_models: "Callable[[], Models]"
     ) -> None:
-        folder = binding.graph.folder
-        self._models: Models | None = None
-
-        def models() -> "Models":
-            if self._models is None:
-                self._models = declared_models(make_models(), folder)
-            return self._models
-
-        def work() -> CallWork:
-            return CallWork(TableSources({}, declared_sources(folder)), models, folder)
-
-        self._stages = [Stage(binding, name, work) for name in steps]
+        make_work = works(binding, make_models)
+        self._stages = [Stage(binding, name, make_work) for name in steps]
 
     def open(self) -> None:
         """Make and open every operation; once.
@@ -83,8 +86,9 @@ class Chain:
         made: dict[str, pa.Table] = {}
         asides: list[Aside] = []
         for stage in self._stages:
-            is_first = stage.takes not in made
-            given = rows if is_first else made[stage.takes]
+            (taken,) = stage.takes
+            is_first = taken not in made
+            given = rows if is_first else made[taken]
             made[stage.name] = stage.run(given, is_end, still_ours, times if is_first else None)
             asides += stage.asides
             stage.asides.clear()

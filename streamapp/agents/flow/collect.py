@@ -7,17 +7,24 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from streamapp.agents.flow.record import Aside, decode, mark_of
+from streamapp.agents.flow.record import Aside, Part, decode, mark_of
 from streamapp.agents.flow.units import Repeats
 from streamapp.agents.outcome import persist
+from streamapp.core.errors import Halt
 from streamapp.core.metrics import Metrics
 from streamapp.core.slice import Slice
+from streamapp.plugin import Cancelled
 from streamapp.transport.clients import Reader
 
 _WAIT_MS_MAX = 200
 _READ_BYTES_MAX = 8 << 20
+_RANK = b"rank"
 #: Where to read each partition of a topic from.
 Places = dict[str, list[int]]
+
+
+class Passed(Exception):  # not an error: the topic was not read, or not there, in that run
+    """A later run has begun on a topic, and the one that is meant never ended there."""
 
 
 class Collect:
@@ -30,6 +37,7 @@ class Collect:
         begin: where earlier runs ended, by topic; the others are read from their beginning.
         metrics: of this process.
         on_rows: told of rows that were read.
+        still_ours: whether to go on waiting for rows.
     """
 
     def __init__(
@@ -40,17 +48,21 @@ class Collect:
         begin: Places,
         metrics: Metrics,
         on_rows: Callable[[int], None] = lambda _: None,
+        still_ours: Callable[[], bool] = lambda: True,
     ) -> None:
         self._reader, self._partitions, self._run = reader, partitions, run
         self._begin, self._metrics, self._on_rows = begin, metrics, on_rows
+        self._still_ours = still_ours
         #: Where this run ended.
         self.ended: Places = {}
 
     async def rows(self, topic: str, schema: pa.Schema, into: Path) -> list[Aside]:
-        """Write the topic's rows of the run as an Arrow IPC stream; what was set aside.
+        """Write the topic's rows of the run for ``in_order``; what was set aside.
 
         Raises:
             Halt: the topic has records that are not ours, or overlap.
+            Cancelled: they are no longer ours to wait for.
+            Passed: the run will not end on this topic.
         """
         asides: list[Aside] = []
         with ExitStack() as stack:
@@ -66,16 +78,26 @@ class Collect:
         self, topic: str, partition: int, out: pa.ipc.RecordBatchStreamWriter, asides: list[Aside]
     ) -> int:
         first, _ = await self._reader.bounds(topic, partition)
-        at = max(self._begin.get(topic, [0] * self._partitions)[partition], first)
-        repeats = Repeats()
+        place = self._begin[topic][partition] if topic in self._begin else first
+        at, is_cut, repeats = max(place, first), place < first, Repeats()
         while True:
             slice_ = await self._read(topic, partition, at)
             for record in slice_.records:
                 mark = mark_of(record)
+                if is_cut and mark is not None and mark.run == self._run:
+                    raise Halt(
+                        "flow.source",
+                        f"{topic!r} [{partition}] lost rows: it begins at {first}, and {place} is"
+                        " next",
+                        "delete the workflow's topics and feed it anew",
+                    )
+                is_cut = False
+                if mark is not None and mark.run > self._run:
+                    raise Passed
                 if mark is None or mark.run != self._run or not repeats.is_new(mark):
                     continue
                 part = decode(record)
-                await asyncio.to_thread(out.write_table, part.rows)
+                await asyncio.to_thread(_write, out, part)
                 asides += part.asides
                 self._on_rows(part.rows.num_rows)
                 if mark.end:
@@ -89,9 +111,27 @@ class Collect:
                 topic, partition, at, bytes_max=_READ_BYTES_MAX, wait_ms_max=_WAIT_MS_MAX
             ),
             self._metrics,
+            self._still_ours,
         )
-        assert found is not None  # noqa: S101  # persist without still_ours returns
+        if found is None:
+            raise Cancelled
         return found
+
+
+def _write(out: pa.ipc.RecordBatchStreamWriter, part: Part) -> None:
+    """A record's rows, with their place among all of the run, where that is known."""
+    for batch in part.rows.combine_chunks().to_batches():
+        out.write_batch(batch, custom_metadata={_RANK: str(part.mark.rank or 0)})
+
+
+def in_order(collected: Path) -> pa.Table:
+    """Rows that were collected, mapped, as they were fed; where nobody knows that, as they came."""
+    with pa.memory_map(str(collected)) as file:
+        reader = pa.ipc.open_stream(file)
+        found = list(reader.iter_batches_with_custom_metadata())
+        found.sort(key=lambda each: int(each.custom_metadata[_RANK]))
+        batches = [each.batch for each in found]
+        return pa.Table.from_batches(batches, reader.schema).unify_dictionaries()
 
 
 def joined(asides: Sequence[Aside]) -> Mapping[tuple[str, str], pa.Table]:

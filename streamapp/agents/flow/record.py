@@ -44,6 +44,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
         source: the partition that the rows were in before they were parted by a key.
         latest_us: the greatest event time of all rows of the range, in whatever partition they are.
         is_idle: nothing came of the source for a while, and it holds no rows.
+        at: where its rows come among all of their run; None: nobody knows, or ``first`` says it.
     """
 
     first: int
@@ -57,6 +58,12 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     source: int = 0
     latest_us: int | None = None
     is_idle: bool = False
+    at: int | None = None
+
+    @property
+    def rank(self) -> int | None:
+        """Where its rows come among all of their run, in whatever partition they are."""
+        return self.first if self.digest else self.at
 
     @property
     def begin(self) -> tuple[int, int]:

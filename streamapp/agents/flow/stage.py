@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,17 +63,25 @@ class Stage:
         binding: of the whole workflow.
         name: of the stage.
         make_work: what one call is given; asked again when a call is opened anew.
+        rows: how many there are of each that it takes, where it is given all of them at once.
     """
 
-    def __init__(self, binding: Binding, name: str, make_work: Callable[[], CallWork]) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        name: str,
+        make_work: Callable[[], CallWork],
+        rows: Mapping[str, int] | None = None,
+    ) -> None:
         graph = binding.graph
         self.name, self.asides = name, list[Aside]()
         self._binding, self._make_work = binding, make_work
         self._step = graph.step(name)
-        (self.takes,) = graph.takes(self._step)
+        self.takes = graph.takes(self._step)
         self._schema = binding.schemas[name]
+        self._rows, self._is_whole = rows or {}, rows is not None
         self._bounds = [call for call in binding.calls[name] if self._holds(call)]
-        self._is_window = binding.calls[name][0].scope == "window"
+        self._is_window = not self._is_whole and binding.calls[name][0].scope == "window"
         self._redactor = Redactor()
         self._calls: list[_Call] = []
         self._beginning = list[bytes]()
@@ -128,20 +136,46 @@ class Stage:
             Cancelled: no longer ours.
             Halt: too many calls hang.
         """
+        self._check_hanging()
+        self._halvings = 0
+        (taken,) = self.takes
+        parts = [self._schema.empty_table()]
+        if (given.num_rows or times is not None) and self._calls:
+            parts.append(self._tried({taken: given}, self._taking(given, times), still_ours))
+        if is_end and self._is_window and self._calls:
+            parts.append(self._tried({taken: given.slice(0, 0)}, _flushed, still_ours))
+        return pa.concat_tables(parts)
+
+    def run_whole(self, given: Mapping[str, pa.Table], still_ours: Callable[[], bool]) -> pa.Table:
+        """What it makes of all rows of a run; where it failed on them they are in ``asides``.
+
+        Args:
+            given: all rows, by what it takes.
+            still_ours: whether to go on waiting for another try.
+
+        Raises:
+            Refuse, Retry, Cancelled, Halt: as ``run``.
+        """
+        self._check_hanging()
+        nothing = self._schema.empty_table()
+        if not self._calls:
+            return nothing
+        made = self._tried(given, lambda call: call.operation.run(given), still_ours)
+        return pa.concat_tables([nothing, made])
+
+    def stop(self) -> None:
+        """Ask the calls under way to end; they raise Cancelled where they look up."""
+        for call in self._calls:
+            call.work.stop.set()
+
+    def _check_hanging(self) -> None:
         if self._left_behind > LEFT_BEHIND_MAX:
             why = f"{self._left_behind} calls of stage {self.name!r} still hang"
             raise Halt("flow.hung", why, "it goes on when its process has started anew")
-        self._halvings = 0
-        parts = [self._schema.empty_table()]
-        if (given.num_rows or times is not None) and self._calls:
-            parts.append(self._tried(given, self._taking(given, times), still_ours))
-        if is_end and self._is_window and self._calls:
-            parts.append(self._tried(given.slice(0, 0), _flushed, still_ours))
-        return pa.concat_tables(parts)
 
     def _holds(self, call: Bound) -> bool:
         """Whether a call is made, by the stage's ``when``."""
-        values = {"params": self._binding.params, "rows": {}, **call.variables}
+        values = {"params": self._binding.params, "rows": self._rows, **call.variables}
         return self._step.when is None or holds(self._step.when, values)
 
     def _opened(self, bound: Bound) -> _Call:
@@ -150,7 +184,7 @@ class Stage:
         config = fill(bound.config, {}, secret)
         operation = bound.kind(config_of(bound.kind.Config, config, bound.operation))
         try:
-            operation.schema({self.takes: self._binding.schemas[self.takes]}, work)
+            operation.schema({each: self._binding.schemas[each] for each in self.takes}, work)
             operation.open(work)
         except BaseException:
             operation.close()
@@ -162,11 +196,11 @@ class Stage:
             return lambda call: cast("KeyedOperation", call.operation).feed_at(given, *times)
         if self._is_window:
             return lambda call: call.window.feed(given)
-        return lambda call: call.operation.run({self.takes: given})
+        return lambda call: call.operation.run({self.takes[0]: given})
 
     def _tried(
         self,
-        given: pa.Table,
+        given: Mapping[str, pa.Table],
         do: Callable[[_Call], pa.Table],
         still_ours: Callable[[], bool],
     ) -> pa.Table:
@@ -186,22 +220,23 @@ class Stage:
                 if endless and isinstance(error, Retry) and error.code not in _OURS:
                     raise
                 if attempt == 1 and self._is_halved(given, error):
-                    return self._halves(given, still_ours)
+                    return self._halves(given[self.takes[0]], still_ours)
                 return self._failed(given, error)
         raise AssertionError  # count has no end
 
-    def _is_halved(self, given: pa.Table, error: StreamappError) -> bool:
+    def _is_halved(self, given: Mapping[str, pa.Table], error: StreamappError) -> bool:
         """Whether to look for the rows that it fails on, where the others may go on."""
         its_rows = not isinstance(error, Retry) or error.code == "interop.crashed"
-        forgiven = self._step.on_failure != "fail" and not self._is_window
-        return its_rows and forgiven and given.num_rows > 1 and self._halvings < HALVINGS_MAX
+        forgiven = self._step.on_failure != "fail"
+        apart = not self._is_window and not self._is_whole and given[self.takes[0]].num_rows > 1
+        return its_rows and forgiven and apart and self._halvings < HALVINGS_MAX
 
     def _halves(self, given: pa.Table, still_ours: Callable[[], bool]) -> pa.Table:
         self._halvings += 1
         middle = given.num_rows // 2
         halves = [given.slice(0, middle), given.slice(middle)]
         return pa.concat_tables(
-            [self._tried(half, self._taking(half), still_ours) for half in halves]
+            [self._tried({self.takes[0]: half}, self._taking(half), still_ours) for half in halves]
         )
 
     def _put_back(self, states: list[bytes]) -> None:
@@ -272,15 +307,18 @@ class Stage:
                 raise Cancelled
             time.sleep(min(left_s, _LOOK_EVERY_S))
 
-    def _failed(self, given: pa.Table, error: StreamappError) -> pa.Table:
+    def _failed(self, given: Mapping[str, pa.Table], error: StreamappError) -> pa.Table:
         """No rows, where the file says that others go on; else the error that ends the run."""
         if self._step.on_failure == "fail":
             graph = self._binding.graph
             said = failure(error, f"stage {self.name!r}")
             raise place(graph, said, "stages", graph.stages.index(self._step))
-        logger.warning("stage %s failed on %d rows: %s", self.name, given.num_rows, error)
-        if given.num_rows:
-            self.asides.append(Aside(self.name, f"{error.code}: {error.message}", given))
+        count = sum(rows.num_rows for rows in given.values())
+        logger.warning("stage %s failed on %d rows: %s", self.name, count, error)
+        for name, rows in given.items():
+            whose = f"rows of {name}: " if len(given) > 1 else ""
+            if rows.num_rows:
+                self.asides.append(Aside(self.name, f"{whose}{error.code}: {error.message}", rows))
         return self._schema.empty_table()
 
     @contextmanager

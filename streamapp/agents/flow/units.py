@@ -37,16 +37,21 @@ class Unit:
         )
 
 
-def units(slice_: Slice, borders: Collection[int]) -> Iterator[Unit]:
+def units(slice_: Slice, borders: Collection[int], *, apart: bool = False) -> Iterator[Unit]:
     """The Slice's records, cut at these offsets, where a run begins, and behind each end.
 
     Offsets that the log skips belong to the unit before them, or to the first.
+
+    Args:
+        slice_: of one partition.
+        borders: offsets at which a unit begins.
+        apart: each record is a unit.
     """
     first, run = slice_.range.first, 0
     held: list[RecordLike] = []
     for record in slice_.records:
         mark = mark_of(record) or Mark(record.offset, record.offset + 1)
-        if held and (mark.run != run or record.offset in borders):
+        if held and (apart or mark.run != run or record.offset in borders):
             yield Unit(first, record.offset, run, end=False, records=tuple(held))
             first, held = record.offset, []
         held.append(record)

@@ -12,7 +12,7 @@ from flow_bench import Bench, graph
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamapp.agents.flow import feed as feeding
+from streamapp.agents.flow import sending
 from streamapp.agents.flow.record import Mark, decode, encode, mark_of
 from streamapp.agents.flow.units import Repeats, rows_of
 from streamapp.core.errors import Halt, Refuse
@@ -64,7 +64,7 @@ def some_rows(count):
 )
 @given(count=st.integers(1, 23), feed_kills=KILLS, kills=KILLS, sizes=SIZES)
 async def test_rows_state_and_asides_survive_kills(count, feed_kills, kills, sizes, monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(sending, "CHUNK_ROWS", 2)
     rows = some_rows(count)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
@@ -106,8 +106,8 @@ async def test_a_second_run_begins_anew_and_is_told_from_the_first(tmp_path):
 
 
 async def test_inputs_that_changed_since_a_feeding_began_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
-    monkeypatch.setattr(feeding, "_RECORDS_AT_ONCE", 1)
+    monkeypatch.setattr(sending, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(sending, "_RECORDS_AT_ONCE", 1)
     bench = Bench(graph(tmp_path, STAGES, OUTPUTS, some_rows(9)))
     await bench.feed(["no", "no", "leave"])
     graph(tmp_path, STAGES, OUTPUTS, [{"n": 7, "text": "x"}, *some_rows(9)])
@@ -277,7 +277,7 @@ def test_a_record_is_read_back_and_anothers_is_told(tmp_path):
 
 
 async def test_rows_on_several_partitions_are_each_there_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(sending, "CHUNK_ROWS", 2)
     rows = [row for row in some_rows(30) if row["text"]]
     bench = Bench(graph(tmp_path, STAGES[:1], {"all": OUTPUTS["all"]}, rows), partitions=2)
     await bench.feed(["no", "after", "no", "before", "no", "after"])

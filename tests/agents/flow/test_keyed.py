@@ -13,7 +13,7 @@ from flow_bench import Bench, graph
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamapp.agents.flow import feed as feeding
+from streamapp.agents.flow import sending
 from streamapp.agents.flow.fronts import Fronts
 from streamapp.agents.flow.keyed import partitions_of
 from streamapp.agents.flow.record import Mark, decode
@@ -82,7 +82,7 @@ QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped
 @settings(max_examples=4, **QUIET)
 @given(**CASES)
 async def test_rows_are_those_of_the_batch_whatever_is_killed(monkeypatch, **case):
-    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(sending, "CHUNK_ROWS", 2)
     await check(**case)
 
 
@@ -91,7 +91,7 @@ async def test_rows_are_those_of_the_batch_whatever_is_killed(monkeypatch, **cas
 @settings(max_examples=300, **QUIET)
 @given(**CASES)
 async def test_the_same_for_longer(monkeypatch, **case):
-    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(sending, "CHUNK_ROWS", 2)
     await check(**case)
 
 
@@ -111,7 +111,7 @@ async def check(steps, count, kills, sizes, turns):
 
 
 async def test_a_second_run_begins_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(sending, "CHUNK_ROWS", 2)
     rows = [{"n": n, "ts": n, "who": "ab"[n % 2]} for n in range(30)]
     bench = Bench(graph(tmp_path, STAGES, OUTPUTS, rows), 2)
     begin = {}
@@ -143,7 +143,7 @@ async def test_an_input_s_own_rows_are_parted_by_key_in_a_group_for_that(tmp_pat
 
 
 async def test_rows_of_categories_are_collected_whatever_their_dictionaries(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(sending, "CHUNK_ROWS", 2)
     times = pa.array([n * 1_000_000 for n in range(6)], pa.timestamp("us"))
     who = pa.array(list("abcdef")).dictionary_encode()
     table = pa.table({"n": range(6), "ts": times, "who": who})

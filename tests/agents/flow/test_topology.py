@@ -6,11 +6,11 @@ import pytest
 import yaml
 from flow_bench import Bench, graph
 
-from streamapp.agents.flow import feed as feeding
-from streamapp.agents.flow.topology import topology
+from streamapp.agents.flow import sending
+from streamapp.agents.flow.topology import check_endless, topology
 from streamapp.core.errors import Refuse
 from streamapp.services import call
-from streamapp.workflow.graph.load import load_graph
+from streamapp.workflow.graph.load import graph_of, load_graph
 from streamapp.workflow.run.binding import bind
 
 WINDOW = {"kind": "tumbling", "size": "10s", "time": "ts", "columns": {"k": "count(*)"}}
@@ -54,7 +54,7 @@ def test_stages_share_a_group_until_one_has_its_own(tmp_path):
         ({"when": "params.x > 1 and rows.rows > 3"}, "has a when that counts rows"),
     ],
 )
-def test_a_stage_that_cannot_run_on_a_topic_is_refused_with_its_place(tmp_path, more, said):
+def test_a_stage_of_all_rows_is_refused_with_its_place_where_they_have_no_end(tmp_path, more, said):
     (tmp_path / "rows.jsonl").write_text('{"n": 1, "text": "a"}\n')
     (tmp_path / "streamapp.toml").write_text('[sources.names]\npath = "rows.jsonl"\n')
     document = {
@@ -66,8 +66,49 @@ def test_a_stage_that_cannot_run_on_a_topic_is_refused_with_its_place(tmp_path, 
     }
     path = tmp_path / "flow.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
+    binding = bind(load_graph(path))
+    assert [group.is_whole for group in topology(binding).groups] == [True]
     with pytest.raises(Refuse, match=rf"flow.yaml:\d+:\d+: stage 'a' .*{said}"):
-        topology(bind(load_graph(path)))
+        check_endless(binding)
+
+
+def test_a_stage_of_all_rows_has_a_group_of_its_own_and_is_as_an_input_behind(tmp_path):
+    where = {"config": {"where": "n > 0"}}
+    stages = [
+        stage("a", None, ("pipeline", "filter"), **where),
+        stage("b", "a", ("pipeline", "aggregate"), config={"columns": {"n": "sum(n)"}}),
+        stage("c", "b", ("pipeline", "filter"), **where),
+        stage("d", "c", ("pipeline", "filter"), **where),
+        {**stage("e", "a", ("pipeline", "join"), config={"on": ["n"]}), "depends_on": ["a", "d"]},
+    ]
+    binding = bind(graph(tmp_path, stages, {"o": out("e"), "p": out("b")}))
+    for partitions in (1, 3):
+        found = topology(binding, partitions).groups
+        assert [
+            (group.name, group.steps, dict(group.takes), group.is_whole) for group in found
+        ] == [
+            ("after-rows", ("a",), {"rows": "t.rows"}, False),
+            ("b", ("b",), {"a": "t.a"}, True),
+            ("after-b", ("c", "d"), {"b": "t.b"}, False),
+            ("e", ("e",), {"a": "t.a", "d": "t.d"}, True),
+        ]
+        assert set(found[1].publishes) == {"t.b", "t.p"}
+        assert [group.is_ordered for group in found] == [
+            partitions > 1 and n in {0, 2} for n in range(4)
+        ]
+
+
+def test_a_stage_that_takes_nothing_is_refused(tmp_path):
+    document = {
+        "name": "t",
+        "stages": [stage("a", None, ("pipeline", "aggregate"), config={"columns": {"n": "1"}})],
+        "outputs": {"o": out("a")},
+    }
+    binding = bind(graph(tmp_path, [stage("a")], {"o": out("a")}))
+    binding.graph = graph_of({**document, "inputs": {}}, tmp_path)
+    with pytest.raises(Refuse, match="stage 'a' takes no rows") as refused:
+        topology(binding)
+    assert refused.value.code == "flow.stage"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +175,7 @@ def test_two_parts_do_not_share_a_topic(tmp_path):
 
 
 async def test_windows_of_event_time_on_topics_are_those_of_the_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(sending, "CHUNK_ROWS", 2)
     config = {"kind": "tumbling", "size": "10s", "time": "moment", "columns": {"total": "sum(n)"}}
     rows = [{"n": n, "moment": f"2026-01-01T00:00:{n * 3 % 60:02}", "text": "x"} for n in range(19)]
     when = {"config": {"columns": {"moment": "CAST(moment AS TIMESTAMP)"}}}
