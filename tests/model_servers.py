@@ -1,5 +1,7 @@
 """Model servers on 127.0.0.1 that do as they are told: answer, refuse, hang, or break off."""
 
+import contextlib
+import itertools
 import json
 import threading
 
@@ -22,7 +24,7 @@ class ModelServer(Site):
 
     ``binary``: whether it takes and gives binary tensors.  What is appended to ``ill`` is done
     instead of an answer, one per request: ``(status, headers, body)``, or ``"drop"``, ``"hang"``,
-    ``"half"``.
+    ``"half"``, or bytes that are sent one by one, again and again.
     """
 
     def __init__(self, *, binary=True):
@@ -91,11 +93,24 @@ class ModelServer(Site):
                 elif how == "half":
                     self._send(200, {"Content-Length": "1000"}, b'{"outputs"')
                     self.close_connection = True
+                elif isinstance(how, bytes):
+                    self._drip(how)
                 else:
                     answer = how or model.answer(self.command, self.path, self.headers, body)
                     self._send(*answer)
 
             do_GET = do_POST  # noqa: N815
+
+            def _drip(self, content):
+                """The first line at once, the rest byte by byte for as long as anybody reads."""
+                first, _, rest = content.partition(b"\n")
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    self.wfile.write(first + b"\n")
+                    for byte in itertools.cycle(rest):
+                        self.wfile.write(bytes([byte]))
+                        if model.released.wait(0.02):
+                            return
 
             def _send(self, status, headers, body):
                 self.send_response(status)

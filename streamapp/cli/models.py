@@ -60,7 +60,10 @@ def list_models(settings: Settings, task: str | None, no_ask: bool, as_json: boo
     Servers of remote models are asked side by side, and two seconds are waited for all of them.
     """
     from streamapp.compose import registry as open_registry
+    from streamapp.models.manifest import TASKS
 
+    if task not in (None, *TASKS):
+        raise Refuse("models.task", f"there is no task {task!r}", f"give one of {', '.join(TASKS)}")
     registry = open_registry(settings)
     found = [
         (manifest, registry.status(manifest.full_name))

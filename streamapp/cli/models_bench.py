@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NumberRange, json_option, settings_options
 from streamapp.cli.output import console, print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
@@ -75,12 +75,16 @@ def bench(
 @_texts
 @click.option(
     "--cosine-min",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.999,
     show_default=True,
     help="How close every row must stay to the model as it was pulled.",
 )
-@click.option("--alone-ms-max", type=float, help="The longest p95 of a single row.")
+@click.option(
+    "--alone-ms-max",
+    type=NumberRange(min=0, min_open=True),
+    help="The longest p95 of a single row.",
+)
 @click.option("--no-variants", is_flag=True, help="Only the pulled file, not quantised ones.")
 @click.option("--forget", is_flag=True, help="Run it as it was pulled again.")
 @json_option
@@ -107,9 +111,7 @@ def tune(
 
     registry = open_registry(settings)
     if forget:
-        place = registry.folder(name) / FILE
-        place.unlink(missing_ok=True)
-        _say({"forgotten": place}, f"{place} is gone", as_json)
+        _forget(registry.folder(name) / FILE, as_json)
         return
     subject = _subject(registry, name, texts)
     search = Search(subject, registry.threads, Limits(cosine_min, alone_ms_max), _saying(as_json))
@@ -131,6 +133,18 @@ def tune(
     )
 
 
+def _forget(place: Path, as_json: bool) -> None:
+    try:
+        was_there = place.is_file()
+        place.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refuse(
+            "models.tuned", f"cannot remove {place}: {error.strerror}", "check its folder's mode"
+        ) from None
+    said = f"{place} is gone" if was_there else "nothing to forget: it was not tuned here"
+    _say({"forgotten": place}, said, as_json)
+
+
 def _warn_if_busy() -> None:
     """Say that what is measured now is not what a quiet machine gives."""
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
@@ -147,6 +161,12 @@ def _subject(registry: "Registry", name: str | None, texts: Path | None) -> "Sub
     from streamapp.models.tuning.subjects import Subject
 
     manifest = registry.manifest(name)
+    if texts is not None and manifest.task != "embed":
+        raise Refuse(
+            "models.texts",
+            f"--texts is for models of task embed, {manifest.full_name} is for {manifest.task}",
+            "leave it out: the manifest's example is run",
+        )
     folder = registry.files(manifest.full_name)
     ref = registry.ref_of(manifest.full_name)
     return Subject(manifest, folder, ref, TEXTS if texts is None else _read(texts))

@@ -24,7 +24,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @command(
     examples=[
         "streamapp models add risk.onnx --task tensor --name risk --licence MIT",
-        "streamapp models add model.onnx --task embed --name mine --tokenizer tokenizer.json",
+        "streamapp models add e5.onnx --task embed --name e5 --tokenizer tokenizer.json",
         "streamapp models add new.onnx --task tensor --name risk --parent tensor/risk@2",
     ],
 )

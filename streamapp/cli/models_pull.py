@@ -40,6 +40,8 @@ def pull(settings: Settings, names: tuple[str, ...], everything: bool, as_json: 
 
     from streamapp.compose import registry as open_registry
 
+    if everything and names:
+        raise Refuse("models.pull", f"{names[0]!r} and --all were given", "give one of them")
     registry = open_registry(settings)
     wanted = [manifest.full_name for manifest in registry.list()] if everything else list(names)
     statuses = pull_with_progress(registry, wanted or [registry.manifest().full_name])

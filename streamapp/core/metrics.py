@@ -96,6 +96,13 @@ class Metrics:
         self.route_answers = counter(
             "route_answers_total", "Events by who answered them, and why", "route", "model", "why"
         )
+        self.route_shadows = counter(
+            "route_shadows_total",
+            "Events that a shadow was to be asked about, by whether it was compared or missed",
+            "route",
+            "model",
+            "result",
+        )
         self.model_swaps = counter("model_swaps_total", "Changes of what serves a name", "result")
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:

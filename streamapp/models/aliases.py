@@ -15,13 +15,14 @@ from pathlib import Path
 import msgspec
 
 from streamapp.core.errors import Refuse
+from streamapp.models.small import GARBLED, read_json
 
 FILE = "aliases.json"
 #: Beside it: numbers of versions that were removed.
 REMOVED = "removed.json"
 #: How many versions back ``rollback`` can go.
 BEFORE_MAX = 32
-_ALIAS = re.compile(r"^[a-z][a-z0-9_-]{0,31}$")
+_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
 class Alias(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,10 +47,10 @@ def read_aliases(folder: Path) -> Aliases:
     """
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Aliases)
+        return read_json(path, Aliases)
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *GARBLED) as error:
         raise Refuse(
             "models.aliases",
             f"{path}: {error}",
@@ -69,7 +70,7 @@ def promote(folder: Path, alias: str, version: int, start: Aliases | None = None
     Raises:
         Refuse: the alias cannot be a name, or the folder cannot be written.
     """
-    if not _ALIAS.match(alias):
+    if not _ALIAS.fullmatch(alias):
         raise Refuse(
             "models.alias",
             f"{alias!r} cannot be an alias",
@@ -126,10 +127,10 @@ def removed(folder: Path) -> list[int]:
     """
     path = folder / REMOVED
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[int])
+        return read_json(path, list[int])
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *GARBLED) as error:
         raise Refuse(
             "models.removed", f"{path}: {error}", "write [1, 2], the numbers that were removed"
         ) from None

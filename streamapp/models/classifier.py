@@ -7,11 +7,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from streamapp.core.errors import Halt, Refuse, Reject
+from streamapp.core.errors import Refuse, Reject
 from streamapp.core.model import ModelRef
 from streamapp.models.manifest import ClassifyManifest, HeadManifest, Manifest
 from streamapp.models.sample import TEXTS
-from streamapp.models.session import STRING, Array, Session
+from streamapp.models.session import STRING, Array, Session, unfit
 from streamapp.models.tokenizer import Tokenizer, open_tokenizer
 from streamapp.models.tokens import (
     CHARS_PER_TOKEN_MAX,
@@ -65,7 +65,7 @@ class HeadClassifier:
         if given.any():
             asked = np.ascontiguousarray(vectors if given.all() else vectors[given])
             scores = self._session.run({self._input: asked}, [self._output])[self._output]
-            checked = _answered(scores, len(asked), len(self.labels), self.ref)
+            checked = _answered(scores, len(asked), len(self.labels), self._session)
             found[given] = activated(checked, self._activation, self._temperature)
         return found
 
@@ -103,7 +103,7 @@ class TextClassifier:
         texts = [text[: self._chars_max] for text in inputs if text is not None]
         for batch, feeds in self._reader.calls(texts) if texts else ():
             scores = self._session.run(feeds, [self._output])[self._output]
-            checked = _answered(scores, len(batch), len(self.labels), self.ref)
+            checked = _answered(scores, len(batch), len(self.labels), self._session)
             rows = [given[place] for place in batch]
             found[rows] = activated(checked, self._activation, np.float32(1))
         return found
@@ -264,12 +264,9 @@ def _output(session: Session, wanted: str, labels: int) -> str:
     return name
 
 
-def _answered(scores: Array, rows: int, labels: int, ref: ModelRef) -> Array:
+def _answered(scores: Array, rows: int, labels: int, session: Session) -> Array:
     """The scores, when there is one of each label for each row."""
     if scores.shape != (rows, labels):
-        raise Halt(
-            "models.output",
-            f"{ref} gave {scores.shape} for {rows} rows and {labels} labels",
-            "correct labels in the manifest",
-        )
+        why = f"{scores.shape} for {rows} rows and {labels} labels"
+        raise unfit(session, why, "correct labels in the manifest")
     return scores

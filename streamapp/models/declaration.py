@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streamapp.core.config import read_toml
 from streamapp.core.errors import Refuse
 from streamapp.models import manifest as kinds
 from streamapp.models.manifest import (
@@ -18,6 +17,7 @@ from streamapp.models.manifest import (
     EntitiesManifest,
     Manifest,
 )
+from streamapp.models.small import read_short_toml
 
 Declared = TypeVar("Declared")
 
@@ -60,7 +60,7 @@ def read_manifest(path: Path) -> Manifest:
         Refuse: not TOML (file:line:column), a key is missing, unknown or of a wrong type, or it
             contradicts itself.
     """
-    manifest: Manifest = converted(read_toml(path), AnyManifest, path)  # type: ignore[arg-type]
+    manifest: Manifest = converted(read_short_toml(path), AnyManifest, path)  # type: ignore[arg-type]
     if why := contradiction(manifest):
         raise Refuse("models.declaration", f"{path}: {why}", "correct the manifest")
     return _anchored(manifest, path.parent.absolute())

@@ -6,6 +6,7 @@ If-Range, so a file that changed meanwhile comes whole.  Whether what was put to
 for the sha256 to say.
 """
 
+import io
 import time
 import urllib.error
 import urllib.request
@@ -17,10 +18,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from streamapp.core.clock import monotonic_s
+from streamapp.models.small import GARBLED, read_json
+
 #: Called with the bytes that arrived so far.
 Arrived = Callable[[int], None]
 
 READ_S_MAX = 60
+#: Whoever gives less than this in that time does not give it.
+PACE_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20
 #: Attempts in a row that bring nothing; one that brings bytes starts the count again.
 ATTEMPTS = 4
@@ -34,6 +40,10 @@ class SourceError(Exception):
 
 class _Cut(Exception):
     """The connection ended early; what arrived is kept."""
+
+
+class _Slow(_Cut):
+    """It drips, and there would be no end of it."""
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -97,7 +107,8 @@ def download(url: str, target: Path, size: int, arrived: Arrived, token: str = "
         try:
             _go_on(url, target, size, arrived, token)
         except _Cut as error:
-            failures = 0 if _size(part) > before else failures + 1
+            grew = _size(part) > before and not isinstance(error, _Slow)
+            failures = 0 if grew else failures + 1
             if failures >= ATTEMPTS:
                 raise SourceError(f"{error}, {_size(part)} of {size} bytes arrived") from None
             time.sleep(PAUSE_S * failures)
@@ -131,6 +142,18 @@ def copy(stream: IO[bytes], target: Path, size: int, arrived: Arrived) -> None:
         raise SourceError(f"it has {done} bytes, the manifest declares {size}")
 
 
+def read(stream: IO[bytes], bytes_max: int) -> bytes:
+    """A short answer.
+
+    Raises:
+        SourceError: it is longer.
+        OSError: it does not come to an end.
+    """
+    sink = io.BytesIO()
+    _pour(stream, sink, 0, bytes_max, lambda _: None)
+    return sink.getvalue()
+
+
 def _go_on(url: str, target: Path, size: int, arrived: Arrived, token: str) -> None:
     """One request, for what is missing."""
     part, note = _part_of(target), _note_of(target)
@@ -162,7 +185,7 @@ def _go_on(url: str, target: Path, size: int, arrived: Arrived, token: str) -> N
     except HTTPException as error:
         raise _Cut(f"it broke off: {error or type(error).__name__}") from None
     except TimeoutError:
-        raise _Cut(f"nothing arrived for {READ_S_MAX} s") from None
+        raise _Slow(f"next to nothing arrived for {READ_S_MAX} s") from None
     except urllib.error.URLError as error:
         raise _Cut(str(error.reason)) from None
     except ConnectionError as error:
@@ -182,6 +205,7 @@ def _complete(target: Path, start: int, size: int, said: HTTPMessage) -> None:
 
 
 def _pour(stream: IO[bytes], sink: IO[bytes], done: int, size: int, arrived: Arrived) -> None:
+    until_s, wanted = monotonic_s() + READ_S_MAX, done + PACE_BYTES
     while chunk := stream.read1(min(CHUNK_BYTES, size + 1 - done)):  # type: ignore[attr-defined]
         done += len(chunk)
         if done > size:
@@ -189,6 +213,10 @@ def _pour(stream: IO[bytes], sink: IO[bytes], done: int, size: int, arrived: Arr
         sink.write(chunk)
         sink.flush()  # what a killed process leaves is worth as much as it holds
         arrived(done)
+        if done >= wanted:
+            until_s, wanted = monotonic_s() + READ_S_MAX, done + PACE_BYTES
+        elif monotonic_s() > until_s:
+            raise TimeoutError(f"next to nothing arrived for {READ_S_MAX} s")
 
 
 def _part_of(target: Path) -> Path:
@@ -208,8 +236,8 @@ def _resumable(url: str, target: Path, size: int) -> int:
 
 def _read_note(path: Path) -> _Note:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Note)
-    except (FileNotFoundError, msgspec.DecodeError):
+        return read_json(path, _Note)
+    except (OSError, *GARBLED):
         return _Note("", "")
 
 

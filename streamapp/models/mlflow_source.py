@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from streamapp.models.download import SourceError, open_url
+from streamapp.models.download import SourceError, open_url, read
 
 _API = "/api/2.0/mlflow"
 _ANSWER_BYTES_MAX = 1 << 20
@@ -67,6 +67,6 @@ def artifact_url(base: str, token: str, name: str, version: str, path: str) -> s
 def _ask(url: str, token: str, kind: type[Answer]) -> Answer:
     try:
         with open_url(url, token=token) as stream:
-            return msgspec.json.decode(stream.read(_ANSWER_BYTES_MAX), type=kind)
+            return msgspec.json.decode(read(stream, _ANSWER_BYTES_MAX), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(f"{url} is no MLflow: {error}") from None

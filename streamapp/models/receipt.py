@@ -8,6 +8,7 @@ import msgspec
 from streamapp.core.errors import Refuse
 from streamapp.models import builders
 from streamapp.models.manifest import Manifest
+from streamapp.models.small import GARBLED, read_json
 
 FILE = "built.json"
 
@@ -48,8 +49,8 @@ def sha256_of_manifest(manifest: Manifest) -> str:
 def read_receipt(folder: Path) -> Receipt | None:
     """The receipt in a model's cache folder; None when there is none that can be read."""
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=Receipt)
-    except (FileNotFoundError, msgspec.DecodeError):
+        return read_json(folder / FILE, Receipt)
+    except (OSError, *GARBLED):
         return None
 
 

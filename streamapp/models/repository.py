@@ -59,14 +59,21 @@ class Repository:
         """Point an alias to the version that it pointed to before.
 
         Args:
-            name: ``task/name``, of any version.
+            name: ``task/name``, without a version.
             alias: one that was promoted.
             unpulled: also to a version whose files are not on this machine.
 
         Raises:
-            Refuse: no such model or alias, it never pointed elsewhere, or that version was not
-                pulled.
+            Refuse: no such model or alias, it never pointed elsewhere, that version was not
+                pulled, or the name says a version.
         """
+        if "@" in name:
+            raise Refuse(
+                "models.alias",
+                f"{name!r} names a version, and an alias goes back to the one that it came from",
+                f"run `streamapp models rollback {name.partition('@')[0]} --alias {alias}`, "
+                "or promote the version that you want",
+            )
         manifest = self._registry.manifest(name)
         known = self._known(manifest)
         before = known.get(alias)
@@ -81,7 +88,8 @@ class Repository:
         """Remove a version's files, and its manifest where it lies in ``own``; what was removed.
 
         Args:
-            name: ``task/name@version``, of a manifest that may be broken.
+            name: ``task/name@version``, of a manifest that may be broken; the version may be left
+                out where there is only one.
             force: also when an alias, a route, a default or a short name leads to it.
 
         Raises:
@@ -91,6 +99,12 @@ class Repository:
         catalogue = self._registry.catalogue
         full_name = catalogue.full_name(name)
         path, _, version = full_name.partition("@")
+        if "@" not in name and len(numbers := catalogue.numbers(path)) > 1:
+            raise Refuse(
+                "models.remove",
+                f"{name!r} is several versions: {', '.join(map(str, numbers))}",
+                f"say which, such as {full_name}",
+            )
         catalogue.sound(path)
         if not force:
             self._check_unused(full_name)

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streamapp.core.config import read_toml
 from streamapp.core.errors import Refuse
 from streamapp.models.broken import Broken
 from streamapp.models.declaration import told
 from streamapp.models.places import line_of
 from streamapp.models.routing.spec import RouteSpec, check_route
+from streamapp.models.small import read_short_toml
 
 FILE = "routes.toml"
 
@@ -88,7 +88,7 @@ def read_routes(folders: Iterable[Path], broken: dict[str, Broken]) -> Routes:
     for folder in folders:
         if (path := folder / FILE).is_file():
             try:
-                content = read_toml(path)
+                content = read_short_toml(path)
             except Refuse as error:
                 broken[FILE] = Broken(FILE, str(path), error)
                 break

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from streamapp.core.errors import Refuse, Reject
+from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
 from streamapp.core.model import ModelRef
 
 Array = npt.NDArray[Any]
@@ -78,6 +78,26 @@ class Session(Protocol):
     def close(self) -> None:
         """Free what it holds; it is not run again."""
         ...
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A Session on a server."""
+
+    def garbled(self, why: str) -> Retry:
+        """The error for an answer that is none."""
+        ...
+
+
+def unfit(session: Session, why: str, fix: str) -> StreamappError:
+    """The error for outputs that are not those of what was given.
+
+    Of a server it is a bad answer, and the next may be better; a model that is here will always
+    give it.
+    """
+    if isinstance(session, Remote):
+        return session.garbled(why)
+    return Halt("models.output", f"{session.ref} gave {why}", fix)
 
 
 #: Opens a model; called at most once per version.

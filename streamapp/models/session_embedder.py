@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from streamapp.core.errors import Halt, Refuse
+from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
 from streamapp.models.manifest import EmbedManifest
-from streamapp.models.session import STRING, Session
+from streamapp.models.session import STRING, Remote, Session, unfit
 
 #: A text is cut to this many characters per token of the model's window: who serves the model has
 #: its tokenizer, and refuses what is too long.
@@ -40,6 +40,12 @@ class SessionEmbedder:
                 "serve it with one input string[n] and an output float32[n,dim]",
             )
         self._input, self._output = inputs[0].name, vectors[0].name
+        if vectors[0].shape[1] not in {-1, self.dim}:
+            raise Refuse(
+                "models.dim",
+                f"{manifest.full_name} gives {vectors[0]}, dim is {self.dim}",
+                "correct dim in the manifest",
+            )
 
     @property
     def ref(self) -> ModelRef:
@@ -55,9 +61,9 @@ class SessionEmbedder:
         """As ``Embedder.embed``; a text is said to be truncated where it was cut here.
 
         Raises:
-            Retry: the server is away.
+            Retry: the server is away, or gives other vectors than were asked for.
             Reject: the server says that a text is wrong.
-            Halt: the vectors are of another length.
+            Halt: a callable gives other vectors.
         """
         vectors = np.empty((len(texts), self.dim), np.float32) if out is None else out
         vectors[:] = np.nan
@@ -81,11 +87,14 @@ class SessionEmbedder:
         feed[:] = [prefix + text[: self._chars_max] for text in texts]
         found = self._session.run({self._input: feed}, [self._output])[self._output]
         if found.shape != (len(texts), self.dim):
-            raise Halt(
-                "models.dim",
-                f"{self.ref} gives vectors {found.shape} for {len(texts)} texts, dim is {self.dim}",
+            raise unfit(
+                self._session,
+                f"vectors {found.shape} for {len(texts)} texts, dim is {self.dim}",
                 "correct dim in the manifest",
             )
-        vectors = found.astype(np.float32)
+        with np.errstate(over="ignore"):  # infinite, which is looked for
+            vectors = found.astype(np.float32)
+        if isinstance(self._session, Remote) and not np.isfinite(vectors).all():
+            raise self._session.garbled("vectors with numbers that are none, or too large")
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)

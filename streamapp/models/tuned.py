@@ -14,6 +14,7 @@ from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
 from streamapp.models.formats.openvino import is_installed
 from streamapp.models.session import Session
+from streamapp.models.small import GARBLED, read_json
 
 FILE = "tuned.json"
 Backend = Literal["onnxruntime", "openvino"]
@@ -50,10 +51,10 @@ def read_tuned(folder: Path, ref: ModelRef) -> Tuned | None:
     path = folder / FILE
     again = f"run `streamapp models tune {ref.task}/{ref.name}@{ref.version}`, or delete it"
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Tuned)
+        found = read_json(path, Tuned)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *GARBLED) as error:
         raise Refuse("models.tuned", f"{path}: {error}", again) from None
     if found.sha256 != ref.sha256:
         return None

@@ -39,7 +39,7 @@ from streamapp.plugin.operation import (
     Work,
     column,
 )
-from streamapp.plugin.routing import Router, labelled, sticky_place
+from streamapp.plugin.routing import Beside, Router, labelled, sticky_place
 from streamapp.plugin.sparse import SparseEmbedder, as_sparse
 from streamapp.plugin.stage import (
     Allocate,
@@ -71,6 +71,7 @@ __all__ = [
     "BaseOperation",
     "BaseStage",
     "Batch",
+    "Beside",
     "Cancelled",
     "Chat",
     "Classifier",

@@ -8,13 +8,14 @@ import numpy.typing as npt
 
 from streamapp.core.model import ModelRef
 from streamapp.core.route import Answered, Event, Routed
+from streamapp.models.beside import Beside
 from streamapp.models.routing.answers import labels_of
 from streamapp.models.routing.sticky import place_of as sticky_place
 
 if TYPE_CHECKING:  # it knows us
     from streamapp.plugin.stage import Classifier, State
 
-__all__ = ["Ask", "Router", "labelled", "sticky_place"]
+__all__ = ["Ask", "Beside", "Router", "labelled", "sticky_place"]
 
 #: Asks a model about some rows of the batch: one answer each, None for none.
 Ask = Callable[[Any, npt.NDArray[np.intp]], Sequence[Answered | None]]

@@ -4,18 +4,18 @@ Vectors of two models lie in two spaces: what can be compared is who is near who
 docs/models.md.
 """
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streamapp.plugin import (
     BaseStage,
     Batch,
+    Beside,
     Columns,
     Embedder,
-    Halt,
     ModelRef,
     Models,
     Refuse,
@@ -24,20 +24,27 @@ from streamapp.plugin import (
     vector_column,
 )
 
-_log = logging.getLogger("streamapp.models")
+#: Milliseconds that a batch waits, unless it is told.
+WAIT_MS_MAX = 2_000.0
 
 
 class Shadow(BaseStage):
     """Texts to the vectors of another model.
 
-    Writes ``shadow_embedding``; null without text, outside of the share, and where the model fails:
-    nothing that it does keeps an event.  Options: ``model``; ``percent`` of the conversations
-    (default 100), always the same ones; ``kind`` as for ``embed``.
+    Writes ``shadow_embedding``; null without text, outside of the share, and where the model fails
+    or is late: nothing that it does keeps an event.  Options: ``model``; ``percent`` of the
+    conversations (default 100), always the same ones; ``kind`` as for ``embed``; ``wait_ms_max``,
+    how long a batch waits for its vectors (default 2000).
     """
 
     name = "shadow"
     reads = ("text", "conversation", "id")
-    accepts: Mapping[str, type] = {"model": str, "percent": float, "kind": str}
+    accepts: Mapping[str, type] = {
+        "model": str,
+        "percent": float,
+        "kind": str,
+        "wait_ms_max": float,
+    }
 
     _embedder: Embedder
 
@@ -50,6 +57,16 @@ class Shadow(BaseStage):
                 "stage 'shadow' takes a model, and a percent of 0 to 100",
                 'write [stages.shadow] model = "embed/NAME"',
             )
+        self._wait_ms_max = float(self.options.get("wait_ms_max", WAIT_MS_MAX))
+        if not 0 <= self._wait_ms_max <= 60_000:
+            raise Refuse(
+                "stage.option",
+                f"stage 'shadow': wait_ms_max is {self._wait_ms_max:g}",
+                "give milliseconds, 0 to 60000",
+            )
+        self._beside: Beside[npt.NDArray[np.float32]] = Beside(
+            f"stage shadow: {self.options['model']}", "raise wait_ms_max, or lower percent"
+        )
 
     def declare(self, models: Models) -> None:
         dim = models.embedding_dim(self.options["model"])
@@ -66,14 +83,16 @@ class Shadow(BaseStage):
             for text, (conversation, id_) in zip(batch.strings("text"), keys, strict=True)
         ]
         self.models = (self._embedder.ref,)
-        try:
-            vectors, _ = self._embedder.embed(texts, self.options.get("kind", "query"))
-        except Halt:
-            raise
-        except Exception as error:  # noqa: BLE001  # nobody is answered by it
-            _log.warning("stage shadow: %s failed: %s", self._embedder.ref, error)
-            vectors = np.full((len(batch), self._embedder.dim), np.nan, np.float32)
-        return {"shadow_embedding": vector_column(vectors)}
+        return {"shadow_embedding": vector_column(self._vectors(texts))}
+
+    def _vectors(self, texts: Sequence[str | None]) -> npt.NDArray[np.float32]:
+        """Vectors (n, dim); NaN where there are none in time."""
+        dim, embed = self._embedder.dim, self._embedder.embed
+        kind = self.options.get("kind", "query")
+        rows = sum(text is not None for text in texts)
+        asked = rows > 0 and self._beside.ask(lambda: embed(texts, kind)[0], rows)
+        found = self._beside.answer(self._wait_ms_max / 1000) if asked else None
+        return np.full((len(texts), dim), np.nan, np.float32) if found is None else found
 
     def _is_in(self, key: str) -> bool:
         return sticky_place(key, "shadow") * 100 < self._percent

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from model_versions import NAME, Versions
+from tiny_models import affine_model
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def test_tune_writes_what_the_next_start_follows(models, versions):
     assert "is gone" in models("tune", NAME, "--forget").out
     assert models("show", NAME, "--json").json["run_as"] == ""
     assert versions.registry().embedder().call.batch_texts == 16
+    assert "nothing to forget" in models("tune", NAME, "--forget").out
     assert models("tune", NAME, "--forget", "--json").json["forgotten"] == said["file"]
     assert not list(versions.cache.rglob(".tune-*"))
 
@@ -79,9 +81,34 @@ def test_a_busy_machine_is_said_before_anything_is_measured(models, monkeypatch,
 
 
 def test_limits_that_nothing_keeps_are_an_error(models):
-    result = models("tune", NAME, "--alone-ms-max", "0")
+    result = models("tune", NAME, "--alone-ms-max", "1e-9")
     assert result.code == 2
     assert "--alone-ms-max" in result.err
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x"])
+@pytest.mark.parametrize("option", ["--alone-ms-max", "--cosine-min"])
+def test_limits_that_are_no_limits(models, versions, option, value):
+    if (option, value) == ("--cosine-min", "0"):
+        return
+    result = models("tune", NAME, option, value)
+    assert result.code == 2
+    assert option in result.err
+    assert value in result.err
+    assert not list(versions.cache.rglob("tuned.json"))
+
+
+def test_texts_are_for_embedders(run, clean):
+    affine_model(clean / "risk.onnx")
+    places = ("--models-dir", "models", "--models-cache", "cache", "--home", "home")
+    assert (
+        run("models", "add", "risk.onnx", "--task", "tensor", "--name", "risk", *places).code == 0
+    )
+    (clean / "texts.txt").write_text("a b\n")
+    for verb in ("bench", "tune"):
+        result = run("models", verb, "tensor/risk", "--texts", "texts.txt", *places)
+        assert result.code == 2
+        assert "tensor/risk@1 is for tensor" in result.err
 
 
 def test_a_model_that_is_not_pulled_says_how_to(models, versions):

@@ -105,6 +105,47 @@ def test_promote_and_rollback(added):
     assert "never was another" in result.err
 
 
+@pytest.mark.parametrize("name", ["tensor/risk@1", "tensor/risk@2", "tensor/risk@champion"])
+def test_rollback_takes_no_version(added, name):
+    added("promote", "tensor/risk@1")
+    added("promote", "tensor/risk@2")
+    result = added("rollback", name)
+    assert result.code == 2
+    assert name in result.err
+    assert "streamapp models rollback tensor/risk --alias champion" in result.err
+    assert names(added)["tensor/risk@2"]["aliases"] == ["champion"]
+
+
+def test_an_alias_is_one_word(added):
+    result = added("promote", "tensor/risk@1", "--alias", "champion\n")
+    assert result.code == 2
+    assert "cannot be an alias" in result.err
+
+
+def test_rm_of_several_versions_asks_which(added):
+    result = added("rm", "tensor/risk")
+    assert result.code == 2
+    assert "'tensor/risk' is several versions: 1, 2" in result.err
+    assert len(names(added)) == 2
+    added("rm", "tensor/risk@2")
+    assert added("rm", "tensor/risk").code == 0  # the only one
+    assert names(added) == {}
+
+
+def test_pull_takes_names_or_all(added):
+    result = added("pull", "tensor/risk@1", "--all")
+    assert result.code == 2
+    assert "--all" in result.err
+
+
+def test_a_task_that_there_is_not_is_no_empty_list(added):
+    result = added("list", "--task", "nope")
+    assert result.code == 2
+    assert "'nope'" in result.err
+    assert "embed, entities, classify" in result.err
+    assert added("list", "--task", "chat", "--json").json == []
+
+
 def test_an_unknown_alias(added):
     for verb in ("show", "pull"):
         result = added(verb, "tensor/risk@champion")

@@ -40,6 +40,7 @@ def test_the_declared_route_is_one():
     assert spec.canary == Canary(model="classify/large", percent=5)
     assert spec.guard == Guard(error_rate_max=0.05, p95_ms_max=100, calls_min=50)
     assert spec.weights == Weights()  # the page shows the defaults
+    assert spec.shadow_wait_ms_max == RouteSpec(task="classify", models=["a"]).shadow_wait_ms_max
     assert spec.deadline_ms == RouteSpec(task="classify", models=["a"]).deadline_ms
 
 
@@ -48,9 +49,7 @@ def test_the_stages_take_the_options_of_the_page(number, stage):
     declared = tomllib.loads(ROUTES.blocks("toml")[number])
     assert stage.name in declared["workflow"]["stages"]
     options = declared["stages"][stage.name]
-    made = stage(
-        options if stage is Classify else {**options, "percent": float(options["percent"])}
-    )
+    made = stage({key: float(one) if type(one) is int else one for key, one in options.items()})
     spec = RouteSpec(task="classify", models=["a"])
     made.declare(HashModels(routes={"topic": spec}))
     assert all(f"`{column}`" in ROUTES for column in made.writes)
@@ -91,6 +90,7 @@ def test_the_defaults_of_the_page():
     assert f"p < {SRM_P_MIN}" in ROUTES
     assert CHARS_PER_TOKEN > 1
     assert "streamapp_route_answers_total" in ROUTES
+    assert "streamapp_route_shadows_total" in ROUTES
 
 
 def test_routes_and_scopes_of_the_gateway():

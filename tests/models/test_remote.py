@@ -164,6 +164,27 @@ def test_a_server_that_hangs_is_given_up_in_time(server):
     session.close()
 
 
+@pytest.mark.parametrize(
+    "dripped",
+    [
+        b"HTTP/1.1 200 OK\nX-Name: value\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n \r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n",
+    ],
+)
+def test_a_server_that_drips_is_given_up_in_time(server, dripped):
+    """Each byte is in time, and there would be no end of them."""
+    session = V2Session(REF, RemoteSpec(url=server.url, timeout_s=0.3, attempts=1))
+    session.run({"x": X})  # over a connection that is kept
+    server.ill = [dripped, dripped]
+    for _ in range(2):
+        with pytest.raises(Retry, match="took too long"):
+            session.run({"x": X})
+    session.run({"x": X})
+    session.close()
+
+
 def test_a_request_and_an_answer_have_a_limit(server):
     session = V2Session(REF, RemoteSpec(url=server.url, body_bytes_max=2000))
     with pytest.raises(Reject, match="is too large"):

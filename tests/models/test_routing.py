@@ -195,7 +195,9 @@ def test_who_was_taken_out_is_out_after_a_restart_until_it_is_another_version():
 
 
 def test_the_shadow_says_and_does_not_matter():
-    bench = Bench(models=["a"], shadow="b", facts={"b": {"chars_max": 3}})
+    bench = Bench(
+        models=["a"], shadow="b", facts={"b": {"chars_max": 3}}, shadow_wait_ms_max=60_000
+    )
     found = bench.run(2)
     assert by(found) == ["a", "a"]
     assert column(found, "shadow") == ["b", "b"]

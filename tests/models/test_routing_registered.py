@@ -5,7 +5,7 @@ from threading import Event, current_thread, main_thread
 import pytest
 from classifier_files import Classifiers
 
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Retry
 from streamapp.core.metrics import Metrics
 from streamapp.models.aliases import promote
 from streamapp.models.serving.live import Live
@@ -153,6 +153,41 @@ def test_a_model_that_is_new_to_a_route_is_opened_while_others_answer(files, mon
     live._prepared["classifier", "classify/two"].result(30)
     assert pipeline.send("a")[0]["mood"] == "bad"
     assert ("classify/two", False) in threads
+    live.close()
+
+
+def test_a_shadow_that_cannot_be_opened_is_opened_beside_those_that_answer(files, monkeypatch):
+    files.add("one", says="good").add("two", says="bad")
+    routed(files, "classify/one", more='shadow = "classify/two"\nshadow_wait_ms_max = 60000\n')
+    clock, registry, threads, away = FakeClock(), files.registry(), [], [True]
+    open_ = registry.classifier
+
+    def classifier(name):
+        if name == "classify/two":
+            threads.append(current_thread() is main_thread())
+            if away:
+                raise Retry("models.remote", "it does not answer")
+        return open_(name)
+
+    monkeypatch.setattr(registry, "classifier", classifier)
+    live = Live(registry, clock=clock)
+    pipeline = worker(live)
+    assert pipeline.send("a")[0]["mood_route"]["shadow_model"] is None
+    assert threads == [True]  # at the start there is nobody who waits
+
+    def later():
+        clock.advance(31)
+        [row] = pipeline.send("a")
+        if (opening := live._prepared.get(("classifier", "classify/two"))) is not None:
+            opening.exception(30)
+            [row] = pipeline.send("a")
+        return row
+
+    assert [later()["mood"] for _ in range(2)] == ["good"] * 2
+    assert threads == [True, False, False]
+    away.clear()
+    assert later()["mood_route"]["shadow"] == "bad"
+    assert threads[3] is False
     live.close()
 
 

@@ -1,7 +1,11 @@
 """Where files come from: what is cut is resumed, what is wrong is named, tokens stay at home."""
 
+from contextlib import suppress
+from threading import Event
+
 import pytest
 from file_servers import FakeMlflow, FileServer
+from sites import Handler, Site
 
 from streamapp.core.errors import Refuse
 from streamapp.models import download as downloads
@@ -108,6 +112,32 @@ def test_what_brings_nothing_again_and_again_ends(site, get):
     with pytest.raises(SourceError, match="0 of 10240 bytes arrived"):
         get(f"{site.url}/model.onnx")
     assert len(site.requests) == downloads.ATTEMPTS
+
+
+class Dripping(Handler):
+    """Sends a byte now and then for as long as anybody reads."""
+
+    def do_GET(self):
+        self.server.asked += 1
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while not self.server.released.wait(0.02):
+                self.wfile.write(b" ")
+
+
+def test_a_server_that_drips_is_given_up(get, monkeypatch):
+    monkeypatch.setattr(downloads, "READ_S_MAX", 0.2)
+    with Site(Dripping) as site:
+        site.asked, site.released = 0, Event()
+        try:
+            with pytest.raises(SourceError, match="next to nothing arrived"):
+                get(f"{site.url}/model.onnx")
+            assert site.asked == downloads.ATTEMPTS
+            with pytest.raises(SourceError, match="next to nothing arrived"):
+                get("mlflow:risk/1:model.onnx", places=Places(mlflow_url=site.url))
+        finally:
+            site.released.set()
 
 
 def test_what_is_not_there_is_not_asked_for_again(site, get):

@@ -74,6 +74,7 @@ class Models(HashModels):
             canary=Canary(model="b", percent=30),
             shadow="c",
             shadow_percent=50,
+            shadow_wait_ms_max=60_000,
             ahead_events=8,
         )
         super().__init__(classifiers=said, routes={"topic": spec})
@@ -84,7 +85,7 @@ class Models(HashModels):
 
 OPTIONS = {
     "classify": {"columns": {"topic": "topic"}},
-    "shadow": {"model": "shadow", "percent": 60.0},
+    "shadow": {"model": "shadow", "percent": 60.0, "wait_ms_max": 60_000.0},
 }
 
 
@@ -175,7 +176,9 @@ def test_two_real_embedders_agree_on_some_neighbours(asked, tmp_path):
     settings, _ = load({"home": tmp_path}, environ={}, folder=tmp_path)
     models = registry(settings)
     models.pull("embed/all-minilm-l6-v2")
-    pipeline = Pipeline(models=models).use(Embed, Shadow, shadow={"model": "minilm"})
+    pipeline = Pipeline(models=models).use(
+        Embed, Shadow, shadow={"model": "minilm", "wait_ms_max": 60_000.0}
+    )
     pipeline.send(*({"id": str(at), "message": text} for at, text in enumerate(TEXTS)))
     [[found]] = asked(pipeline, reports.NEIGHBOURS)
     assert found["rows"] == len(TEXTS)
@@ -214,7 +217,7 @@ def test_every_choice_is_made_again_from_the_enriched_topic_alone():
     assert seen == 303
 
 
-HALF = {"shadow": {"model": "shadow", "percent": 50.0}}
+HALF = {"shadow": {"model": "shadow", "percent": 50.0, "wait_ms_max": 60_000.0}}
 
 
 class TestShadow(StageContract):

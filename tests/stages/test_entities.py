@@ -296,7 +296,7 @@ def test_what_one_model_cannot_do_the_next_does():
 
 
 def test_a_shadow_is_asked_and_compared_by_places_and_labels():
-    shadow = {"models": ["one"], "shadow": "two", "shadow_percent": 100.0}
+    shadow = {"models": ["one"], "shadow": "two", "shadow_wait_ms_max": 60_000.0}
     models = routed(Named(1, 0.9), Named(2, 0.6), **shadow)
     [row] = sent(models, "who: Ann")
     assert row["entities_route"]["shadow_model"] == "entities/words@2"

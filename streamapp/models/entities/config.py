@@ -8,6 +8,7 @@ import msgspec
 
 from streamapp.core.errors import Refuse
 from streamapp.models.manifest import EntitiesManifest
+from streamapp.models.small import GARBLED, read_json
 
 #: Span modes of the reference that are exported with one logit per span of the grid.
 _MODES = {"token_level": "token"}
@@ -62,8 +63,8 @@ def guessed_of_gliner(files: Sequence[Path]) -> dict[str, Any]:
 def _said(path: Path) -> dict[str, Any]:
     """Keys of a manifest with their values."""
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=_Config)
-    except (OSError, msgspec.MsgspecError) as error:
+        config = read_json(path, _Config)
+    except (OSError, *GARBLED) as error:
         raise Refuse(
             "models.config", f"{path}: {error}", "give the model's own gliner_config.json"
         ) from None

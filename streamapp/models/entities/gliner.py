@@ -16,12 +16,12 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from streamapp.core.entity import Entity
-from streamapp.core.errors import Halt, Refuse
+from streamapp.core.errors import Refuse
 from streamapp.models.entities import decode
 from streamapp.models.entities.config import check_config
 from streamapp.models.entities.words import Integers, Prompt, Window, Words, split, windows
 from streamapp.models.manifest import EntitiesManifest
-from streamapp.models.session import Session
+from streamapp.models.session import Session, unfit
 
 #: What an export of each mode is fed with.
 INPUTS = {
@@ -177,10 +177,9 @@ class GlinerExtractor:
         rest = (self._manifest.width_max, len(prompt.labels)) if span else (len(prompt.labels), 3)
         fits = logits.ndim == 4 and logits.shape[1] >= longest and logits.shape[2:] == rest
         if not fits or len(logits) != len(batch):
-            raise Halt(
-                "entities.logits",
-                f"{self._manifest.full_name} gave logits {logits.shape}, expected "
-                f"{(len(batch), longest, *rest)}",
+            raise unfit(
+                self._session,
+                f"logits {logits.shape}, expected {(len(batch), longest, *rest)}",
                 "correct mode and width_max in the manifest",
             )
         return logits

@@ -9,14 +9,14 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from socket import socket
+from http.client import HTTPException, HTTPResponse
 from threading import BoundedSemaphore, Event, Lock
 from urllib.parse import SplitResult, urlsplit
 
 from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Halt, Refuse, Reject, Retry, StreamappError
 from streamapp.core.steps import retry_after_s
+from streamapp.models.formats.timed import TimedConnection
 from streamapp.models.manifest import RemoteSpec
 
 CHUNK_BYTES = 1 << 20
@@ -60,7 +60,7 @@ class Pool:
         self._host, self._port = parts.hostname or "", parts.port
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._path = parts.path.rstrip("/")
-        self._idle: deque[HTTPConnection] = deque()
+        self._idle: deque[TimedConnection] = deque()
         self._lock = Lock()
         self._slots = BoundedSemaphore(remote.connections)
         self._closed = Event()
@@ -149,9 +149,9 @@ class Pool:
             raise _Unsaid(f"all {self._remote.connections} connections are busy")
         try:
             while True:
-                connection, kept = self._connection()
+                connection, kept = self._connection(deadline_s)
                 try:
-                    answer, reusable = self._exchanged(connection, request, deadline_s)
+                    answer, reusable = self._exchanged(connection, request)
                 except (OSError, HTTPException) as error:
                     connection.close()
                     if kept and isinstance(error, ConnectionError):
@@ -165,18 +165,22 @@ class Pool:
         finally:
             self._slots.release()
 
-    def _connection(self) -> tuple[HTTPConnection, bool]:
-        """A connection, and whether it was used before."""
+    def _connection(self, deadline_s: float) -> tuple[TimedConnection, bool]:
+        """A connection for one exchange, and whether it was used before."""
         if self._closed.is_set():
             raise self._is_closed()
+
+        def left() -> float:
+            return self._left(deadline_s)
+
         with self._lock:
             if self._idle:
-                return self._idle.pop(), True
-        if self._tls is not None:
-            return HTTPSConnection(self._host, self._port, context=self._tls), False
-        return HTTPConnection(self._host, self._port), False
+                connection = self._idle.pop()
+                connection.left = left
+                return connection, True
+        return TimedConnection(self._host, self._port, self._tls, left), False
 
-    def _put_back(self, connection: HTTPConnection, *, reusable: bool) -> None:
+    def _put_back(self, connection: TimedConnection, *, reusable: bool) -> None:
         with self._lock:
             if reusable and not self._closed.is_set():
                 self._idle.append(connection)
@@ -184,30 +188,19 @@ class Pool:
         connection.close()
 
     def _exchanged(
-        self,
-        connection: HTTPConnection,
-        request: tuple[str, str, bytes, dict[str, str]],
-        deadline_s: float,
+        self, connection: TimedConnection, request: tuple[str, str, bytes, dict[str, str]]
     ) -> tuple[Answer, bool]:
+        """An answer, and whether the connection can be used again."""
         method, path, body, headers = request
-        connection.timeout = self._left(deadline_s)
-        if connection.sock is not None:
-            connection.sock.settimeout(self._left(deadline_s))
         connection.request(method, path, body or None, headers)
-        sock = connection.sock  # http.client lets go of it where the answer ends the connection
-        sock.settimeout(self._left(deadline_s))
         response = connection.getresponse()
-        content = self._read(response, sock, deadline_s)
+        content = self._read(response)
         found = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, found, content), not response.will_close
 
-    def _read(self, response: HTTPResponse, sock: socket, deadline_s: float) -> bytes:
+    def _read(self, response: HTTPResponse) -> bytes:
         parts, size = [], 0
-        while True:
-            sock.settimeout(self._left(deadline_s))
-            part = response.read1(CHUNK_BYTES)
-            if not part:
-                break
+        while part := response.read1(CHUNK_BYTES):
             parts.append(part)
             size += len(part)
             if size > self._remote.body_bytes_max:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from streamapp.core.errors import Refuse, Reject
+from streamapp.core.errors import Refuse, Reject, Retry
 from streamapp.core.model import ModelRef
 from streamapp.models.formats import v2
 from streamapp.models.formats.http import Answer, Pool
@@ -102,6 +102,10 @@ class V2Session:
         answer = self._pool.post(f"{self._path}/infer", body + blob, headers)
         return self._taken(answer, names)
 
+    def garbled(self, why: str) -> Retry:
+        """As ``Remote.garbled``."""
+        return self._pool.garbled(why)
+
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
@@ -160,6 +164,10 @@ class OpenaiSession:
         if not np.isfinite(vectors).all():
             raise self._pool.garbled("vectors with numbers that are none, or too large")
         return dict.fromkeys(names, vectors)
+
+    def garbled(self, why: str) -> Retry:
+        """As ``Remote.garbled``."""
+        return self._pool.garbled(why)
 
     def close(self) -> None:
         """Close the connections."""

@@ -40,6 +40,10 @@ class Given:
             raise Refuse("models.unknown", f"no model is called {name!r}", "give it")
         return self._models[name]
 
+    def try_open(self, name: str) -> Opened | None:
+        """As ``open``."""
+        return self.open(name)
+
     def candidate(self, name: str, ref: ModelRef) -> Candidate:
         """What the spec says of it."""
         facts = self._spec.facts.get(name, Facts())

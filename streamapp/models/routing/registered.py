@@ -74,6 +74,18 @@ class Registered:
         opened: Opened = getattr(self._registry, _KINDS[self._task])(name)
         return opened
 
+    def try_open(self, name: str) -> Opened | None:
+        """The model of a name where it can be opened without a wait; None while it is opened.
+
+        Raises:
+            Retry: its server is away.
+        """
+        attempt = getattr(self._registry, "attempt", None)
+        if attempt is None:  # no batch waits for a registry that is not live
+            return self.open(name)
+        opened: Opened | None = attempt(_KINDS[self._task], name)
+        return opened
+
     def candidate(self, name: str, ref: ModelRef) -> Candidate:
         """What its manifest and the route say of it."""
         model = f"{ref.task}/{ref.name}@{ref.version}"
@@ -91,10 +103,14 @@ class Registered:
 
 
 def router_of(
-    registry: "Registry", name: str, clock: Clock = SYSTEM, on_answer: OnAnswer | None = None
+    registry: "Registry",
+    name: str,
+    clock: Clock = SYSTEM,
+    on_answer: OnAnswer | None = None,
+    on_shadow: OnAnswer | None = None,
 ) -> Router:
     """The router of a route or a model; nothing is opened."""
-    return Router(name, Registered(name, registry), clock, on_answer)
+    return Router(name, Registered(name, registry), clock, on_answer, on_shadow)
 
 
 def candidate_of(name: str, sha256: str, manifest: Manifest, spec: RouteSpec) -> Candidate:

@@ -12,6 +12,7 @@ from streamapp.core.clock import SYSTEM, Clock
 from streamapp.core.errors import Halt, Reject, Retry, StreamappError
 from streamapp.core.model import ModelRef
 from streamapp.core.route import ROUTE, Answered, Event, Routed
+from streamapp.models.beside import Beside
 from streamapp.models.routing.answers import MERGES
 from streamapp.models.routing.epoch import Epoch
 from streamapp.models.routing.score import Choice, Chooser
@@ -20,7 +21,8 @@ from streamapp.models.routing.standing import Remembered, Source, Standing
 
 #: Asks a model about some rows of the batch: one answer each, None for none.
 Ask = Callable[[Any, npt.NDArray[np.intp]], Sequence[Answered | None]]
-#: Told of answers: the route, who gave them, why it was that one, and how many.
+#: Told of answers: the route, who gave them, why it was that one, and how many.  Of a shadow:
+#: which, whether it was ``compared`` or ``missed``, and how many events.
 OnAnswer = Callable[[str, str, str, int], None]
 
 _log = logging.getLogger("streamapp.models")
@@ -45,6 +47,7 @@ class Router:
         source: of its declaration and its models.
         clock: for latencies, cool-downs and how often epochs change.
         on_answer: told of every answer.
+        on_shadow: told of every event that the shadow is asked about.
     """
 
     def __init__(
@@ -53,11 +56,17 @@ class Router:
         source: Source,
         clock: Clock = SYSTEM,
         on_answer: OnAnswer | None = None,
+        on_shadow: OnAnswer | None = None,
     ) -> None:
         self.name = name
         self._clock = clock
-        self._on_answer = on_answer
+        self._on_answer, self._on_shadow = on_answer, on_shadow
         self._standing = Standing(name, source, clock)
+        self._beside: Beside[Sequence[Answered | None]] = Beside(
+            f"route {name}: its shadow",
+            "raise shadow_wait_ms_max, or lower shadow_percent",
+            clock,
+        )
 
     @property
     def spec(self) -> RouteSpec:
@@ -113,8 +122,10 @@ class Router:
         pairs = zip(ruling, events, strict=True)
         choices = [choosers[epoch.number].choose(event) for epoch, event in pairs]
         answered = self._together if self.spec.ensemble else self._one_by_one
+        shadowed = [row for row, choice in enumerate(choices) if choice.shadow]
+        asked = self._shadow_asked(shadowed, ask)
         rows = answered(choices, ask)
-        shadows = self._shadowed(choices, ask)
+        shadows = self._shadowed(shadowed, asked=asked)
         self._standing.measured(epochs, offsets[-1], state)
         self._tell(rows)
         columns = zip(ruling, choices, rows, strict=True)
@@ -209,17 +220,27 @@ class Router:
         health.answered(len(rows), self._clock.monotonic_s() - started_s)
         return answers
 
-    def _shadowed(self, choices: Sequence[Choice], ask: Ask) -> dict[int, Answered]:
-        """The shadow's answers by row; nothing that it does matters to anybody."""
+    def _shadow_asked(self, rows: Sequence[int], ask: Ask) -> bool:
+        """Whether the shadow is being asked about some rows, beside those that answer."""
         name = self.spec.shadow
-        rows = [row for row, choice in enumerate(choices) if choice.shadow]
-        answers: Sequence[Answered | None] = ()
-        try:
-            answers = (self._asked(name, rows, ask) or ()) if rows else ()
-        except (Reject, Halt) as error:
-            self._standing.health[name].failed(error)
-        pairs = zip(rows, answers, strict=False)
-        return {row: answer for row, answer in pairs if answer is not None}
+        model = self._standing.models.get(name)
+        if not rows or model is None:
+            return False
+        places = np.array(rows, np.intp)
+        return self._beside.ask(lambda: ask(model, places), len(rows), self._standing.health[name])
+
+    def _shadowed(self, rows: Sequence[int], *, asked: bool) -> dict[int, Answered]:
+        """The shadow's answers by row, as many as there are within what it may take."""
+        wait_s = self.spec.shadow_wait_ms_max / 1000
+        found = (self._beside.answer(wait_s) if asked else None) or ()
+        answers = {
+            row: answer for row, answer in zip(rows, found, strict=False) if answer is not None
+        }
+        if self._on_shadow is not None and rows:
+            name, compared = self.spec.shadow, len(answers)
+            self._on_shadow(self.name, name, "compared", compared)
+            self._on_shadow(self.name, name, "missed", len(rows) - compared)
+        return answers
 
     def _tell(self, rows: Iterable[_Row]) -> None:
         counts: dict[tuple[str, str], int] = {}
@@ -233,7 +254,7 @@ class Router:
     def _route(
         self, epoch: Epoch, choice: Choice, row: _Row, shadow: Answered | None
     ) -> dict[str, Any]:
-        """The row of the column."""
+        """The row of the column; one that the shadow missed says which shadow that was."""
         known = {each.name: each.model for each in epoch.candidates}
         told: dict[str, Any] = {
             "route": self.name,
@@ -245,12 +266,10 @@ class Router:
         if len(row.by) == 1:
             terms = next(each for each in choice.terms if each.name == row.by[0])
             told |= {name: getattr(terms, name) for name in _TERMS}
-        if shadow is not None and epoch.shadow is not None:
-            told |= {
-                "shadow_model": epoch.shadow.model,
-                "shadow": shadow.text,
-                "shadow_confidence": shadow.confidence,
-            }
+        if choice.shadow and epoch.shadow is not None:
+            told["shadow_model"] = epoch.shadow.model
+        if shadow is not None:
+            told |= {"shadow": shadow.text, "shadow_confidence": shadow.confidence}
         return told
 
 

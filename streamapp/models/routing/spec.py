@@ -14,6 +14,8 @@ NUMBER_MAX = 1e9
 NotNegative = Annotated[float, Meta(ge=0, le=NUMBER_MAX)]
 Above0 = Annotated[float, Meta(gt=0, le=NUMBER_MAX)]
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
+#: Of a batch for a shadow: no allowance makes a server that hangs worth it.
+WaitMs = Annotated[float, Meta(ge=0, le=60_000)]
 #: Calls of a model that are remembered; a guard judges by no more.
 CALLS_KEPT = 256
 
@@ -68,8 +70,9 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ``models``: names or aliases; where scores are equal the first wins.  ``deadline_ms``: what one
     event may take.  ``split``: model to percent of the conversations; what is left is decided by
     score.  ``canary`` is such a split of one.  ``shadow``: a model that is asked, too, about
-    ``shadow_percent`` of the conversations, and answers nobody.  ``ensemble``: all candidates
-    answer, and ``vote`` or ``mean`` makes one answer.  A model that fails ``failures_max`` times
+    ``shadow_percent`` of the conversations, and answers nobody; a batch that has its answers waits
+    ``shadow_wait_ms_max`` for it.  ``ensemble``: all candidates answer, and ``vote`` or ``mean``
+    makes one answer.  A model that fails ``failures_max`` times
     in a row is left alone for ``cool_down_s``.  When all have failed: ``exhausted`` = ``wait``
     keeps the events until one answers, ``null`` goes on without.  What was measured rules from
     ``ahead_events`` source offsets on, so that it is in the log by then.
@@ -85,6 +88,7 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     canary: Canary | None = None
     shadow: str = ""
     shadow_percent: Percent = 100.0
+    shadow_wait_ms_max: WaitMs = 250.0
     ensemble: Literal["", "vote", "mean"] = ""
     guard: Guard | None = None
     failures_max: Positive = 3

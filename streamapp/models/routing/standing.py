@@ -43,6 +43,14 @@ class Source(Protocol):
         """The model of a name as it is now; cheap when it is open."""
         ...
 
+    def try_open(self, name: str) -> Opened | None:
+        """The same without a wait; None while it is being opened.
+
+        Raises:
+            Retry: its server is away.
+        """
+        ...
+
     def candidate(self, name: str, ref: ModelRef) -> Candidate:
         """What is declared of it."""
         ...
@@ -74,6 +82,7 @@ class Standing:
         self._refs: dict[str, ModelRef] = {}
         self._said = ""
         self._again_s = float("-inf")
+        self._shadow_again_s = float("-inf")
         self._out: dict[str, str] = {}
         self._times: dict[str, float | None] = {}
         self._timed_s = float("-inf")
@@ -87,7 +96,7 @@ class Standing:
 
         Raises:
             Refuse: at the start: a model is unknown, not pulled, or not what its manifest says.
-            Retry: at the start: a server is away.
+            Retry: at the start: the server of a model that may answer is away.
         """
         try:
             self._follow(self._spec_now())
@@ -108,8 +117,9 @@ class Standing:
         return self.spec if is_new and not self._source.is_ready(spec) else spec
 
     def _follow(self, spec: RouteSpec) -> None:
-        names = dict.fromkeys([*spec.models, spec.shadow])
-        models = {name: self._source.open(name) for name in names if name}
+        models = {name: self._source.open(name) for name in spec.models}
+        if spec.shadow and (shadow := self._shadow(spec)) is not None:
+            models[spec.shadow] = shadow
         refs = {name: model.ref for name, model in models.items()}
         if refs != self._refs or spec != self.spec:
             known = {name: self._source.candidate(name, ref) for name, ref in refs.items()}
@@ -121,6 +131,21 @@ class Standing:
             self.spec, self._refs, self._plain = spec, refs, plain
             self._timed_s = float("-inf")
         self.models = models
+
+    def _shadow(self, spec: RouteSpec) -> Opened | None:
+        """The shadow; None while its server is away: nobody who is answered waits for that."""
+        name = spec.shadow
+        if name in self.models:
+            return self._source.open(name)
+        if self._clock.monotonic_s() < self._shadow_again_s:
+            return None
+        open_ = self._source.try_open if self._refs else self._source.open
+        try:
+            return open_(name)
+        except Retry as error:
+            _log.warning("route %s goes on without its shadow: %s", self._name, error)
+            self._shadow_again_s = self._clock.monotonic_s() + spec.cool_down_s
+            return None
 
     def begun(self, first: int, state: Remembered) -> Epochs:
         """The epochs that rule a batch; a new one at once when the declaration is another.

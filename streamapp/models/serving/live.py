@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from streamapp.core.clock import SYSTEM, Clock
-from streamapp.core.errors import Refuse, StreamappError
+from streamapp.core.errors import Refuse, Retry, StreamappError
 from streamapp.core.metrics import Metrics
 from streamapp.models.registry import Registry
 from streamapp.models.serving.warming import warm
@@ -95,7 +95,11 @@ class Live:
             if self._metrics is not None:
                 self._metrics.route_answers.labels(route, model, why).inc(rows)
 
-        return router_of(cast("Registry", self), name, self._clock, count)
+        def shadowed(route: str, model: str, result: str, rows: int) -> None:
+            if self._metrics is not None:
+                self._metrics.route_shadows.labels(route, model, result).inc(rows)
+
+        return router_of(cast("Registry", self), name, self._clock, count, shadowed)
 
     def prepare(self, kind: str, names: Iterable[str]) -> bool:
         """Open and warm up models that will be asked for, in the thread; True when all were tried.
@@ -107,6 +111,24 @@ class Live:
             if key not in self._prepared:
                 self._prepared[key] = self._opener().submit(self._prepare, *key)
         return all(self._prepared[key].done() for key in wanted)
+
+    def attempt(self, kind: str, name: str) -> Handle | None:
+        """A model that is open and warm; None while the thread opens it.
+
+        Raises:
+            Refuse, Retry: it could not be opened; the next call tries again.
+        """
+        key = kind, name
+        if key not in self._handles:
+            if not self.prepare(kind, [name]):
+                return None
+            error = self._prepared[key].exception()
+            if error is not None:
+                del self._prepared[key]
+                if isinstance(error, Refuse | Retry):
+                    raise error
+                raise Retry("models.open", f"{name}: {error!r}") from error
+        return self._handle(kind, name)
 
     def turn(self) -> bool:
         """Between two batches: look for changes, and make those that are ready.
