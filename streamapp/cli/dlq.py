@@ -161,7 +161,8 @@ def replay(
     Oldest first, each as the event that it is: key, value, headers and id stay the same.  So an
     event is stored once however often it is sent within the store's dedup window, also when a
     replay was killed and is run again.  A letter is replayed once, and an event at most
-    --replays-max times; --force insists.
+    --replays-max times; --force insists.  Of more than 100,000 the oldest go, and the last line
+    says how many are left: run it again for those.
 
     What is replayed stays on its topic, marked.  The exit code is 65 when a letter was not sent.
     """
@@ -171,7 +172,8 @@ def replay(
 
     chosen = choose(settings, topic, addresses, wanted, everything, reason)
     if len(chosen.found) > FEW:
-        question = f"replay {counted(len(chosen.found), 'letter')}?"
+        oldest = f"the oldest {len(chosen.found):,} of " if chosen.left else ""
+        question = f"replay {oldest}{counted(len(chosen.found) + chosen.left, 'letter')}?"
         confirm(question, Listing.of(chosen.found, LISTED), yes=yes, as_json=as_json)
 
     async def send() -> list[Sent | Failed]:

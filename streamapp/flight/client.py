@@ -209,6 +209,11 @@ def _ours(error: Exception, where: str, setting: str) -> StreamappError:
     if code:
         said = message if code.startswith("sql.") else f"{where}: {message}"
         return _KINDS.get(about.get("kind", ""), Retry)(code, said, fix)
+    return _unsaid(error, message, where)
+
+
+def _unsaid(error: Exception, message: str, where: str) -> StreamappError:
+    """What no server of ours said."""
     if isinstance(error, flight.FlightUnavailableError):
         if "parsing HTTP/2" in str(error):  # gRPC's words
             what, fix = f"what answers at {where} is no Flight server", "is the port the store's?"
@@ -216,7 +221,9 @@ def _ours(error: Exception, where: str, setting: str) -> StreamappError:
         return Retry("flight.unreachable", f"nothing answers at {where}", "streamapp up")
     if isinstance(error, flight.FlightTimedOutError):
         return Retry("flight.timeout", f"{where} did not answer in time", "ask for less, or wait")
-    return Retry("flight.failed", f"{where}: {message}")
+    if "Cannot parse URI" in message:
+        return Refuse("flight.address", f"{where} is no address", "check flight_host")
+    return Retry("flight.failed", f"{where}: {message}", "see the store's log")
 
 
 def _about(error: Exception) -> dict[str, str]:

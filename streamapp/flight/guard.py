@@ -13,7 +13,8 @@ from typing import Any
 import duckdb
 
 from streamapp.core.errors import Refuse
-from streamapp.sink.views import EDIT_DISTANCES
+from streamapp.flight import expansion
+from streamapp.sink.bounds import BOUNDED
 
 SQL_BYTES_MAX = 1 << 20
 
@@ -33,9 +34,10 @@ _TABLE_FUNCTIONS = frozenset(
 #: DuckDB's own views, which are named as the functions behind them; those of these families tell
 #: about the machine where the functions do.
 _OWN_VIEWS = ("duckdb_", "pragma_", "pg_settings")
-#: Functions that do something, or tell about the machine.
-_SCALAR_FUNCTIONS_REFUSED = frozenset(
-    {"write_log", "nextval", "setseed", "current_setting", "getenv"}
+#: Functions that do something, or tell about the machine; ``reservoir_quantile`` takes as much
+#: memory as it is told to, and where there is not as much DuckDB gives up the file.
+_FUNCTIONS_REFUSED = frozenset(
+    {"write_log", "nextval", "setseed", "current_setting", "getenv", "reservoir_quantile"}
 )
 
 
@@ -50,7 +52,8 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
         raise Refuse("sql.too_large", f"the statement is longer than {SQL_BYTES_MAX:,} bytes")
     explained = _EXPLAIN.match(sql)
     tree = _parsed(connection, sql[explained.end() :] if explained else sql)
-    for node in walk(tree):
+    nodes = list(walk(tree))
+    for node in nodes:
         kind = str(node.get("type"))
         if kind.endswith("_NODE") and kind not in _NODES:
             raise _not_allowed(f"{kind.removesuffix('_QUERY_NODE')} changes data")
@@ -65,10 +68,11 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
             view = str(node.get("table_name", "")).lower()
             if view.startswith(_OWN_VIEWS) and view not in _TABLE_FUNCTIONS:
                 raise _not_allowed(f"view {view} is not one of those that clients may read")
-        elif name in _SCALAR_FUNCTIONS_REFUSED:
+        elif name in _FUNCTIONS_REFUSED:
             raise _not_allowed(f"function {name} is not one that clients may call")
-        elif name in EDIT_DISTANCES and node.get("schema"):  # past the store's, which has a limit
+        elif name in BOUNDED and node.get("schema"):  # past the store's, which has a limit
             raise _not_allowed(f"function {name} is called with a schema's name")
+    expansion.check(nodes)
     return tree
 
 

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 
 import duckdb
 
+from streamapp.sink import bounds
 from streamapp.sink.matrix import K_MAX
 
 #: What the stages' columns are; one of another type is somebody else's and is left alone.
@@ -116,15 +117,6 @@ _NEAR = """CREATE OR REPLACE MACRO near(event_id, k) AS TABLE
         <> (event.source_offset, event.source_partition, event.source_topic)
     ORDER BY found.hit.cosine DESC, event.source_offset LIMIT greatest(k::BIGINT, 1)"""
 
-#: These take as long as the lengths of two texts multiplied, and nothing interrupts them.
-EDIT_DISTANCES = ("damerau_levenshtein", "editdist3", "levenshtein")
-_EDITS_MAX = 1_000_000
-#: A macro of that name in the store is found before DuckDB's function.
-_EDIT_DISTANCE = """CREATE OR REPLACE MACRO {name}(a, b) AS system.main.{name}(if(
-    strlen(a) * strlen(b) > {edits_max},
-    error('{name}: texts of ' || strlen(a) || ' and ' || strlen(b) || ' bytes would take too long: '
-        || 'compare left(text, 1000)'), a), b)"""
-
 #: Events with what a language model said of them in place of what the local models were unsure of;
 #: of several answers to one event a model's counts, and of those the newest.
 _ANSWERED = """CREATE OR REPLACE VIEW answered AS
@@ -176,8 +168,7 @@ def create(
 
 
 def _statements(columns: AbstractSet[str], row: str) -> Iterator[str]:
-    for name in EDIT_DISTANCES:
-        yield _EDIT_DISTANCE.format(name=name, edits_max=_EDITS_MAX)
+    yield from bounds.macros()
     yield _LATEST
     yield _ANSWERED.format(replaced=_chosen(_REPLACED, columns), added=_chosen(_ADDED, columns))
     yield _CONVERSATIONS_VIEW.format(_chosen(_CONVERSATIONS, columns))

@@ -11,6 +11,7 @@ import pytest
 from dead_letters import VALUE, Place, addresses, on_a_terminal, refused
 
 from streamapp.agents.replay import Replays
+from streamapp.cli import desk
 from streamapp.topics.dead import CONNECT
 from streamapp.transport import Outgoing
 from streamapp.transport.local.log import path_of
@@ -157,6 +158,19 @@ def test_more_than_a_few_are_not_replayed_before_somebody_says_yes(run, local):
     refused(run("dlq", "replay", "--all", *local.flags), 2, "replay 4 letters?", "--yes")
     assert len(local.read(local.raw, 1)) == 4
     assert run("dlq", "replay", "0:0", "0:1", "0:2", *local.flags).code == 0
+
+
+def test_of_too_many_the_oldest_go_and_the_rest_with_the_next_run(run, local, monkeypatch):
+    monkeypatch.setattr(desk, "AT_ONCE_MAX", 5)
+    for number in range(12):
+        local.die(b'{"id": "%d"}' % number)
+    refused(run("dlq", "replay", "--all", *local.flags), 2, "the oldest 5 of 12 letters?", "--yes")
+    for left in ("; 7 more: run it again", "; 2 more: run it again", " skipped\n"):
+        result = run("dlq", "replay", "--all", "--yes", *local.flags)
+        assert result.code == 0, result.err
+        assert result.out.endswith(left) or f"{left}\n" in result.out, result.out
+    sent = [json.loads(record.value)["id"] for record in local.read(local.raw, 1)[12:]]
+    assert sent == [str(number) for number in range(12)]
 
 
 def test_a_terminal_is_asked(local):

@@ -129,3 +129,46 @@ def test_very_long_and_very_deep_statements(cursor):
 
 def test_columns_named_like_functions_are_fine(cursor):
     check(cursor, "SELECT 1 AS force_checkpoint, 'read_csv(''x'')' AS getenv")
+
+
+def doubling(part, count):
+    """``x0`` and so many parts that each name the one before twice."""
+    return ", ".join(part.format(before=f"x{n}", this=f"x{n + 1}") for n in range(count))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1 AS x0, " + doubling("{before} + {before} AS {this}", 40),
+        "SELECT 1 AS X0, " + doubling("upper({before} || {before}) AS {this}", 40),
+        "SELECT 1 FROM (SELECT 1 AS x0, " + doubling("{before} + {before} AS {this}", 40) + ")",
+        "SELECT " + "nullif(" * 40 + "1" + ", 2)" * 40,
+        "SELECT " + "levenshtein(" * 40 + "'a'" + ", 'b')::VARCHAR" * 40,
+        "WITH x0 AS NOT MATERIALIZED (SELECT 1 AS n), "
+        + doubling("{this} AS NOT MATERIALIZED (SELECT a.n FROM {before} a, {before} b)", 40)
+        + " SELECT * FROM x40",
+    ],
+    ids=["aliases", "functions", "subquery", "macros", "bounded", "ctes"],
+)
+def test_what_would_double_until_nothing_ends_its_planning(cursor, sql):
+    with pytest.raises(Refuse, match="grows too large") as refused:
+        check(cursor, sql)
+    assert refused.value.code == "sql.depth"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1 AS x0, " + doubling("{before} + 1 AS {this}", 100),
+        "SELECT " + "replace(" * 30 + "'abc'" + ", 'a', 'b')" * 30,
+        "SELECT " + "nullif(" * 8 + "1" + ", 2)" * 8,
+        "WITH x0 AS (SELECT 1 AS n), "
+        + doubling("{this} AS (SELECT a.n FROM {before} a, {before} b)", 10)
+        + " SELECT * FROM x10",
+        "SELECT 1 WHERE " + " OR ".join(f"'a' = '{n}'" for n in range(5000)),
+    ],
+    ids=["aliases", "replace", "nullif", "ctes", "conditions"],
+)
+def test_what_only_looks_like_that(cursor, sql):
+    check(cursor, sql)
+    assert len(cursor.execute(sql).fetchall()) <= 1

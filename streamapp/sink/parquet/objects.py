@@ -7,6 +7,7 @@ Where it is and who we are is the driver's business: for S3 ``AWS_ENDPOINT_URL``
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyarrow import fs
 
@@ -86,6 +87,7 @@ def _driver(url: str) -> tuple[Any, str]:
             return driver(scheme), rest.rstrip("/")
         from fsspec.core import url_to_fs
 
+        _ = urlsplit(url).port  # raises here, not where the driver is first asked
         files, base = url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
         fix = "pip install 'streamapp[objects]'" if scheme in _CLOUDS else f"install it: {error}"
