@@ -19,17 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from pathlib import Path
 
 import pytest
 from kafka_jars import Unavailable, jars
-
-#: Users of the SASL listener and their passwords; ``admin`` may do all, ``guest`` nothing.
-USERS = {"admin": "admin-secret", "guest": "guest-secret"}
-
-#: For a JVM whose start is most of its life: no optimising compiler, no threads that collect.
-_BRIEF = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+from kafka_prepared import BRIEF, classes, format_data
+from kafka_security import MECHANISMS, USERS, listeners
 
 START_S = 90.0
 STOP_S = 30.0
@@ -49,7 +44,8 @@ controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{more}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,\
+TLS:SSL,SASLTLS:SASL_SSL,MUTUAL:SSL
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
@@ -67,26 +63,12 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
+metadata.max.idle.interval.ms=0
 log.cleaner.backoff.ms=100
 log.cleaner.min.cleanable.ratio=0.01
 log.cleaner.dedupe.buffer.size=16777216
 log.retention.check.interval.ms=500
 log.initial.task.delay.ms=100
-"""
-
-_SASL = """
-listener.name.sasl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256
-listener.name.sasl.plain.sasl.jaas.config=\
-org.apache.kafka.common.security.plain.PlainLoginModule required {users};
-listener.name.sasl.scram-sha-256.sasl.jaas.config=\
-org.apache.kafka.common.security.scram.ScramLoginModule required;
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:admin
-"""
-
-_TLS = """
-listener.name.tls.ssl.keystore.type=PEM
-listener.name.tls.ssl.keystore.location={pem}
 """
 
 
@@ -103,24 +85,33 @@ class Broker:
         *,
         port=0,
         sasl=False,
-        tls_pem=None,
+        authority=None,
         brief=False,
         say=lambda _: None,
         **properties,
     ):
-        """``tls_pem``: a file with the broker's key and certificate, for a TLS listener as well.
+        """``authority``: issues the broker's certificate, for three listeners with TLS as well.
+
+        These are ``tls_url``, ``mutual_url`` where clients show a certificate of the same authority,
+        and with ``sasl`` ``sasl_tls_url``.
 
         ``brief``: it is there for minutes, and not measured: two thirds of the work to start.
         """
         self.folder = Path(folder)
-        self.port, self.controller_port, sasl_port, tls_port = _free_ports(port)
+        self.port, self.controller_port, *more = _free_ports(port)
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.url = f"kafka+batch://{self.bootstrap}"
-        self.sasl_url = f"kafka+batch://127.0.0.1:{sasl_port}" if sasl else None
-        self.tls_url = f"kafka+batch://127.0.0.1:{tls_port}" if tls_pem else None
-        self._more = f",SASL://127.0.0.1:{sasl_port}" if sasl else ""
-        self._more += f",TLS://127.0.0.1:{tls_port}" if tls_pem else ""
-        self._sasl, self._tls_pem, self._brief = sasl, tls_pem, brief
+        asked = {"SASL": sasl, "TLS": authority, "SASLTLS": sasl and authority, "MUTUAL": authority}
+        there = {
+            name: f"127.0.0.1:{at}"
+            for (name, on), at in zip(asked.items(), more, strict=True)
+            if on
+        }
+        urls = {name: f"kafka+batch://{address}" for name, address in there.items()}
+        self.sasl_url, self.tls_url = urls.get("SASL"), urls.get("TLS")
+        self.sasl_tls_url, self.mutual_url = urls.get("SASLTLS"), urls.get("MUTUAL")
+        self._more = "".join(f",{name}://{address}" for name, address in there.items())
+        self._sasl, self._authority, self._brief = sasl, authority, brief
         self._properties, self._say = properties, say
         self._java = None
 
@@ -138,14 +129,19 @@ class Broker:
         path = self.folder / "broker.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def start(self):
-        """Run it, and return when it answers."""
+    def start(self, *java):
+        """Run it, and return when it answers.
+
+        ``java``: options in place of those by which a brief one finds its classes.
+        """
         if self.running:
             return self
-        classpath = f"{jars(self._say)}/*"
+        found = jars(self._say)
+        if self._brief:
+            java = BRIEF + (java or classes(found, _start_and_stop))
         if not (self.folder / "broker.properties").exists():
-            self._format(classpath)
-        self._spawn(classpath)
+            self._format(found)
+        self._spawn(found, java)
         try:
             self._wait_until_it_answers()
         except BaseException:
@@ -153,12 +149,12 @@ class Broker:
             raise
         return self
 
-    def stop(self):
+    def stop(self, wait_s=STOP_S):
         """SIGTERM, and SIGKILL when that does not help."""
         if self.running:
             self._java.send_signal(signal.SIGTERM)
             try:
-                self._java.wait(STOP_S)
+                self._java.wait(wait_s)
             except subprocess.TimeoutExpired:
                 self._say("the broker did not stop; killing it")
         self.kill()
@@ -183,21 +179,16 @@ class Broker:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _format(self, classpath):
+    def _format(self, found):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "broker.properties.part"
         path.write_text(self._text())
-        scram = [f"--add-scram=SCRAM-SHA-256=[name={u},password={p}]" for u, p in USERS.items()]
-        cluster = uuid.uuid4().hex[:22]
-        made = subprocess.run(
-            ["java", *_BRIEF, "-Dlog4j2.level=ERROR",
-             "-cp", classpath, "kafka.tools.StorageTool", "format", "--cluster-id", cluster,
-             "--config", path, *(scram if self._sasl else ())],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            check=False, timeout=START_S,
-        )  # fmt: skip
-        if made.returncode:
-            raise RuntimeError(f"Kafka's StorageTool failed:\n{made.stdout[-4000:]}")
+        scram = [
+            f"--add-scram={mechanism}=[name={user},password={word}]"
+            for mechanism in MECHANISMS[1:]
+            for user, word in USERS.items()
+        ]
+        format_data(found, self.folder / "data", path, scram if self._sasl else [])
         path.rename(self.folder / "broker.properties")
 
     def _text(self):
@@ -207,22 +198,17 @@ class Broker:
             data=self.folder / "data",
             more=self._more,
         )
-        if self._sasl:
-            users = " ".join(f'user_{user}="{word}"' for user, word in USERS.items())
-            text += _SASL.format(users=users)
-        if self._tls_pem:
-            text += _TLS.format(pem=self._tls_pem)
+        text += listeners(sasl=self._sasl, authority=self._authority)
         for name, value in self._properties.items():
             text += f"{name.replace('_', '.')}={value}\n"
         return text
 
-    def _spawn(self, classpath):
-        options = ["-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError"]
-        options += _BRIEF if self._brief else []
+    def _spawn(self, found, java):
+        options = ["-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", *java]
         with (self.folder / "broker.log").open("ab") as log:
             self._java = subprocess.Popen(
                 ["sh", "-c", _DIE_WITH_PARENT, "sh", "java", *options, "-Dlog4j2.level=INFO",
-                 "-Djava.awt.headless=true", "-cp", classpath,
+                 "-Djava.awt.headless=true", "-cp", f"{found}/*",
                  "kafka.Kafka", str(self.folder / "broker.properties")],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.folder,
                 start_new_session=True,  # ctrl-C is for whoever started it
@@ -245,6 +231,15 @@ class Broker:
 
     def _tail(self):
         return "\n".join(self.log.splitlines()[-40:])
+
+
+def _start_and_stop(java):
+    with tempfile.TemporaryDirectory(prefix="streamapp-kafka-") as folder:
+        broker = Broker(folder, brief=True, sasl=True)
+        try:
+            broker.start(*java).stop(START_S)  # it writes on its way out what it has loaded
+        finally:
+            broker.kill()
 
 
 def _run(coroutine):
@@ -287,9 +282,9 @@ async def _remove_our_topics(bootstrap):
 
 
 def _free_ports(first=0):
-    """Four ports below those that the system gives to clients, so that a restart finds them free."""
+    """Six ports below those that the system gives to clients, so that a restart finds them free."""
     found = [first] if first else []
-    while len(found) < 4:
+    while len(found) < 6:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

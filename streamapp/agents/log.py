@@ -1,33 +1,13 @@
 """The log of somebody's Faust app, for our clients: where it is, and how they are let in."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from streamapp.core.errors import Refuse
 from streamapp.transport import Admin, Producer, Reader, open_admin, open_producer, open_reader
-from streamapp.transport.security import Security, Ways
+from streamapp.transport.security import Security
 
 #: Ours, and Faust's own drivers by all their names.
 _KAFKA = ("kafka+batch", "kafka", "aiokafka", "confluent")
-
-
-@dataclass(frozen=True, slots=True)
-class FaustSecurity(Security):
-    """What the app's ``broker_credentials`` and ``ssl_context`` say, as Faust tells its driver."""
-
-    ways: ClassVar[Ways] = Ways(
-        "give the app another broker",
-        "check the app's broker_credentials",
-        "give the app an ssl_context that trusts its authority",
-        "give the app broker_credentials",
-    )
-
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    def client_options(self) -> dict[str, Any]:
-        """Keyword arguments of every aiokafka client."""
-        return dict(self.options)
 
 
 class AppLog(NamedTuple):
@@ -71,11 +51,10 @@ def log_of(app: Any) -> AppLog:
             f"streamapp.install cannot work on broker {str(urls[0])!r}",
             "use local:///path, kafka+batch://host:9092, or Faust's own kafka://host:9092",
         )
-    from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+    from streamapp.transport.kafka.credentials import security_of
 
     hosts = ",".join(f"{_host(url.host)}:{url.port or 9092}" for url in urls)
-    options = credentials_to_aiokafka_auth(app.conf.broker_credentials, app.conf.ssl_context)
-    return AppLog(f"kafka+batch://{hosts}", FaustSecurity(options=options))
+    return AppLog(f"kafka+batch://{hosts}", security_of(app))
 
 
 def _host(host: str) -> str:

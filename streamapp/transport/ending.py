@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NoReturn
 from weakref import WeakSet
@@ -19,6 +19,8 @@ import click
 from streamapp.core.errors import Halt, Refuse, StreamappError
 
 _SHOW_CURSOR = "\x1b[?25h"
+#: In what mode and Faust log of an error that ends the app.
+_ENDS = ("Crashed reason=", "Drain messages raised")
 _guarded: WeakSet[Any] = WeakSet()
 
 
@@ -66,7 +68,7 @@ def stop_process(error: BaseException) -> NoReturn:
 
 
 def end_in_two_lines(
-    app: Any, ours: Callable[[Exception], Exception] = lambda error: error
+    app: Any, ours: Callable[[Exception], Awaitable[Exception]] | None = None
 ) -> None:
     """Have an error of ours, at the start or later, end this app's worker by :func:`stop_process`.
 
@@ -90,7 +92,7 @@ def end_in_two_lines(
         try:
             await start()
         except Exception as error:
-            end(ours(error))
+            end(error if ours is None else await ours(error))
             raise
 
     def guarded_crash(reason: BaseException) -> None:
@@ -102,12 +104,12 @@ def end_in_two_lines(
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Take the traceback from what mode logs when our error ends the app; the line stays.
+    """Take the traceback from what mode and Faust log when our error ends the app; the line stays.
 
     An agent that raised is started again and nothing but that traceback says where.
     """
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, StreamappError) and "Crashed reason=" in str(record.msg):
+    if isinstance(error, StreamappError) and any(words in str(record.msg) for words in _ENDS):
         frames = traceback.walk_tb(error.__traceback__)
         if all(frame.f_globals.get("__name__") != "faust.agents.agent" for frame, _ in frames):
             record.exc_info = None

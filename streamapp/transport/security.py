@@ -18,6 +18,10 @@ class Ways(NamedTuple):
     login: str = "check STREAMAPP_BROKER_SECURITY, _SASL_MECHANISM, _USERNAME and _PASSWORD"
     authority: str = "name the authority's PEM file with STREAMAPP_BROKER_CA_FILE"
     protocol: str = "set STREAMAPP_BROKER_SECURITY"
+    certificate: str = (
+        "set STREAMAPP_BROKER_CERT_FILE and _KEY_FILE to a certificate of an authority that it"
+        " trusts, not expired"
+    )
 
     @property
     def unreachable(self) -> str:

@@ -105,7 +105,7 @@ async def test_a_broker_that_is_not_there(ends):
         broker = f"kafka+batch://127.0.0.1:{taken.getsockname()[1]}"
         code, (first, second) = await ends(broker)
     assert code == 75
-    assert first == f"error: {broker} does not answer"
+    assert first.startswith(f"error: {broker} does not answer: ")  # and why
     assert second.startswith("fix: ")
 
 

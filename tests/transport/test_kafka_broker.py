@@ -1,12 +1,15 @@
 """The broker that tests and benchmarks run on: it answers, keeps its data and dies with its parent."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import kafka_broker as plugin
+import kafka_prepared
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -38,6 +41,37 @@ async def test_it_takes_a_topic_and_a_record_and_knows_them_after_stop_and_kill(
 def test_the_session_broker_is_started_again_for_the_next_test(kafka, turn):
     assert kafka.running
     kafka.kill()
+
+
+def test_brokers_share_what_is_prepared_and_nothing_else(kafka, kafka_broker):
+    other = kafka_broker(sasl=True).start()
+    for broker in (kafka, other):
+        assert f"{kafka_prepared.CACHE}/classes/" in Path(f"/proc/{broker.pid}/maps").read_text()
+    identities = [broker.folder / "data" / "meta.properties" for broker in (kafka, other)]
+    clusters = {re.search("cluster.id=(.{22})\n", path.read_text())[1] for path in identities}
+    assert len(clusters) == 2
+
+
+def test_what_is_prepared_is_made_once_and_whole(tmp_path):
+    """Also by two at the same time, and after one that failed."""
+    made = []
+
+    def make(text, *, fails=False):
+        with kafka_prepared.once(tmp_path / "kept") as part:
+            if part:
+                made.append(text)
+                part.write_text("half")
+                assert not fails
+                part.write_text(text)
+        return (tmp_path / "kept").read_text()
+
+    with pytest.raises(AssertionError):
+        make("failed", fails=True)
+    assert not (tmp_path / "kept").exists()
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(make, "abcdefgh"))) == 1
+    assert len(made) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "kept.lock"}
 
 
 def test_it_dies_with_whoever_started_it(tmp_path):

@@ -1,11 +1,12 @@
 """Who comes in at a broker that asks, over SASL and over TLS."""
 
 import shutil
-import subprocess
+from dataclasses import replace
 
 import kafka_broker
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from kafka_security import Authority
 
 from streamapp.core.errors import Refuse, Retry
 from streamapp.transport import Outgoing, Security, TopicSpec
@@ -19,32 +20,23 @@ def login(name, word, protocol="sasl_plaintext", mechanism="PLAIN"):
 
 
 @pytest.fixture(scope="module")
-def pem(tmp_path_factory):
-    """Key and certificate of 127.0.0.1, signed by itself."""
+def authority(tmp_path_factory):
+    """Who signs the broker's certificate, and its clients'."""
     kafka_broker.require()
     if shutil.which("openssl") is None:
         pytest.skip("TLS to Kafka: no openssl on this machine")
-    path = tmp_path_factory.mktemp("tls") / "broker.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", path, "-out", path.with_suffix(".crt")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
-    return path
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
-def guarded(pem):
+def guarded(authority):
     """A broker that asks who comes."""
-    kafka_broker.require()
-    broker = kafka_broker.brief_broker(sasl=True, tls_pem=pem).start()
+    broker = kafka_broker.brief_broker(sasl=True, authority=authority).start()
     yield broker
     broker.remove()
 
 
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 async def test_who_may_comes_in_and_others_do_not(guarded, opened, mechanism):
     url, topic = guarded.sasl_url, f"t-{mechanism}"
     admin, producer, reader = await opened(url, login("admin", "admin-secret", mechanism=mechanism))
@@ -71,9 +63,9 @@ async def test_clients_that_do_not_say_who_they_are_learn_how(guarded, opened, m
     assert refused.value.code == "broker.login"
 
 
-async def test_tls_is_spoken_with_those_whose_certificate_is_trusted(guarded, pem, opened):
+async def test_tls_is_spoken_with_those_whose_certificate_is_trusted(guarded, authority, opened):
     url, topic = guarded.tls_url, "t-tls"
-    admin, producer, reader = await opened(url, Security("ssl", ca_file=pem))
+    admin, producer, reader = await opened(url, Security("ssl", ca_file=authority.pem))
     await admin.create(TopicSpec(topic, 1, 1000))
     await producer.send(topic, [Outgoing(b"v")])
     assert (await reader.read(topic, 0, 0)).records[0].value == b"v"
@@ -83,19 +75,72 @@ async def test_tls_is_spoken_with_those_whose_certificate_is_trusted(guarded, pe
     assert "STREAMAPP_BROKER_CA_FILE" in refused.value.fix
 
 
-async def test_tls_on_a_port_in_the_clear_and_the_other_way_round(guarded, pem, opened):
+def certified(authority, issued):
+    return Security(
+        "ssl",
+        ca_file=authority.pem,
+        cert_file=issued.certificate,
+        key_file=issued.key,
+    )
+
+
+async def test_a_client_s_certificate_says_who_it_is(guarded, authority, opened):
+    url, topic = guarded.mutual_url, "t-mutual"
+    ann = await opened(url, certified(authority, authority.issue("admin")))
+    await ann[0].create(TopicSpec(topic, 1, 1000))
+    await ann[1].send(topic, [Outgoing(b"v")])
+    assert (await ann[2].read(topic, 0, 0)).records[0].value == b"v"
+    _, producer, _ = await opened(url, certified(authority, authority.issue("guest")))
+    with pytest.raises(Refuse) as refused:
+        await producer.send(topic, [Outgoing(b"v")])
+    assert refused.value.code == "log.forbidden"
+
+
+@pytest.mark.parametrize("kind", ["none", "expired", "of another authority"])
+async def test_a_client_whose_certificate_is_not_taken_is_told_so(
+    guarded, authority, opened, tmp_path, kind
+):
+    other = Authority(tmp_path, "other")
+    security = {
+        "none": lambda: Security("ssl", ca_file=authority.pem),
+        "expired": lambda: certified(authority, authority.issue("admin", days=-1)),
+        "of another authority": lambda: certified(authority, other.issue("admin")),
+    }[kind]()
+    with pytest.raises(Refuse) as refused:
+        await opened(guarded.mutual_url, security)
+    assert refused.value.code == "broker.certificate"
+    assert "STREAMAPP_BROKER_CERT_FILE" in refused.value.fix
+
+
+async def test_tls_and_a_login_together(guarded, authority, opened):
+    security = Security("sasl_ssl", "SCRAM-SHA-512", "admin", "admin-secret", ca_file=authority.pem)
+    admin, producer, reader = await opened(guarded.sasl_tls_url, security)
+    await admin.create(TopicSpec("t-both", 1, 1000))
+    await producer.send("t-both", [Outgoing(b"v")])
+    assert (await reader.read("t-both", 0, 0)).records[0].value == b"v"
+    for wrong in (
+        replace(security, password="wr0ng-secret"),
+        replace(security, username="nobody"),
+    ):
+        with pytest.raises(Refuse) as refused:
+            await opened(guarded.sasl_tls_url, wrong)
+        assert refused.value.code == "broker.login"
+        assert "secret" not in str(refused.value)
+
+
+async def test_tls_on_a_port_in_the_clear_and_the_other_way_round(guarded, authority, opened):
     with pytest.raises((Refuse, Retry)) as silent:
-        await opened(guarded.url, Security("ssl", ca_file=pem))
+        await opened(guarded.url, Security("ssl", ca_file=authority.pem))
     assert guarded.bootstrap in silent.value.message
     with pytest.raises(Retry) as silent:
         await opened(guarded.tls_url)
     assert "STREAMAPP_BROKER_SECURITY" in silent.value.message
 
 
-@pytest.mark.parametrize("way", ["PLAIN", "SCRAM-SHA-256", "tls"])
-async def test_a_consumer_reads_in_place_whoever_it_has_to_be(guarded, pem, opened, way):
+@pytest.mark.parametrize("way", ["PLAIN", "SCRAM-SHA-512", "tls"])
+async def test_a_consumer_reads_in_place_whoever_it_has_to_be(guarded, authority, opened, way):
     """aiokafka logs in as before; what it then fetches lies where the socket (or TLS) put it."""
-    security, url = Security("ssl", ca_file=pem), guarded.tls_url
+    security, url = Security("ssl", ca_file=authority.pem), guarded.tls_url
     if way != "tls":
         security = login("admin", "admin-secret", mechanism=way)
         url = guarded.sasl_url

@@ -44,6 +44,8 @@ PATIENCE_S_MAX = 15.0
 #: How long each host may take when we ask why none answers.
 _PROBE_MS_MAX = 3_000
 _BACKOFF_S = 0.1
+#: In the alerts of those who do not take a client's certificate.
+_OURS_IS_REFUSED = ("certificate", "unknown ca")
 
 #: True in whatever our own clients run: what aiokafka says there we say ourselves, as an error.
 _ours: ContextVar[bool] = ContextVar("_ours", default=False)
@@ -120,7 +122,7 @@ class Connection:
                     await _bootstrap(client)
         except (KafkaError, OSError, TimeoutError) as error:
             await client.close()
-            raise await self._why("a first connection") from error
+            raise await self.why("a first connection") from error
         except BaseException:
             await client.close()
             raise
@@ -207,14 +209,14 @@ class Connection:
             if isinstance(last, UnknownTopicOrPartitionError):
                 raise unknown_topic(what, self.url) from error
             if isinstance(last, NodeNotReadyError):
-                raise await self._why(what) from error
+                raise await self.why(what) from error
             raise self.error(last, what) from error
 
     def error(self, error: BaseException, what: str) -> StreamappError:
         """Ours for one of the broker's or of aiokafka's."""
         return translated(error, what, self.url, self._ways)
 
-    async def _why(self, what: str) -> StreamappError:
+    async def why(self, what: str) -> StreamappError:
         """Ask every host directly why it does not answer; aiokafka keeps that to itself."""
         reasons = []
         for host, port, _ in collect_hosts(list(self._hosts), randomize=False):
@@ -229,6 +231,15 @@ class Connection:
                     f"the certificate of {host}:{port} is not trusted: {error.verify_message}",
                     self._ways.authority,
                 )
+            except ssl.SSLError as error:
+                told = str(error.reason or error).replace("_", " ").lower()
+                if any(word in told for word in _OURS_IS_REFUSED):
+                    return Refuse(
+                        "broker.certificate",
+                        f"{host}:{port} does not take our certificate: {told}",
+                        self._ways.certificate,
+                    )
+                reasons.append(f"{host}:{port}: {told}")
             except TimeoutError:
                 reasons.append(f"{host}:{port}: no answer within {_PROBE_MS_MAX // 1000} s")
             except (OSError, KafkaError) as error:
@@ -249,8 +260,24 @@ class Connection:
             await connection.connect()
             await connection.send(MetadataRequest([]))
         except KafkaConnectionError:
+            await self._shake_hands(host, port)
             raise KafkaConnectionError(
                 f"it hangs up when spoken to; if it wants a user name or TLS, {self._ways.protocol}"
             ) from None
         finally:
             connection.close()
+
+    async def _shake_hands(self, host: str, port: int) -> None:
+        """Hear what TLS has to say: by 1.3 a broker judges our certificate when we are done.
+
+        Raises:
+            OSError: it does not let us in; ``ssl.SSLError`` where it says why.
+        """
+        if (context := self._options.get("ssl_context")) is None:
+            return
+        async with asyncio.timeout(_PROBE_MS_MAX / 1000):
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
+            try:
+                await reader.read(1)
+            finally:
+                writer.transport.abort()

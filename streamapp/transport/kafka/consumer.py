@@ -6,7 +6,7 @@ the way.  This reads aiokafka's fetcher as Faust's own driver does, one level be
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -21,11 +21,13 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 
 from streamapp.core.errors import Halt, Retry
 from streamapp.transport.fetching import BatchingConsumer, Room
 from streamapp.transport.gather import Fetched
 from streamapp.transport.kafka.arrived import Arrived
+from streamapp.transport.kafka.rights import check_group, check_topics, refusals
 from streamapp.transport.kafka.uncopied import connect_by_frames, keep_batches
 
 _NO_LIMIT = 1 << 62
@@ -46,7 +48,8 @@ class Consumer(BatchingConsumer, driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _fetch(self, wanted: Mapping[TP, Room], wait_s: float) -> Mapping[TP, Fetched]:
-        fetched: Mapping[TP, Fetched] = await self._thread.fetch(wanted, wait_s)
+        with refusals(self.app):
+            fetched: Mapping[TP, Fetched] = await self._thread.fetch(wanted, wait_s)
         return fetched
 
     def _nudge(self) -> None:
@@ -81,12 +84,21 @@ class Consumer(BatchingConsumer, driver.Consumer):
         """Ask until the broker answers; without that no partition can be read."""
         while True:
             try:
-                return dict(await ask())
+                with refusals(self.app):
+                    return dict(await ask())
             except Retry as error:
                 if self.should_stop:
                     raise
                 self.log.warning("%s", error)
                 await self.sleep(RETRY_S)
+
+    @Service.task
+    async def _ask_after_the_group(self) -> None:
+        """As long as nothing is assigned nobody fetches, and would hear of it."""
+        while not self.should_stop:
+            await self.sleep(RETRY_S)
+            with refusals(self.app):
+                await self._thread.check_group()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Our own watchdog looks (Faust's compares a wall clock with a monotonic one)."""
@@ -106,6 +118,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         keep_batches(self._ensure_consumer()._fetcher)  # noqa: SLF001
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """As Faust's; aiokafka only logs which of them are hidden from us, and reads the others."""
+        await super().subscribe(topics)
+        with refusals(self.app):
+            await self.call_thread(check_topics, self._ensure_consumer(), self.log, ANSWER_S_MAX)
+
+    async def check_group(self) -> None:
+        """See :func:`check_group`."""
+        await self.call_thread(self._check_group)
+
+    async def _check_group(self) -> None:
+        check_group(self._ensure_consumer(), self.log)
 
     async def on_thread_stop(self) -> None:
         """Stop aiokafka's consumer; its fetcher raises the cancellation of its own requests."""
@@ -145,12 +170,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         fetcher = consumer._fetcher  # noqa: SLF001
         if consumer._closed or fetcher._closed:  # noqa: SLF001
             raise ConsumerStoppedError
-        try:  # aiokafka's membership waits until its error was asked for
-            consumer._coordinator.check_errors()  # noqa: SLF001
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            self.log.warning("the group: %r", error)
+        check_group(consumer, self.log)
         subscriptions = fetcher._subscriptions  # noqa: SLF001
         with subscriptions.fetch_context():  # else aiokafka leaves the group after a while
             fetched = self._drain(fetcher, wanted)
@@ -295,7 +315,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return False
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                await consumer.commit(told)
+                with refusals(self.app):
+                    await consumer.commit(told)
         except TimeoutError:  # aiokafka would try for ever, and nothing could stop meanwhile
             self.log.warning("not committed: no answer within %.0f s", ANSWER_S_MAX)
             return False

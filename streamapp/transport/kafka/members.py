@@ -68,6 +68,7 @@ class KafkaMember:
         self._group = group
         self._on_revoke = on_revoke
         self._subscription = SubscriptionState()
+        self._subscription.register_fetch_waiters(set())  # a fetcher would; else no error is told
         self._coordinator: Any = None
         self._held: Held | None = None
         self._settled = asyncio.Event()

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 from aiokafka.errors import KafkaConnectionError
 from faust.transport.drivers import aiokafka as driver
 
-from streamapp.core.errors import Refuse, Retry
+from streamapp.core.errors import Refuse
 from streamapp.transport.ending import declaring, end_in_two_lines
 from streamapp.transport.kafka.address import hosts_of
+from streamapp.transport.kafka.connection import Connection
 from streamapp.transport.kafka.consumer import Consumer
+from streamapp.transport.kafka.credentials import joined, security_of
 
 
 class Transport(driver.Transport):
@@ -25,21 +27,16 @@ class Transport(driver.Transport):
         super().__init__(url, app, loop)
         end_in_two_lines(app, self._ours)
 
-    def _ours(self, error: Exception) -> Exception:
-        """Our error for aiokafka's when no broker answers at the start; it has logged why."""
+    async def _ours(self, error: Exception) -> Exception:
+        """Our error for aiokafka's when no broker answers at the start."""
         if not isinstance(error, KafkaConnectionError):
             return error
-        fix = "start it, or give the app another broker; nothing is lost by waiting"
-        return Retry("log.unreachable", f"{_joined(self.url)} does not answer", fix)
-
-
-def _joined(url: Any) -> str:
-    return ",".join(str(each) for each in url).replace(",kafka+batch://", ",")
+        return await Connection(joined(self.url), security_of(self.app)).why("a first connection")
 
 
 @declaring()
 def _check(url: Any, app: Any) -> None:
-    hosts_of(_joined(url))
+    hosts_of(joined(url))
     if app.conf.processing_guarantee.value == "exactly_once":
         raise Refuse(
             "transport.exactly_once",
