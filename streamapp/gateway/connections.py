@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from streamapp.gateway.config import GatewayConfig
 from streamapp.gateway.problem import SERVER, ProblemError
@@ -87,6 +88,7 @@ class Connection(web.RequestHandler):
         super().__init__(server, **options)
         self._all = all_
         self._address: str | None = None
+        self._is_tls = False
         self._now_s = asyncio.get_running_loop().time  # to ask for the loop is a system call
         #: When the first byte of the headers came that have not ended; BUSY while the edge answers.
         self.asking_s = IDLE
@@ -95,6 +97,7 @@ class Connection(web.RequestHandler):
         """Take it, or say that there are too many."""
         peer = transport.get_extra_info("peername")
         address = network_of(str(peer[0])) if peer else ""
+        self._is_tls = transport.get_extra_info("sslcontext") is not None
         super().connection_made(transport)
         if self._all.enter(self, address):
             self._address = address
@@ -114,6 +117,18 @@ class Connection(web.RequestHandler):
         if self.asking_s == IDLE and (self._waiter is not None or not self._request_count):
             self.asking_s = self._now_s()
         super().data_received(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp leaves it to asyncio
+        """Who asked before saying that nothing more comes gets an answer; TLS has no such half."""
+        if self._waiter is not None or self._parser is None or self._is_tls:
+            return False
+        try:
+            self._parser.feed_eof()
+        except HttpProcessingError:  # in the middle of a body
+            return False
+        if not self._messages:
+            self.close()  # when that is written
+        return True
 
     def resume_reading(self, *arguments: Any, **options: Any) -> None:
         """Read on if reading was paused; aiohttp has its parser look at nothing for each body."""
