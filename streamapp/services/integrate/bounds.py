@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-_TEXTS_AT_ONCE = 65_536
+#: Few enough that their bits, 8 bytes a letter, stay in memory that is used again.
+_TEXTS_AT_ONCE = 16_384
 #: A bit for each letter, digit and the space; the last one for all else, which is not told apart.
 _KNOWN = "abcdefghijklmnopqrstuvwxyz0123456789 "
 _OTHER = np.uint64(1 << 63)

@@ -9,7 +9,7 @@ from streamapp.plugin import Work
 from streamapp.services.integrate.clusters import components
 from streamapp.services.integrate.config import Gathered
 from streamapp.services.integrate.decisions import UNSURE, Decisions
-from streamapp.services.integrate.finding import decisions_of, is_best, matcher_of, places
+from streamapp.services.integrate.finding import decisions_of, is_best, marked, matcher_of, places
 from streamapp.services.integrate.keys import Keys
 from streamapp.services.integrate.layout import Layout
 from streamapp.services.integrate.pace import Pace
@@ -46,17 +46,18 @@ class Clustering:
     def clusters(self, records: pl.DataFrame, work: Work, pace: Pace) -> Clusters:
         """Of all records; unsure pairs that nothing else joins are set aside."""
         matcher = self._matcher
+        keyed = self._keys.of(records, "place")
         if matcher is None:
-            links = self._equal(records)
+            links = self._equal(keyed)
             return Clusters(_numbered(_joined(len(records), links)), links)
         decisions = decisions_of(self._config, matcher, self._names, work)
         every = places(len(records))
-        keyed = every.is_in(self._keys.of(records, "place")["place"].implode())
+        has_key = marked(keyed["place"], len(records))
         links, _ = pace.beside(
-            lambda: self._equal(records), lambda: matcher.open(records, keyed, decisions, pace)
+            lambda: self._equal(keyed), lambda: matcher.open(records, has_key, decisions, pace)
         )
         best = is_best(self._config)
-        asked = every.filter(~keyed) if best else every
+        asked = every.filter(~has_key) if best else every
         found = matcher.find(records[asked], pace, asked, best=best)
         matcher.close()
         matches, unsure = (pairs.with_columns(left=asked.gather(pairs["left"])) for pairs in found)
@@ -66,9 +67,9 @@ class Clustering:
         _set_aside(_once(unsure.filter(apart)), records, decisions, work)
         return Clusters(_numbered(firsts), links)
 
-    def _equal(self, records: pl.DataFrame) -> pl.DataFrame:
+    def _equal(self, keyed: pl.DataFrame) -> pl.DataFrame:
         """Links of each record to the first one of its key."""
-        groups = self._keys.groups(records)
+        groups = self._keys.groups(keyed)
         equal = groups.filter(pl.col("place") != pl.col("first"))
         return equal.select(left="first", right="place", score=pl.lit(None, pl.Float32))
 

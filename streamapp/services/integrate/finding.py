@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from streamapp.plugin import Refuse, Sources, Work
@@ -50,8 +51,8 @@ class Finder:
         if self._matcher is None:
             return
         decisions = decisions_of(self._config, self._matcher, self._layout.names, work)
-        groups = self._keys.groups(pool)
-        has_key = places(len(pool)).is_in(groups["place"].implode())
+        groups = self._keys.groups(self._keyed.rename({"right": "place"}))
+        has_key = marked(groups["place"], len(pool))
         self._matcher.open(pool, has_key, decisions, pace)
         self._alike = _Alike(self._matcher, pool, decisions, groups)
         self._strays = places(len(pool)).filter(~has_key)
@@ -74,7 +75,7 @@ class Finder:
         found = [self._keys.equal(keyed, self._keyed)]
         if self._alike is not None:
             every = places(len(rows))
-            has_key = every.is_in(keyed["left"].implode())
+            has_key = marked(keyed["left"], len(rows))
             asked = every.filter(~has_key) if self._best else every
             found.append(self._alike.pairs(rows, asked, self._work, pace, best=self._best))
             if self._to_strays is not None:
@@ -124,6 +125,13 @@ def refuse_learnt(matching: Matching) -> None:
 def places(count: int) -> pl.Series:
     """0 to count - 1."""
     return pl.int_range(count, dtype=pl.UInt32, eager=True)
+
+
+def marked(found: pl.Series, count: int) -> pl.Series:
+    """Which of the places 0 to count - 1 are among those found."""
+    marks = np.zeros(count, np.bool_)
+    marks[found.to_numpy()] = True
+    return pl.Series(marks)
 
 
 def is_best(config: Gathered) -> bool:

@@ -6,6 +6,7 @@ import pyarrow as pa
 from streamapp.services.integrate.config import Gathered, Matching
 from streamapp.services.integrate.layout import Layout
 from streamapp.services.integrate.text import normal
+from streamapp.services.integrate.things import first_equals
 
 
 class Keys:
@@ -43,12 +44,16 @@ class Keys:
             return pl.DataFrame(schema={"left": pl.UInt32, "right": pl.UInt32})
         return rows.join(pool, on=self.columns).select("left", "right")
 
-    def groups(self, records: pl.DataFrame) -> pl.DataFrame:
-        """``place`` of those that have a key, and ``first``, the first place of an equal key."""
-        keyed = self.of(records, "place")
+    def groups(self, keyed: pl.DataFrame) -> pl.DataFrame:
+        """``place``, and ``first``, the first place of an equal key, of what ``of`` returned."""
         if not self.fields:
             return keyed.with_columns(first="place")
-        return keyed.select("place", pl.col("place").min().over(self.columns).alias("first"))
+        keys = keyed.select(self.columns)
+        hashes = keyed.select(pl.struct(self.columns).hash()).to_series()
+        firsts = first_equals(hashes.to_numpy())
+        if not keys.equals(keys[firsts]):  # several keys have one hash
+            return keyed.select("place", pl.col("place").min().over(self.columns).alias("first"))
+        return keyed.select("place", keyed["place"].gather(firsts).alias("first"))
 
     def _key(self, name: str) -> pl.Expr:
         found = pl.col(name)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -48,8 +47,7 @@ def _normal(text: pl.Series) -> pl.Series:
     made = data.translate(_ASCII)
     like = pa.LargeStringArray.from_buffers(len(given), ends, pa.py_buffer(made), valid)
     found = pl.Series(text.name, like, pl.String)
-    spaces = np.frombuffer(made, np.uint8) == ord(" ")
-    if (spaces[1:] & spaces[:-1]).any():
+    if b"  " in made:
         found = found.str.replace_all(" +", " ")
     return found.str.strip_chars()
 

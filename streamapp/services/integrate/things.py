@@ -1,6 +1,7 @@
 """Records by the thing that they are of: who is first to have a value, and who disagrees."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +11,29 @@ from streamapp.services.integrate.pace import Pace
 from streamapp.services.integrate.ranking import ENTITY, Order
 
 Numbers = npt.NDArray[np.uint32]
-_HALF_BITS = 16
+Unsigned = npt.NDArray[np.unsignedinteger[Any]]
+_PART_BITS = 16
 
 
-def ascending(numbers: Numbers) -> npt.NDArray[np.intp]:
+def ascending(numbers: Unsigned) -> npt.NDArray[np.intp]:
     """The places of numbers in ascending order, (n,); equal ones stay as they were.
 
-    By halves, as NumPy sorts 16 bits by counting, and more of them by comparing.
+    By 16 bits after 16 bits, as NumPy sorts these by counting, and more of them by comparing.
     """
-    low = np.argsort(numbers.astype(np.uint16), kind="stable")
-    high = (numbers >> np.uint32(_HALF_BITS)).astype(np.uint16)
-    found: npt.NDArray[np.intp] = low[np.argsort(high[low], kind="stable")]
+    found: npt.NDArray[np.intp] = np.argsort(numbers.astype(np.uint16), kind="stable")
+    for bits in range(_PART_BITS, 8 * numbers.itemsize, _PART_BITS):
+        part = (numbers >> numbers.dtype.type(bits)).astype(np.uint16)
+        found = found[np.argsort(part[found], kind="stable")]
+    return found
+
+
+def first_equals(numbers: Unsigned) -> npt.NDArray[np.intp]:
+    """The place of the first of those that are equal to each number, (n,)."""
+    order = ascending(numbers)
+    ranked = numbers[order]
+    starts = np.flatnonzero(np.append(len(ranked) > 0, ranked[1:] != ranked[:-1]))
+    found = np.empty_like(order)
+    found[order] = np.repeat(order[starts], np.diff(np.append(starts, len(ranked))))
     return found
 
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from streamapp.plugin.calling import CallWork, TableSources
 from streamapp.services.integrate.pace import Pace
 from streamapp.services.integrate.ranking import ENTITY, PLAIN, Order
-from streamapp.services.integrate.things import Things, ascending
+from streamapp.services.integrate.things import Things, ascending, first_equals
 
-NUMBERS = st.integers(0, (1 << 32) - 1) | st.sampled_from([0, 1, 65_535, 65_536, 65_537, 131_072])
+EDGES = [0, 1, 65_535, 65_536, 65_537, 131_072]
+NUMBERS = st.integers(0, (1 << 32) - 1) | st.sampled_from(EDGES)
+LARGER = st.sampled_from([1 << bits for bits in (32, 47, 48, 63)]) | st.sampled_from(EDGES)
 
 
 def pace(threads):
@@ -24,6 +26,12 @@ def pace(threads):
 def test_numbers_of_any_size_are_in_order_and_equal_ones_stay(numbers):
     found = ascending(np.array(numbers, np.uint32))
     assert found.tolist() == sorted(range(len(numbers)), key=numbers.__getitem__)
+
+
+@given(st.lists(NUMBERS | LARGER, max_size=60))
+def test_each_number_is_told_the_first_that_is_equal(numbers):
+    found = first_equals(np.array(numbers, np.uint64))
+    assert found.tolist() == [numbers.index(number) for number in numbers]
 
 
 def records_of(rows, column):
