@@ -1,6 +1,7 @@
 """Faust's codecs `arrow` and `cloudevents`, and the schema: what Faust itself reads and writes with them."""
 
 import json
+import struct
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -70,6 +71,16 @@ def test_arrow_says_what_it_cannot():
         load(ARROW, b"not arrow")
     with pytest.raises(TypeError, match="RecordBatch or a Table"):
         dump(ARROW, {"a": 1})
+
+
+def test_arrow_refuses_offsets_beyond_the_value():
+    sink = pa.BufferOutputStream()
+    batch = pa.RecordBatch.from_pydict({"text": ["abc", "defg"]})
+    with pa.ipc.new_stream(sink, batch.schema) as out:
+        out.write_batch(batch)
+    good, bad = (struct.pack("<3i", 0, 3, last) for last in (7, 1 << 30))
+    with pytest.raises(ValueDecodeError, match="no Arrow IPC stream"):
+        load(ARROW, bytes(sink.getvalue()).replace(good, bad))
 
 
 @given(st.data())

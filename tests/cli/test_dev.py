@@ -112,3 +112,35 @@ def test_rows_that_cannot_be_read_are_shown_aside_as_a_run_sets_them_aside(run, 
     assert (told.code, "2 rows in, 1 out, 1 aside" in told.out) == (0, True)
     preview = Preview(load()[0], file, {}, rows_max=4)
     assert len(preview.look(None).aside) == len(preview.look(None).aside) == 1
+
+
+def test_times_beyond_pythons_calendar_are_shown_as_arrow_writes_them(run, file):
+    far = "make_timestamp(n * 400000000000000000)"
+    stage = f'operation: map, service: pipeline, config: {{columns: {{at: "{far}"}}}}'
+    lines = FILE.format(least=0, size=2).splitlines()
+    lines[4:6] = [f"  - {{name: sums, {stage}}}"]
+    file.write_text("\n".join([*lines, ""]))
+    (file.parent / "rows.jsonl").write_text('{"n": 1}\n')
+    shown = "14645-06-30 15:06:40.000000"
+    found = run("dev", file, "--once", "--json")
+    assert (found.code, found.json["rows"]) == (0, [{"n": 1, "at": shown}])
+    assert shown in run("dev", file, "--once").out
+
+
+def test_rows_that_a_stage_or_its_source_sets_aside_are_shown_with_why(run, file):
+    (file.parent / "streamapp.toml").write_text('[sources.names]\npath = "names.csv"\n')
+    (file.parent / "names.csv").write_text("name,n\na,1\nb,1,2\nc,3\n")
+    rows = file.parent / "rows.jsonl"
+    rows.write_text('{"n": 1, "text": "a"}\n{"n": 2, "text": null}\n')
+    found = run("dev", file, "--once", "--json", "--stage", "counted").json
+    assert found["aside"] == [{"reason": "no text", "rows": 1}]
+    lines = FILE.format(least=0, size=2).splitlines()
+    lines[4:6] = ["  - {name: sums, service: demo, operation: lookup}"]
+    file.write_text("\n".join([*lines, ""]))
+    found = run("dev", file, "--once", "--json").json
+    assert found["rows"] == [{"rows": 2}]
+    [aside] = found["aside"]
+    assert aside["rows"] == 1
+    assert aside["reason"].startswith("names.csv:3: ")
+    told = run("dev", file, "--once").out
+    assert f"aside: {aside['reason']} (1 row)" in told

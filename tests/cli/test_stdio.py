@@ -78,6 +78,13 @@ def test_sources_and_several_inputs_come_with_the_line(answers):
     )
 
 
+def test_times_beyond_pythons_calendar_are_answered_as_arrow_writes_them(answers):
+    line = {"id": 1, "service": "pipeline", "operation": "map", "rows": [{"n": 1}]}
+    config = {"columns": {"at": "make_timestamp(n * 400000000000000000)"}}
+    far = "14645-06-30 15:06:40.000000"
+    assert answers({**line, "config": config})[0]["rows"] == [{"n": 1, "at": far}]
+
+
 def test_the_verb_reads_standard_input(run, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(LINE)))
     assert run("stdio").json["rows"] == [{"text": "a", "words": 1}]

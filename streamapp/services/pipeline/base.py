@@ -21,7 +21,6 @@ from streamapp.services.pipeline.database import (
     given,
     idle,
     numbered,
-    planner,
     selected,
     typed,
 )
@@ -165,7 +164,7 @@ class Evaluator:
             Refuse: they read columns that are not there, or of types that they cannot take.
         """
         found = {
-            name: typed(planner(), expression, schema, origin)
+            name: typed(expression, schema, origin)
             for name, expression in self._expressions.items()
         }
         self._sql = {name: sql for name, (sql, _) in found.items()}

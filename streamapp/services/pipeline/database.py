@@ -3,7 +3,7 @@
 import atexit
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from os import getpid
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -21,6 +21,8 @@ from streamapp.services.pipeline.large import TOO_LARGE, limit
 MEMORY_BYTES_MIN = 64 << 20
 SPILL_BYTES_MAX = 64 << 30
 IDLE_MAX = 4
+#: Expressions whose types are known: many calls of one operation plan the same ones.
+_PLANNED_MAX = 256
 #: A name that no column of anybody's has.
 ROW = " row"
 #: Types that Arrow has not, or that few formats hold, and what stands for them.
@@ -177,13 +179,11 @@ def planner() -> Database:
 atexit.register(planner.cache_clear)  # DuckDB's binding lists what outlives Python
 
 
-def typed(
-    database: Database, expression: Expression, schema: pa.Schema, origin: str
-) -> tuple[str, pa.DataType]:
+@lru_cache(_PLANNED_MAX)
+def typed(expression: Expression, schema: pa.Schema, origin: str) -> tuple[str, pa.DataType]:
     """An expression as SQL whose type Arrow has, and that type.
 
     Args:
-        database: any.
         expression: of a row, or of a group.
         schema: of its rows.
         origin: where the rows come from.
@@ -191,7 +191,7 @@ def typed(
     Raises:
         Refuse: it reads columns that are not there, or of types that it cannot take.
     """
-    columns = resolved(expression, schema, origin)
+    database, columns = planner(), resolved(expression, schema, origin)
     rows = given(schema.empty_table(), columns)
     sql = f"({expression.sql}\n)"
     try:

@@ -3,7 +3,7 @@
 import atexit
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import duckdb
@@ -13,6 +13,8 @@ from streamapp.plugin import Refuse
 from streamapp.services.pipeline.large import too_much
 
 CHARS_MAX = 10_000
+#: Expressions that are known to be some: many calls of one operation have the same ones.
+_PARSED_MAX = 256
 #: Which DuckDB shows as columns, and which are not the same twice.
 _MOMENTS = frozenset({"current_date", "current_time", "current_timestamp", "localtime"})
 #: Which DuckDB takes to give the same each time.
@@ -52,6 +54,7 @@ class Functions(NamedTuple):
     macros: Mapping[str, Sequence[str]]
 
 
+@lru_cache(_PARSED_MAX)
 def parse(sql: str, key: str, *, groups: bool = False) -> Expression:
     """An expression that gives one value for each row, from that row alone.
 

@@ -62,7 +62,7 @@ class Aggregate(Transform):
         [(origin, schema)] = inputs.items()
         fields = [column(schema, name, origin, "config.by") for name in self.config.by]
         for name, expression in self._parsed.items():
-            self._sql[name], kind = typed(planner(), expression, schema, origin)
+            self._sql[name], kind = typed(expression, schema, origin)
             self._one_value(name, schema, origin)
             fields.append(pa.field(name, kind))
         _check_names([field.name for field in fields])

@@ -15,7 +15,6 @@ from streamapp.services.pipeline.database import (
     check_apart,
     given,
     numbered,
-    planner,
     selected,
     typed,
 )
@@ -133,7 +132,7 @@ class Validate(Transform):
             column(schema, name, origin, "config.unique")
         self._reads = []
         for name, asked in self._rules.items():
-            _, kind = typed(planner(), asked, schema, origin)
+            _, kind = typed(asked, schema, origin)
             if not pa.types.is_boolean(kind):
                 what = f"{asked.key}: {name!r} is {kind}, not a condition"
                 raise Refuse("operation.type", what, "compare it, like length(text) > 10")

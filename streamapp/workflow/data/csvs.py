@@ -128,6 +128,12 @@ class CsvReader(FileReader):
         names = header(dialect, first, self.shown(path))
         if not options.header:
             names = [f"column_{place}" for place in range(1, len(names) + 1)]
+        elif b"\0" in first.data:
+            raise Refuse(
+                "data.header",
+                f"{self.shown(path)}:{first.line}: there are NUL bytes in its columns' names",
+                "if it is UTF-16 say so by the option encoding, like utf-16-le",
+            )
         return dialect, names, block
 
     def _report(self, path: Path, names: list[str], record: Record, reason: str) -> None:

@@ -129,7 +129,7 @@ class FileReader:
             raise Retry(
                 "source.died", f"{self.shown(path)} went away while it was read", "bring it back"
             ) from None
-        except (OSError, pa.ArrowException, EOFError) as error:
+        except (OSError, pa.ArrowException, EOFError, UnicodeDecodeError) as error:
             reason = str(error).partition("\n")[0]
             raise Refuse(
                 "data.file", f"{self.shown(path)}: {reason}", "check that it is whole"

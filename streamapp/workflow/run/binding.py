@@ -1,6 +1,6 @@
 """A workflow with all that it names found: operations made, columns known, before it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
@@ -157,7 +157,7 @@ def _with_variables(schema: pa.Schema, step: Step) -> pa.Schema:
             why = f"stage {step.name!r}: its result has a column {name!r} already"
             raise Refuse("workflow.foreach", why, "give the variable another name")
         try:
-            kind = pa.array(list(values)).type
+            kind = _type_of(values)
         except OverflowError:
             why = f"stage {step.name!r}: a value of {name!r} does not fit into 64 bits"
             raise Refuse("workflow.foreach", why, "give a smaller one, or a text") from None
@@ -166,6 +166,12 @@ def _with_variables(schema: pa.Schema, step: Step) -> pa.Schema:
             raise Refuse("workflow.foreach", why, "give values of one type") from None
         schema = schema.append(pa.field(name, kind))
     return schema
+
+
+def _type_of(values: Sequence[Any]) -> pa.DataType:
+    if len({isinstance(value, bool) for value in values if value is not None}) > 1:
+        raise pa.ArrowTypeError("booleans among others")  # beside 1.5 Arrow makes 1.0 of true
+    return pa.array(list(values)).type
 
 
 class _Asked(Sources):

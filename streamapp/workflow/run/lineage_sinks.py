@@ -49,8 +49,14 @@ def sink_of(target: str, folder: Path, token: str = "") -> Sink:
     """
     if not target.startswith(("http://", "https://")):
         return FileSink((folder / Path(target).expanduser()).absolute())
-    if not urlsplit(target).hostname:
-        raise Refuse("lineage.url", f"{target!r} names no host", "give http://HOST:PORT/PATH")
+    try:
+        parts = urlsplit(target)
+        is_address = parts.hostname and parts.port != 0
+    except ValueError:  # of a port, or of [ without ]
+        is_address = False
+    if not is_address:
+        what = f"lineage: {target!r} names no host, or no port that there is"
+        raise Refuse("lineage.url", what, "give http://HOST:PORT/PATH")
     return HttpSink(target, read_secret(token, folder) if token else "")
 
 

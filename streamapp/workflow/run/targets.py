@@ -24,6 +24,13 @@ def twice_written(graph: Graph) -> Iterator[Refuse]:
             why = f"output {name!r} is written where {other} is"
             error = Refuse("workflow.output", why, "give each a path, or a table, of its own")
             yield place(graph, error, "outputs", name)
+    files = {path: what for (path, _), what in seen.items()}
+    for name, output in graph.outputs.items():
+        path, _ = _target(name, output)
+        folder = next((str(each) for each in Path(path).parents if str(each) in files), "")
+        if folder and not output.url:
+            why = f"output {name!r} needs a folder {folder}, where {files[folder]} is a file"
+            yield place(graph, Refuse("workflow.output", why, "rename one"), "outputs", name)
 
 
 def refuse_overwriting(

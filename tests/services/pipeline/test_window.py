@@ -184,6 +184,16 @@ def test_a_row_may_be_late_for_some_of_its_windows():
     assert (operation.late, operation.late_partly) == (0, 1)
 
 
+def test_a_sliding_window_looks_only_at_rows_near_its_own():
+    count = 100_000  # compared with each other they would take minutes
+    at = pa.array(range(-500, count - 500)).cast(pa.timestamp("s"))
+    rows = pa.table({"at": at, "who": ["a"] * count})
+    config = {"kind": "sliding", "size": "10s", "time": "at", "columns": {"n": "count(*)"}}
+    for by in ([], ["who"]):
+        found = result(Window, {**config, "by": by}, rows=rows)
+        assert found["n"].to_pylist() == [min(number, 10) for number in range(1, count + 1)]
+
+
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("tz", [None, "Europe/Berlin"])
 def test_times_of_any_unit(unit, tz):

@@ -118,6 +118,15 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
         opened(tmp_path, "a,b,a\n1,2,3\n").schema()
 
 
+def test_utf_16_without_a_mark_is_told_and_can_be_declared(tmp_path):
+    data = "a,b\n1,ü\n".encode("utf-16-le")
+    with pytest.raises(Refuse, match=r"rows.csv:1: there are NUL bytes") as refused:
+        opened(tmp_path, data).schema()
+    assert "utf-16-le" in refused.value.fix
+    found = opened(tmp_path, data, encoding="utf-16-le").read().read_all()
+    assert found.to_pylist() == [{"a": 1, "b": "ü"}]
+
+
 def test_a_column_without_a_name_is_called_by_its_place(tmp_path):
     assert opened(tmp_path, ",a\n0,1\n").schema().names == ["column_1", "a"]
     assert opened(tmp_path, "5,6\n", header=False).read().read_all().to_pylist() == [

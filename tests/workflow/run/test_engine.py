@@ -110,7 +110,10 @@ def test_foreach_when_and_params(project):
 
 @pytest.mark.parametrize(
     ("values", "why"),
-    [([1, "x"], "are of several types"), ([2**64], "a value of 'of' does not fit into 64 bits")],
+    [
+        *(([1, *more], "are of several types") for more in ("x", [True], [1.5, True])),
+        ([2**64], "a value of 'of' does not fit into 64 bits"),
+    ],
 )
 def test_a_column_of_foreach_has_one_type(project, values, why):
     graph = project.graph({"operation": "same", "foreach": {"of": values}})

@@ -196,7 +196,15 @@ def test_a_server_that_is_away_does_not_fail_the_run(tmp_path):
     assert lineage.close() == 1
 
 
-@pytest.mark.parametrize(("target", "why"), [("http://", "names no host"), (".", "give a file")])
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("http://", "names no host"),
+        ("http://[::1", "names no host"),
+        ("http://h:99999", "no port"),
+        (".", "give a file"),
+    ],
+)
 def test_a_target_that_is_none_is_refused(tmp_path, target, why):
     with pytest.raises(Refuse, match=why):
         Lineage(graph(tmp_path), target, tmp_path)

@@ -96,3 +96,17 @@ def test_a_mistake_of_an_operation_fails_its_test_and_not_the_others(project):
     good, bad = run_tests(graph, Services(cache=project.cache))
     assert (good.passed, bad.passed) == (True, False)
     assert bad.why.startswith("operation.error: ZeroDivisionError: by nothing")
+
+
+def test_a_time_beyond_pythons_calendar_is_compared_as_it_is_written(project):
+    graph = project.graph({
+        "service": "pipeline", "operation": "map",
+        "config": {"columns": {"at": "make_timestamp(n * 400000000000000000)"}},
+        "tests": [
+            {"rows": [{"n": 1}], "expect": [{"at": "14645-06-30 15:06:40.000000"}]},
+            {"rows": [{"n": 1}], "expect": [{"at": "2026-06-30"}]},
+        ],
+    })  # fmt: skip
+    good, bad = run_tests(graph, Services(cache=project.cache))
+    assert (good.passed, bad.passed) == (True, False)
+    assert "at is '14645-06-30 15:06:40.000000', not '2026-06-30'" in bad.why

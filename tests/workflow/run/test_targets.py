@@ -33,6 +33,13 @@ def test_two_outputs_never_go_to_one_place(project, declared, other):
     assert [problem.message for problem in problems] == messages
 
 
+def test_no_output_is_in_a_folder_that_another_is_the_file_of(project):
+    for declared in (outputs(a="x.csv", b="x.csv/y/b.csv"), outputs(b="x.csv/b.csv", a="x.csv")):
+        _, problems = find_problems(project.graph(SAME, outputs=declared))
+        [said] = [problem.message for problem in problems]
+        assert said == "outputs.b: output 'b' needs a folder x.csv, where output 'a' is a file"
+
+
 def test_no_output_is_written_over_what_is_read(project):
     before = (project.folder / "rows.jsonl").read_bytes()
     over = project.graph(SAME, outputs=outputs(o="flow/rows.jsonl"))

@@ -84,7 +84,7 @@ class Window(Transform):
         fields = [pa.field(self.config.start, moment), pa.field(self.config.end, moment)]
         fields += [column(schema, name, origin, "config.by") for name in self.config.by]
         for name, expression in self._parsed.items():
-            self.sql[name], kind = typed(planner(), expression, schema, origin)
+            self.sql[name], kind = typed(expression, schema, origin)
             fields.append(pa.field(name, kind))
         names = [field.name for field in fields]
         if twice := [name for name in names if names.count(name) > 1]:

@@ -18,6 +18,7 @@ START, END, KEY = " start", " end", " key "
 FIRST_US, LAST_US = BEFORE_ALL_US, 1 << 62
 
 _T, _M, _R, _S, _E = (quoted(name) for name in (TIME, MARK, ROW, START, END))
+_SLOT = '" slot"'
 
 
 def windows(
@@ -119,16 +120,24 @@ def _runs(spans: Spans, keys: Sequence[str]) -> str:
 
 
 def _slides(spans: Spans, keys: Sequence[str]) -> str:
-    """A window's end is a moment later than it is shown: rows at that moment are in it."""
+    """A window's end is a moment later than it is shown: rows at that moment are in it.
+
+    A window's rows are in the slot of its end, or in the one before.  Slots are as long as windows:
+    without them each row would be compared with all of its key.
+    """
+    size = spans.size_us
+    slot = f"{_T} - (({_T} % {size}) + {size}) % {size}"
     mine = ", ".join([*keys, _T])
     same = " AND ".join(
         [f"kept.{key} IS NOT DISTINCT FROM points.{key}" for key in keys]
-        + [f"kept.{_T} > points.{_T} - {spans.size_us}", f"kept.{_T} <= points.{_T}"]
+        + [f"kept.{_SLOT} = points.{_SLOT}"]
+        + [f"kept.{_T} > points.{_T} - {size}", f"kept.{_T} <= points.{_T}"]
     )
     return (
-        f"kept AS (SELECT * FROM rows WHERE {_T} >= {_M}), "  # noqa: S608
-        f"points AS (SELECT DISTINCT {mine} FROM kept), "
-        f"placed AS (SELECT kept.*, points.{_T} + 1 - {spans.size_us} AS {_S}, "
+        f"kept AS (SELECT *, {slot} AS {_SLOT} FROM rows WHERE {_T} >= {_M}), "  # noqa: S608
+        f"ends AS (SELECT DISTINCT {mine}, {_SLOT} FROM kept), "
+        f"points AS (SELECT {mine}, unnest([{_SLOT}, {_SLOT} - {size}]) AS {_SLOT} FROM ends), "
+        f"placed AS (SELECT kept.*, points.{_T} + 1 - {size} AS {_S}, "
         f"points.{_T} + 1 AS {_E} FROM kept JOIN points ON {same} ORDER BY {_E}, {_R})"
     )
 
