@@ -4,6 +4,7 @@ What a sink stored is read back by DuckDB or Arrow alone, from its file or its m
 by code of ours.
 """
 
+import contextlib
 import json
 
 import duckdb
@@ -161,9 +162,16 @@ class S3Sink(ParquetSink):
         self.files = ArrowFSWrapper(client)
 
 
-def rows(sink, sql, *tables):
-    """An SQL answer on what a sink stored, from a DuckDB that knows only Arrow tables."""
+@contextlib.contextmanager
+def asking(sink, *tables):
+    """SQL to answers on what a sink stored, from a DuckDB that knows only Arrow tables."""
     with duckdb.connect(":memory:") as plain:
         for table in tables:
             plain.register(table, sink.arrow(table))
-        return plain.execute(sql).fetchall()
+        yield lambda sql: plain.execute(sql).fetchall()
+
+
+def rows(sink, sql, *tables):
+    """One answer of :func:`asking`."""
+    with asking(sink, *tables) as ask:
+        return ask(sql)
