@@ -1,7 +1,6 @@
 """``streamapp``: the list of verbs, and where errors become messages and exit codes."""
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from streamapp.cli.framework import VerbGroup
-from streamapp.cli.output import print_error
+from streamapp.cli.output import print_error, to_nobody
 from streamapp.core.errors import StreamappError
 
 EXIT_INTERRUPTED = 130
@@ -141,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(error.format_message(), err=True)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_nobody(sys.stdout)
         return 1
     except Exception as error:  # noqa: BLE001  # the last stop before the user's terminal
         if "--debug" in arguments:
@@ -168,10 +167,12 @@ def _failure(error: Exception, arguments: Sequence[str]) -> _Failure:
         return _Failure("cli.usage", error.format_message(), f"see `{path} --help`", 2)
     if isinstance(error, click.ClickException):
         return _Failure("cli.error", error.format_message(), "", error.exit_code)
-    if isinstance(error, UnicodeEncodeError):
-        strange = [one for one in arguments if one.encode(errors="ignore").decode() != one]
-        if strange:
-            return _Failure("cli.usage", f"{strange[0]!r} is not UTF-8", "write it in UTF-8", 2)
+    strange = [one for one in arguments if one.encode(errors="ignore").decode() != one]
+    if strange and isinstance(error, UnicodeEncodeError | TypeError):  # TypeError: of a host's name
+        return _Failure("cli.usage", f"{strange[0]!r} is not UTF-8", "write it in UTF-8", 2)
+    if isinstance(error, OSError) and error.filename:  # a file that no verb asks for by itself
+        what = f"{error.filename}: {error.strerror}"
+        return _Failure("cli.file", what, "check the path, its mode and the disk", 2)
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     fix = "run it again with --debug for the traceback, and report it"
     return _Failure("cli.unexpected", f"unexpected {what}", fix, EXIT_UNEXPECTED)

@@ -45,7 +45,7 @@ def ask(settings: Settings) -> None:
     "try",
     examples=[
         'streamapp ask try "where is my order"',
-        'streamapp ask try "where is my order" --llm-base-url http://127.0.0.1:8080/v1 --json',
+        'streamapp ask try "my order?" --llm-base-url http://127.0.0.1:8080/v1 --json',
     ],
 )
 @click.argument("text")

@@ -3,7 +3,7 @@
 import click
 
 from streamapp.cli.framework import group
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NumberRange, json_option, settings_options
 from streamapp.cli.output import bytes_text, print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
@@ -48,7 +48,7 @@ def ls(settings: Settings, as_json: bool) -> None:
 @click.option(
     "--older-than",
     "days",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     help="Days since its content came last (default: attachments_days).",
 )
 @json_option

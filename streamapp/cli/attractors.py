@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import group
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NumberRange, json_option, settings_options
 from streamapp.cli.output import harmless, print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
@@ -144,10 +144,24 @@ def gravity(settings: Settings, value: float, as_json: bool) -> None:
         "streamapp ring attractors learn --follow --every-s 5",
     ],
 )
-@click.option("--k", type=click.IntRange(1, 64), default=5, show_default=True, metavar="N")
-@click.option("--frames", type=click.IntRange(1), default=500, show_default=True, metavar="N")
+@click.option(
+    "--k", type=click.IntRange(1, 64), default=5, show_default=True, help="Attractors put there."
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="The newest frames they are learned from.",
+)
 @click.option("--follow", "-f", is_flag=True, help="Learn again and again.")
-@click.option("--every-s", type=click.FloatRange(0.1), default=5.0, show_default=True)
+@click.option(
+    "--every-s",
+    type=NumberRange(0.1),
+    default=5.0,
+    show_default=True,
+    help="With --follow: seconds from one time to the next.",
+)
 @json_option
 @settings_options(*_PATHS)
 def learn(

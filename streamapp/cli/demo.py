@@ -3,11 +3,13 @@
 import asyncio
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +58,7 @@ def demo(settings: Settings, file: Path | None, *, keep: bool) -> None:
     from streamapp.topics.catalogue import defaults
 
     messages = _read_messages(file or defaults("examples") / "messages.csv")
-    with temporary_home(settings, keep=keep) as own:
+    with stopped_as_by_ctrl_c(), temporary_home(settings, keep=keep) as own:
         prepare(own)
         asyncio.run(_run(own, messages))
 
@@ -122,8 +124,9 @@ def _show_frames(settings: Settings) -> None:
 
 def _frame_row(frame: Any) -> tuple[object, ...]:
     vector = " ".join(f"{value:+.3f}" for value in frame.semantic[:3])
-    numbers = (f"{getattr(frame, name):.2f}" for name in ("sentiment", "velocity", "delta_time"))
-    return (frame.frame_id, frame.intent_id, *numbers, vector)
+    numbers = (getattr(frame, name) for name in ("sentiment", "velocity", "delta_time"))
+    known = ("-" if isnan(number) else f"{number:.2f}" for number in numbers)
+    return (frame.frame_id, frame.intent_id, *known, vector)
 
 
 def _read_messages(path: Path) -> list[dict[str, str]]:
@@ -144,6 +147,25 @@ def _read_messages(path: Path) -> list[dict[str, str]]:
     if not messages:
         raise Refuse("demo.file", f"{path} has no row below its heading", "add messages")
     return messages
+
+
+@contextmanager
+def stopped_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM and a closed terminal clean up, too: they would end us where we stand."""
+
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # nohup streamapp demo
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

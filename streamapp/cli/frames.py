@@ -1,5 +1,6 @@
 """How ``streamapp ring`` prints frames: a line for people, an object for programs."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import isnan
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from streamapp.ring import Frame, Frames, RingReader
+    from streamapp.ring import Frame, RingReader
 
 #: Heading, width, and how a value is written; floats that are not known are a dash.
 _CELLS = (
@@ -20,6 +21,9 @@ _CELLS = (
     ("sentiment", 9, "+.2f"),
     ("intent_id", 9, "d"),
 )
+#: What a narrow terminal does without, in this order, after the vectors.
+_DISPENSABLE = ("conversation", "fill_rate", "delta_time", "velocity", "time")
+_GAP = "  "
 _VALUES_SHOWN = 3
 _VECTOR_WIDTH = 8 * _VALUES_SHOWN - 1
 #: The ring's own words, and what ``source`` says in clear.
@@ -27,16 +31,38 @@ _NOT_SHOWN = {"stamp", "source_offset", "presence", "dim_used", "dtype_code", "f
 _DIGITS = 6
 
 
-def heading(frames: "Frames") -> str:
-    """The line above the lines."""
-    names = [f"{name:>{width}}" for name, width, _ in _CELLS]
-    return "  ".join([*names, *(f"{name:<{_VECTOR_WIDTH}}" for name in frames.columns)]).rstrip()
+class Lines:
+    """Frames as lines that a terminal does not fold.
 
+    Args:
+        columns: names of the vectors.
+        width: of the terminal; None: as wide as it takes, for a pipe or a file.
+    """
 
-def line(frame: "Frame") -> str:
-    """A frame's fields under :func:`heading`; colours by sign, dim what is not known."""
-    cells = [_cell(frame, name, width, how) for name, width, how in _CELLS]
-    return "  ".join([*cells, *map(_vector, frame.columns.values())]).rstrip()
+    def __init__(self, columns: Iterable[str], width: int | None) -> None:
+        self._vectors, self._cells = list(columns), list(_CELLS)
+        dispensable = iter(_DISPENSABLE)
+        while width is not None and len(self._heading()) > width:
+            if self._vectors:
+                self._vectors.pop()
+            elif name := next(dispensable, ""):
+                self._cells = [cell for cell in self._cells if cell[0] != name]
+            else:
+                break
+
+    def heading(self) -> str:
+        """The line above the lines."""
+        return self._heading().rstrip()
+
+    def line(self, frame: "Frame") -> str:
+        """A frame's fields under the heading; colours by sign, dim what is not known."""
+        cells = [_cell(frame, name, width, how) for name, width, how in self._cells]
+        vectors = (_vector(frame.columns[name]) for name in self._vectors)
+        return _GAP.join([*cells, *vectors]).rstrip()
+
+    def _heading(self) -> str:
+        names = [f"{name:>{width}}" for name, width, _ in self._cells]
+        return _GAP.join([*names, *(f"{name:<{_VECTOR_WIDTH}}" for name in self._vectors)])
 
 
 def _cell(frame: "Frame", name: str, width: int, how: str) -> str:

@@ -8,6 +8,8 @@ import click
 
 #: What other programs call the same verb: understood in every group that has the other one.
 SYNONYMS = {"ls": "list", "list": "ls", "rm": "remove", "remove": "rm"}
+_NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
+_SENTENCE_MAX = 400
 
 
 class _WithExamples(click.Command):
@@ -17,6 +19,9 @@ class _WithExamples(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
         self.params.append(debug_option())
+        for param in self.params:
+            if isinstance(param, click.Option) and isinstance(param.type, _NUMBERS):
+                param.metavar = param.metavar or "N"  # click would say INTEGER RANGE
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
@@ -36,6 +41,14 @@ class VerbGroup(_WithExamples, click.Group):
     """
 
     command_class = Verb
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs with the whole first sentence of each: click would cut it to a line."""
+        verbs = {name: self.commands[name] for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, verb.get_short_help_str(_SENTENCE_MAX)) for name, verb in verbs.items()]
+            )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -58,9 +58,9 @@ def intents() -> None:
 @intents.command(
     examples=[
         "streamapp intents train examples.csv --out models/head/support/1",
-        "streamapp intents train examples.csv --out models/head/support/2 --precision 0.98",
+        "streamapp intents train examples.csv --out models/head/help/2 --precision 0.98",
         "streamapp intents train few.csv --out models/head/topics/1 --kind prototypes",
-        "streamapp intents train mails.jsonl --out models/head/mails/1 --text body --label folder",
+        "streamapp intents train mails.csv --out models/head/mails/1 --text body",
     ],
 )
 @click.argument("examples", type=click.Path(path_type=Path))
@@ -193,10 +193,10 @@ def _say_head(out: Path, head: "Head", model: str | None, *, as_json: bool) -> N
 @intents.command(
     "eval",
     examples=[
-        "streamapp intents eval test.csv                     # the workflow's own intents",
+        "streamapp intents eval test.csv                  # the workflow's own intents",
         "streamapp intents eval test.csv --head head/support",
         "streamapp intents eval test.csv --head head/support@2 --json | jq .precision",
-        "streamapp intents eval examples.csv --calibrate 0.95    # a threshold for descriptions",
+        "streamapp intents eval test.csv --calibrate 0.95 # for descriptions",
     ],
 )
 @click.argument("examples", type=click.Path(path_type=Path))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import Field
 from functools import wraps
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 class NumberRange(click.FloatRange):
-    """A float within limits; ``nan``, which no limit stops, is none."""
+    """A float within limits; ``nan``, which no limit stops, is none, and so is ``inf``."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         number: float = super().convert(value, param, ctx)
-        return self.fail(f"{value!r} is not a number.", param, ctx) if isnan(number) else number
+        return number if isfinite(number) else self.fail(f"{value!r} is not a number.", param, ctx)
 
 
 class PlaceParam(click.Path):
@@ -101,7 +101,7 @@ def _help(field: Field[Any]) -> str:
     about = field.metadata["about"]
     if not about.startswith(field.metadata["one_of"]):  # values stand as they are typed
         about = about[0].upper() + about[1:]
-    if "(default:" not in about and field.default not in {None, "", 0}:
+    if "(default:" not in about and field.default not in {None, ""}:
         about += f" (default: {field.default})"
     return f"{about}{_SEEN}" if field.metadata["secret"] else str(about)
 

@@ -1,9 +1,12 @@
 """Printing: JSON for programs, tables and progress for people."""
 
 import json
+import os
 import re
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -33,6 +36,40 @@ def print_error(message: str, fix: str) -> None:
     if fix:
         click.secho("fix: ", fg="green", bold=True, nl=False, err=True)
         click.echo(harmless(fix), err=True)
+
+
+class Lines:
+    """Prints ``NAME | LINE`` until its reader has gone away, which is a wish to stop.
+
+    Args:
+        width: of the names.
+        gone: called once, when nobody reads any more; what comes then is dropped.
+        err: on standard error.
+    """
+
+    def __init__(self, width: int, gone: Callable[[], None], *, err: bool = False) -> None:
+        self._width, self._gone, self._err = width, gone, err
+        self.is_read = True
+
+    def __call__(self, name: str, line: str) -> None:
+        if not self.is_read:
+            return
+        try:
+            click.echo(f"{name:{self._width}} | {line}", err=self._err)
+        except OSError:  # a pipe into head has ended, or the terminal was closed
+            self.is_read = False
+            to_nobody(sys.stderr if self._err else sys.stdout)
+            self._gone()
+
+
+def to_nobody(stream: TextIO) -> None:
+    """What is still written there is dropped; its reader has gone away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def terminal_columns() -> int | None:
+    """How wide the terminal on stdout is; None where it is a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def console(*, stderr: bool = False) -> "Console":

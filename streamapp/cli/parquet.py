@@ -23,7 +23,13 @@ def parquet() -> None:
         "streamapp parquet files --table dead --parquet-url s3://bucket/events",
     ]
 )
-@click.option("--table", type=click.Choice(_TABLES), default="events", show_default=True)
+@click.option(
+    "--table",
+    type=click.Choice(_TABLES),
+    default="events",
+    show_default=True,
+    help="The table whose files are listed.",
+)
 @json_option
 @settings_options("parquet_url")
 def files(settings: Settings, table: str, as_json: bool) -> None:

@@ -26,9 +26,9 @@ def pipeline() -> None:
 
 @pipeline.command(
     examples=[
-        "streamapp pipeline run in.csv out.csv \"filter=content <> ''\" 'map=n=length(content)'",
+        "streamapp pipeline run in.csv out.csv \"filter=content <> ''\" 'map=n=size'",
         "streamapp pipeline run in.csv out.parquet dedupe=id sample=0.1",
-        'streamapp pipeline run in.csv out.csv \'aggregate={"columns": {"n": "count(*)"}}\'',
+        'streamapp pipeline run in.csv out.csv \'aggregate={"columns": {"n": "sum(x)"}}\'',
     ]
 )
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))

@@ -34,7 +34,7 @@ BYTES_SHOWN = 40
 @command(
     examples=[
         'streamapp query "select count(*), count(distinct id) from events"',
-        'streamapp query "select text, intent, sentiment from events limit 20" --json | jq .intent',
+        'streamapp query "select text, intent from events limit 20" --json | jq .intent',
         'streamapp query "select * from events" --arrow events.arrow',
         "streamapp query - < report.sql --csv > report.csv",
     ],

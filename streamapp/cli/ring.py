@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.attractors import attractors
-from streamapp.cli.frames import as_dict, heading, line
+from streamapp.cli.frames import Lines, as_dict
 from streamapp.cli.framework import group
 from streamapp.cli.options import NumberRange, json_option, settings_options
-from streamapp.cli.output import bytes_text, console, harmless, print_json
+from streamapp.cli.output import bytes_text, console, harmless, print_json, terminal_columns
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
@@ -26,7 +26,7 @@ _COLOURS = {"live": "green", "recovering": "yellow", "retired": "red"}
 
 follow_option = click.option("--follow", "-f", is_flag=True, help="Go on with frames as they come.")
 idle_option = click.option(
-    "--idle-s", type=NumberRange(min=0), help="End when none came for this long."
+    "--idle-s", type=NumberRange(min=0), help="End when none came for so many seconds."
 )
 
 
@@ -83,7 +83,14 @@ def _stat_lines(found: "RingStat") -> Iterator[tuple[str, str]]:
         "streamapp ring tail --follow",
     ],
 )
-@click.option("-n", "count", type=click.IntRange(min=0), default=10, show_default=True)
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="So many of the newest frames.",
+)
 @follow_option
 @idle_option
 @json_option
@@ -91,24 +98,25 @@ def _stat_lines(found: "RingStat") -> Iterator[tuple[str, str]]:
 def tail(settings: Settings, count: int, follow: bool, idle_s: float | None, as_json: bool) -> None:
     """Print the newest frames, a line each; with --follow then those that come.
 
-    Where nobody has made the ring yet, --follow waits for it.
+    A terminal too narrow for all fields gets fewer; a pipe, a file and --json get all.  Where
+    nobody has made the ring yet, --follow waits for it.
     """
     with _open(settings, follow=follow, idle_s=idle_s) as reader:
         reader.position += max(0, reader.lag - count)
         end = reader.position + reader.lag
-        headed = as_json
+        lines = None
         for frames in _batches(reader, 256, end, follow=follow, idle_s=idle_s):
-            if not headed:
-                click.secho(heading(frames), bold=True)
-                headed = True
-            _print_frames(reader, frames, as_json=as_json)
+            if lines is None and not as_json:
+                lines = Lines(frames.columns, terminal_columns())
+                click.secho(lines.heading(), bold=True)
+            _print_frames(reader, frames, lines)
 
 
-def _print_frames(reader: "RingReader", frames: "Frames", *, as_json: bool) -> None:
+def _print_frames(reader: "RingReader", frames: "Frames", lines: Lines | None) -> None:
     if frames.lost or frames.void:
         click.secho(f"({frames.lost} lost, {frames.void} void)", fg="yellow", err=True)
     for frame in frames:
-        click.echo(json.dumps(as_dict(frame, reader)) if as_json else line(frame))
+        click.echo(lines.line(frame) if lines else json.dumps(as_dict(frame, reader)))
 
 
 @ring.command(
@@ -118,7 +126,13 @@ def _print_frames(reader: "RingReader", frames: "Frames", *, as_json: bool) -> N
         "streamapp ring read --pytorch --batch 50",
     ],
 )
-@click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True, metavar="N")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Frames read at once, at most.",
+)
 @follow_option
 @idle_option
 @click.option("--pytorch", is_flag=True, help="Make torch tensors, without a copy.")

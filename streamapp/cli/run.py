@@ -38,8 +38,8 @@ def gateway(settings: Settings) -> None:
     examples=[
         "streamapp worker",
         "streamapp worker --threads 4 --embedding-model bge-m3.onnx",
-        "streamapp worker --ring direct                       # it writes the ring, no terminal",
-        "faust -A streamapp.worker worker                     # the same",
+        "streamapp worker --ring direct               # it writes the ring, no terminal",
+        "faust -A streamapp.worker worker             # the same",
     ],
 )
 @settings_options(

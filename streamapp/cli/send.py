@@ -13,7 +13,7 @@ from uuid import uuid4
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NumberRange, json_option, settings_options
 from streamapp.cli.output import console, harmless, print_json
 from streamapp.cli.rows import FORMATS, Lines, Shape, file_key, format_of, read_rows
 from streamapp.core.config import Settings, gateway_url
@@ -45,13 +45,13 @@ EXIT_REJECTED = 65  # EX_DATAERR
 @click.option("--id", "id_column", metavar="COL", help="Column that holds unique ids.")
 @click.option("--source", metavar="TEXT", help="Source of every event.")
 @click.option("--format", "kind_of_file", type=click.Choice(FORMATS), help="Instead of the suffix.")
-@click.option("--rate", type=click.FloatRange(min=0.01), metavar="N", help="Events a second.")
+@click.option("--rate", type=NumberRange(min=0.01), metavar="N", help="Events a second.")
 @click.option("--url", help="The gateway (default: http://GATEWAY_HOST:GATEWAY_PORT).")
 @click.option("--key", metavar="TEXT", help="Derive the ids from this name, not from the file.")
 @click.option("--strict", is_flag=True, help="Stop at a line that cannot be read.")
 @click.option(
     "--retry-s",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=60.0,
     show_default=True,
     help="Longest wait for a gateway that stopped answering.",

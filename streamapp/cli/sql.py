@@ -63,7 +63,7 @@ _HELP = (
 @command(
     examples=[
         "streamapp sql",
-        "streamapp sql -c \"select * from conversations; select * from similar('a refund', 5)\"",
+        "streamapp sql -c \"select * from similar('a refund', 5)\"",
         "streamapp sql < report.sql",
         "streamapp sql --url grpc://store.example:9383 --token env:TOKEN",
     ],

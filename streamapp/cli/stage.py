@@ -68,7 +68,7 @@ def ls(settings: Settings, as_json: bool) -> None:
 @stage.command(
     examples=[
         "streamapp stage new word_count",
-        "streamapp stage new word_count --folder stages && pip install -e stages/word_count",
+        "streamapp stage new word_count --folder . && pip install -e ./word_count",
     ],
 )
 @click.argument("name")

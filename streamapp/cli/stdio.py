@@ -65,7 +65,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 @command(
     examples=[
         "streamapp stdio < requests.jsonl > answers.jsonl",
-        """echo '{"service": "text", "operation": "analyze", "rows": [...]}' | streamapp stdio""",
+        """echo '{"service":"text","operation":"analyze","rows":[]}' | streamapp stdio""",
     ],
 )
 @settings_options("models_dir", "models_cache", "threads")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import group
-from streamapp.cli.options import PlaceParam, json_option
+from streamapp.cli.options import NumberRange, PlaceParam, json_option
 from streamapp.cli.output import console, print_json, print_table
 from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
@@ -28,7 +28,9 @@ STDIN = "-"
 _SHOWN = 3
 
 files_argument = click.argument("files", nargs=-1, required=True, metavar="FILE...")
-encoding_option = click.option("--encoding", default="utf-8", show_default=True, metavar="NAME")
+encoding_option = click.option(
+    "--encoding", default="utf-8", show_default=True, metavar="NAME", help="Of the files."
+)
 
 
 @group(examples=["streamapp text analyze *.txt", "streamapp text similar *.txt --threshold 0.7"])
@@ -84,7 +86,13 @@ def analyze(
 
 @text.command(examples=["streamapp text similar *.txt", "streamapp text similar *.txt --nearest 3"])
 @files_argument
-@click.option("--threshold", default=0.5, show_default=True, type=click.FloatRange(0, 1, True))
+@click.option(
+    "--threshold",
+    default=0.5,
+    show_default=True,
+    type=NumberRange(0, 1, True),
+    help="The least share of words in common.",
+)
 @click.option("--nearest", type=click.IntRange(1, 1000), help="Only each one's so many nearest.")
 @click.option(
     "--shingle",

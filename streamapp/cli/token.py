@@ -54,7 +54,7 @@ def token() -> None:
 @token.command(
     examples=[
         "streamapp token create shop --scope 'produce:events.*'",
-        "streamapp token create lake --scope 'consume:events.*' --scope read --expires 30d",
+        "streamapp token create lake --scope 'consume:*' --scope read --expires 30d",
         "streamapp token create ops --scope admin --json | jq -r .token",
     ],
 )

@@ -15,7 +15,7 @@ import click
 
 from streamapp.cli.framework import command
 from streamapp.cli.options import settings_options
-from streamapp.cli.output import console
+from streamapp.cli.output import Lines, console
 from streamapp.cli.prepare import make_home, prepare
 from streamapp.core.config import Settings, gateway_url, to_environment
 from streamapp.core.errors import Refuse
@@ -72,7 +72,8 @@ def up(settings: Settings, *, no_tui: bool) -> None:
 
     Creates the topics and fetches the models that the workflow names when they are missing.  A
     process that dies is started again; Ctrl-C or SIGTERM stops all of them in order, so that what
-    was accepted is finished.
+    was accepted is finished.  So does a terminal that is closed, or a reader of the lines that has
+    seen enough (| head): the exit code is 1 then.
     """
     extras = wanted(settings)
     make_home(settings.home)
@@ -183,23 +184,32 @@ def refuse_if_refused(watched: "Supervisor", settings: Settings) -> None:
 
 
 async def _run(settings: Settings, extras: Sequence[str], *, live: bool) -> bool:
-    """Until told to stop; True when everything ended cleanly."""
+    """Until told to stop; True when all ended cleanly and was heard."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    watched = supervisor(settings, None if live else _print_line, extras)
+    _stop_by_signal(stop)
+    say = Lines(8, stop.set)
+    watched = supervisor(settings, None if live else say, extras)
     await watched.start()
     try:
-        show = _show if live else _wait
-        await show(watched, settings, stop, extras)
+        if live:
+            await _show(watched, settings, stop, extras)
+        else:
+            await _wait(watched, settings, stop, extras, say)
     finally:
-        _print_line("up", "stopping: each process finishes what it has taken")
+        say("up", "stopping: each process finishes what it has taken")
         clean = await watched.stop()
     if not clean:
         for name, why in unfinished(watched.children.values()):
-            _print_line(name, why)
-    return clean
+            say(name, why)
+    return clean and say.is_read
+
+
+def _stop_by_signal(stop: asyncio.Event) -> None:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup streamapp up
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 def unfinished(children: "Iterable[Child]") -> Iterator[tuple[str, str]]:
@@ -211,7 +221,11 @@ def unfinished(children: "Iterable[Child]") -> Iterator[tuple[str, str]]:
 
 
 async def _wait(
-    watched: "Supervisor", settings: Settings, stop: asyncio.Event, extras: Sequence[str]
+    watched: "Supervisor",
+    settings: Settings,
+    stop: asyncio.Event,
+    extras: Sequence[str],
+    say: "Printer",
 ) -> None:
     import aiohttp
 
@@ -223,7 +237,7 @@ async def _wait(
             refuse_if_refused(watched, settings)
             if not told and all((await read_numbers(session, settings, extras)).ready.values()):
                 told = True
-                _print_line("up", f"ready: POST {gateway_url(settings)}/ingest")
+                say("up", f"ready: POST {gateway_url(settings)}/ingest")
             await _pause(stop)
 
 
@@ -242,8 +256,7 @@ async def _show(
             while not stop.is_set():
                 refuse_if_refused(watched, settings)
                 now = await read_numbers(session, settings, extras)
-                columns = screen.console.width
-                table = render(watched.children, before, now, settings, columns)
+                table = render(watched.children, before, now, settings, screen.console.size)
                 size = update(screen, table, size)
                 before = now
                 await _pause(stop)
@@ -273,10 +286,6 @@ async def _pause(stop: asyncio.Event) -> None:
             await stop.wait()
     except TimeoutError:
         return
-
-
-def _print_line(name: str, line: str) -> None:
-    click.echo(f"{name:8} | {line}")
 
 
 def _last_words(log: Path) -> tuple[str, str]:

@@ -48,6 +48,8 @@ ALIASES = {
     "MLFLOW_TRACKING_TOKEN": "mlflow_token",
 }
 PROJECT_FILE = "streamapp.toml"
+#: What a C library's int holds, which many settings become; and of those that count bytes.
+_MOST, _BYTES_MOST = 2**31 - 1, 2**53
 #: What the project's file declares beside settings, each by who needs it.
 TABLES = ("exports", "interop", "models", "sources", "webhooks")
 
@@ -285,6 +287,9 @@ def _number(declared: Field[Any], value: Any, label: str) -> int:
         raise Refuse("config.port", f"{label} is not a port", "give 1 to 65535")
     if number < least:
         raise Refuse("config.range", f"{label} is too small", f"give at least {least}")
+    most = _BYTES_MOST if "bytes" in declared.name else _MOST
+    if number > most:
+        raise Refuse("config.range", f"{label} is too large", f"give at most {most}")
     if declared.name == "ring_frames" and number & (number - 1):
         more = 1 << number.bit_length()
         fix = f"give {more // 2} or {more}"

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,8 @@ from streamapp.screen.supervisor import Child
 
 ANSWER_S_MAX = 1.0
 WIDE_COLUMNS = 100
+_RIGHT = {"pid", "up", "restarts"}
+_END = "Ctrl-C stops everything cleanly"
 _STYLES = {
     "ready": "bold green",
     "retrying": "yellow",
@@ -90,14 +93,32 @@ def render(
     before: Numbers,
     now: Numbers,
     settings: Settings,
-    columns: int = 120,
+    size: ConsoleDimensions,
 ) -> Group:
-    """The table of a terminal screen; a narrow one goes without pid, time and restarts."""
+    """The table of a terminal of this size; a small one goes without what matters least.
+
+    A narrow one has no pid, time and restarts; one that is not high enough for all lines shows
+    less of where the processes are reached, then one line for each process.
+    """
+    ruler = Console(width=size.width, file=StringIO(), color_system=None)
+    places = Padding(_places(settings), (1, 0, 0, 2), expand=False)
+    end = Padding(Text(_END, style="dim"), (0, 0, 0, 2), expand=False)
+    for folds, below in ((True, places), (True, end), (False, end)):
+        table = _table(children, before, now, size.width, folds=folds)
+        shown = Group(table, below)
+        if len(ruler.render_lines(shown)) < size.height:  # the cursor stands below
+            break
+    return shown
+
+
+def _table(
+    children: Mapping[str, Child], before: Numbers, now: Numbers, columns: int, *, folds: bool
+) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     wide = columns >= WIDE_COLUMNS
     for title in ("process", "state", *(("pid", "up", "restarts") if wide else ())):
-        table.add_column(title, justify="right" if title in {"pid", "up", "restarts"} else "left")
-    table.add_column("does", overflow="fold")
+        table.add_column(title, justify="right" if title in _RIGHT else "left", no_wrap=True)
+    table.add_column("does")
     works = _works(before, now)
     for child in children.values():
         state = _state(child, before, now)
@@ -107,17 +128,24 @@ def render(
             child.name,
             Text(state, style=_STYLES.get(state, "")),
             *(details if wide else ()),
-            child.error or works.get(child.name, ""),
+            Text(
+                child.error or works.get(child.name, ""),
+                no_wrap=not folds,
+                overflow="fold" if folds else "ellipsis",
+            ),
         )
+    return table
+
+
+def _places(settings: Settings) -> Text:
     scheme = "grpc+tls" if settings.flight_cert_file else "grpc"
-    where = Text(
+    return Text(
         f"REST  POST {gateway_url(settings)}/ingest"
         f"\nSQL   {scheme}://{settings.flight_host}:{settings.flight_port}"
         f"\nring  {settings.ring_file}"
-        "\nnumbers count since a process started; Ctrl-C stops everything cleanly",
+        f"\nnumbers count since a process started; {_END}",
         style="dim",
     )
-    return Group(table, Padding(where, (1, 0, 0, 2), expand=False))
 
 
 def _state(child: Child, before: Numbers, now: Numbers) -> str:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import click
 import pytest
+from command_tree import every_command
 
 from streamapp.cli import app
 from streamapp.cli.app import VERBS, main, streamapp
@@ -15,23 +16,6 @@ from streamapp.cli.framework import SYNONYMS
 from streamapp.core.errors import Halt, Refuse, Reject, Retry
 
 HEAVY = {"faust", "mode", "pyarrow", "duckdb", "onnxruntime", "onnx", "numpy", "aiohttp", "rich"}
-
-
-def every_command() -> list[tuple[str, click.Command]]:
-    """All verbs and their verbs, by what one types."""
-    found = []
-    for name in VERBS:
-        command = streamapp.get_command(click.Context(streamapp), name)
-        found.append((name, command))
-        found += _below(name, command)
-    return found
-
-
-def _below(path: str, command: click.Command) -> list[tuple[str, click.Command]]:
-    found = []
-    for name, sub in getattr(command, "commands", {}).items():
-        found += [(f"{path} {name}", sub), *_below(f"{path} {name}", sub)]
-    return found
 
 
 def _imports(*arguments: str) -> set[str]:
@@ -183,6 +167,22 @@ def test_an_unexpected_error_is_no_traceback_unless_debug(run, monkeypatch):
     assert "unexpected KeyError: 'lost'" in result.err
     assert "--debug" in result.err
     assert "Traceback" in run("config", "show", "--debug").err
+
+
+def test_a_file_that_cannot_be_used_is_named_and_is_no_unexpected_error(run, monkeypatch):
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise NotADirectoryError(20, "Not a directory", "file/models")
+
+    monkeypatch.setattr("streamapp.cli.config.load", fail)
+    result = run("config", "show")
+    assert result.code == 2
+    assert result.err.startswith("error: file/models: Not a directory\nfix: check the path")
+
+
+def test_what_is_not_utf_8_is_named(run):
+    result = run("doctor", "--flight-host", "\udcff")
+    assert result.code == 2
+    assert "'\\udcff' is not UTF-8" in result.err
 
 
 def test_ctrl_c_is_130(run, monkeypatch):

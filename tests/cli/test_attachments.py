@@ -68,3 +68,12 @@ def test_nothing_was_ever_kept(run):
 def test_a_scheme_that_nobody_knows_is_refused(run, monkeypatch):
     monkeypatch.setenv("STREAMAPP_ATTACHMENTS_URL", "nope://bucket/path")
     assert run("ls")[0] == 2
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:99999", "nope://x"])
+def test_a_wrong_address_is_refused_by_name(run, url):
+    code, out = run("ls", "--json", "--attachments-url", url)
+    assert code == 2
+    error = json.loads(out)["error"]
+    assert url in error["message"]
+    assert "s3://bucket/path" in error["fix"]

@@ -48,3 +48,30 @@ def test_each_user_s_demo_has_a_ring_that_is_gone_afterwards():
     ring = Path(done.stdout.strip())
     assert ring.name == "events.ring"
     assert not ring.parent.exists()
+
+
+STOPPED = """
+import os, signal, sys, threading
+import streamapp.cli.demo as demo
+from streamapp.cli import main
+def prepare(settings):
+    print(settings.home, settings.ring_path.parent, flush=True)
+    os.kill(os.getpid(), signal.SIG{name})
+    threading.Event().wait(30)
+demo.prepare = prepare
+sys.exit(main(["demo"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
+def test_whatever_stops_it_nothing_is_left(name):
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED.format(name=name)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (130, "")
+    for left in done.stdout.split():
+        assert left.rpartition("/")[2].startswith("streamapp-demo-")
+        assert not Path(left).exists()

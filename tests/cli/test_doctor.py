@@ -10,6 +10,7 @@ import pytest
 from sites import Handler, Site
 
 from streamapp.cli import checks
+from streamapp.cli.doctor import _hanging
 from streamapp.core.config import Settings
 from streamapp.flight import FlightServer
 from streamapp.ring import RingSpec, RingWriter
@@ -226,3 +227,13 @@ def test_a_clock_that_was_never_set(monkeypatch, tmp_path):
     monkeypatch.setattr(checks, "now_us", lambda: 0)
     found = {check.name: check for check in checks.check_home(Settings(home=tmp_path))}
     assert found["clock"].status == "fail"
+
+
+def test_a_long_line_goes_on_under_its_own_beginning(monkeypatch):
+    monkeypatch.setattr("streamapp.cli.doctor.terminal_columns", lambda: 60)
+    lines = f"{'':20}{_hanging('one two three ' * 10)}".splitlines()
+    assert len(lines) > 1
+    assert all(
+        len(line) <= 60 and line[:20].isspace() and line[20] == line[20:].strip()[0]
+        for line in lines
+    )

@@ -243,3 +243,10 @@ def test_what_python_has_no_room_for_reads_as_duckdb_writes_it():
     table = duckdb.sql(f"SELECT {row}").to_arrow_table()
     found = [values_of(name, table[name]) for name in table.column_names]
     assert found == [[{"a": 1}], ["3 days 02:00:00"], ["24:00:00"]]
+
+
+def test_a_store_s_address_that_is_none_is_refused(run):
+    result = run("query", "select 1", "--flight-host", "a b")
+    assert result.code == 2
+    assert "a b:9383 is no address" in result.err
+    assert "flight_host" in result.err

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import click
 import numpy as np
 import pytest
 
+from streamapp.cli.frames import Lines
 from streamapp.ring import (
     Column,
     RingReader,
@@ -259,3 +261,31 @@ def test_a_long_read_into_a_file_shows_how_far_it_is(writer, tmp_path):
 
 def test_an_unknown_engine_is_refused(look):
     assert "c, twin" in look("stat", "--ring", "rust").err
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (120, "conversation", "intent_scores"),
+        (80, "velocity", "semantic"),
+        (40, "sentiment", "velocity"),
+    ],
+)
+def test_lines_are_not_folded_by_a_narrow_terminal(tmp_path, writer, width, shown, left_out):
+    write(writer, 0, 1)
+    with RingReader.open(tmp_path / "ring", start="oldest") as reader:
+        frames = reader.read(1)
+        lines = Lines(frames.columns, width)
+        line = click.unstyle(lines.line(frames[0]))
+    assert shown in lines.heading()
+    assert left_out not in lines.heading()
+    assert len(line) <= width
+    assert len(lines.heading()) <= width
+    assert "+0.50" in line
+
+
+def test_a_pipe_gets_all_fields(look, writer):
+    write(writer, 0, 1)
+    heading, line = look("tail").out.splitlines()
+    assert heading.split()[-2:] == ["semantic", "intent_scores"]
+    assert line.endswith("+0.2500 +0.7500")

@@ -3,6 +3,8 @@
 import errno
 import os
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
@@ -126,3 +128,49 @@ def test_who_did_not_end_well_is_named_with_its_last_words():
     assert told["worker"] == "did not finish within 20 s"
     assert "-9" in told["store"]
     assert set(told) == {"worker", "store"}
+
+
+DRAINING = """
+import signal, sys, time
+def end(*_):
+    with open({log!r}, "a") as log:
+        print("stopping", {name!r}, file=log, flush=True)
+        time.sleep(0.2)  # it drains
+        print("stopped", {name!r}, file=log)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+while True:
+    print("a line", flush=True)
+    time.sleep(0.01)
+"""
+UP = """
+import sys
+from pathlib import Path
+from streamapp.cli import main, up
+from streamapp.screen.supervisor import Child, Supervisor
+def supervisor(_settings, printer, _extras):
+    children = [Child(name, (sys.executable, "-c", code), {{}}) for name, code in {codes!r}.items()]
+    return Supervisor(children, Path({logs!r}), drain_s=10, printer=printer)
+up.supervisor = supervisor
+up.prepare = lambda _: None
+sys.exit(main(["up", "--no-tui", *{ports!r}]))
+"""
+
+
+def test_a_reader_that_has_seen_enough_stops_all_in_order(clean, tmp_path):
+    """``streamapp up | head -1``."""
+    log = tmp_path / "log"
+    codes = {name: DRAINING.format(log=str(log), name=name) for name in ("first", "second")}
+    ports = [f"--{name.replace('_', '-')}=0" for name in PORTS]
+    code = UP.format(codes=codes, logs=str(tmp_path / "logs"), ports=ports)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        speaking: set[str] = set()
+        while not speaking >= set(codes):  # each can be told to stop
+            speaking.add(process.stdout.readline().split()[0])
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert not process.stderr.read()
+    order = [f"{what} {name}" for name in codes for what in ("stopping", "stopped")]
+    assert log.read_text().splitlines() == order

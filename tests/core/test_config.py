@@ -50,6 +50,8 @@ def test_paths_are_relative_to_the_file_that_says_them(tmp_path):
         ("gateway_port = 99999", "not a port"),
         ("gateway_port = true", "not a whole number"),
         ("flush_rows = 0", "too small"),
+        ("threads = 99999999999999999999", "too large"),
+        ("body_bytes_max = 99999999999999999999", "too large"),
         ("ring_frames = 10000", "not a power of two"),
         ('log_level = "loud"', "'loud'"),
         ("gateway_port = [1]", "not a whole number"),
