@@ -158,7 +158,7 @@ class FlowAgent:
 
     async def _stand(self, partition: int, generation: int) -> _Standing:
         """What the group's topics say of a partition that this generation gives to us."""
-        covered, states = {}, {}
+        covered, states, reached = {}, {}, {}
         begin, end = await self._reader.bounds(self._group.topic, partition)
         for topic in self._group.publishes:
             bounds = await self._reader.bounds(topic, partition)
@@ -166,6 +166,7 @@ class FlowAgent:
             part = None if record is None else decode(record)
             covered[topic] = part.mark.next if part else begin
             states[topic] = part.state if part else b""
+            reached[topic] = part.mark.reached if part else (0, 0)
             if part is not None:
                 for to, records in self._parts_again(topic, part, partition):
                     await self._producer.send(to, records)
@@ -183,15 +184,8 @@ class FlowAgent:
             fronts, state = _states.decode(states[first]) if states[first] else (b"", b"")
             seen: Repeats | Fronts = Fronts(self._group.partitions, fronts)
         else:
-            seen, state = await self._repeats(partition, begin, at), states[first]
+            seen, state = Repeats(reached[first]), states[first]
         return _Standing(covered, generation, seen, state)
-
-    async def _repeats(self, partition: int, begin: int, at: int) -> Repeats:
-        before = None
-        if at > begin:
-            before = await last_record(self._reader, self._group.topic, partition, begin, at)
-        mark = mark_of(before) if before is not None else None
-        return Repeats(mark.place) if mark else Repeats()
 
     async def _take(self, event: SliceEvent) -> None:
         range_ = event.value.range
@@ -294,7 +288,8 @@ class FlowAgent:
             self._chain.restore(held.state)
             raise
         asides = [*(Aside(self._group.source, why, each) for each, why in bad), *asides]
-        mark = Mark(unit.first, unit.next, unit.run, is_end, at=self._rank(unit))
+        reached = seen.place if isinstance(seen, Repeats) else (0, 0)
+        mark = Mark(unit.first, unit.next, unit.run, is_end, at=self._rank(unit), reached=reached)
         state = self._chain.state()
         kept = _encode((seen.state(), state)) if isinstance(seen, Fronts) else state
         made = {}

@@ -1,13 +1,14 @@
 """The results of one run off the topics, into a file for each output and for rows set aside."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
-from streamapp.agents.flow.record import Aside, Part, decode, mark_of
+from streamapp.agents.flow.record import Aside, Part, check_schema, decode, mark_of
 from streamapp.agents.flow.units import Repeats
 from streamapp.agents.outcome import persist
 from streamapp.core.errors import Halt
@@ -16,7 +17,9 @@ from streamapp.core.slice import Slice
 from streamapp.plugin import Cancelled
 from streamapp.transport.clients import Reader
 
+T = TypeVar("T")
 _WAIT_MS_MAX = 200
+_READ_RECORDS_MAX = 4096
 _READ_BYTES_MAX = 8 << 20
 _RANK = b"rank"
 #: Where to read each partition of a topic from.
@@ -68,17 +71,21 @@ class Collect:
         with ExitStack() as stack:
             out = stack.enter_context(pa.ipc.new_stream(str(into), schema))
             ended = [
-                await self._partition(topic, partition, out, asides)
+                await self._partition(topic, partition, out, schema, asides)
                 for partition in range(self._partitions)
             ]
         self.ended[topic] = ended
         return asides
 
     async def _partition(
-        self, topic: str, partition: int, out: pa.ipc.RecordBatchStreamWriter, asides: list[Aside]
+        self,
+        topic: str,
+        partition: int,
+        out: pa.ipc.RecordBatchStreamWriter,
+        schema: pa.Schema,
+        asides: list[Aside],
     ) -> int:
-        first, _ = await self._reader.bounds(topic, partition)
-        place = self._begin[topic][partition] if topic in self._begin else first
+        first, place = await self._begins(topic, partition)
         at, is_cut, repeats = max(place, first), place < first, Repeats()
         while True:
             slice_ = await self._read(topic, partition, at)
@@ -97,6 +104,7 @@ class Collect:
                 if mark is None or mark.run != self._run or not repeats.is_new(mark):
                     continue
                 part = decode(record)
+                check_schema(part.rows, schema, f"topic {topic!r}")
                 await asyncio.to_thread(_write, out, part)
                 asides += part.asides
                 self._on_rows(part.rows.num_rows)
@@ -104,15 +112,33 @@ class Collect:
                     return record.offset + 1
             at = max(at, slice_.range.next)
 
-    async def _read(self, topic: str, partition: int, at: int) -> Slice:
-        found = await persist(
-            "collect",
+    async def _begins(self, topic: str, partition: int) -> tuple[int, int]:
+        """Where the partition begins, and where an earlier run ended in it."""
+        first, end = await self._ours(lambda: self._reader.bounds(topic, partition))
+        place = self._begin[topic][partition] if topic in self._begin else first
+        if place <= first:
+            return first, place
+        before = (await self._read(topic, partition, place - 1, 1)).records if place <= end else ()
+        mark = mark_of(before[0]) if before else None
+        is_end = mark is not None and mark.end and mark.run < self._run
+        return first, place if is_end else first  # no end is there: the topic was made anew
+
+    async def _read(
+        self, topic: str, partition: int, at: int, records_max: int = _READ_RECORDS_MAX
+    ) -> Slice:
+        return await self._ours(
             lambda: self._reader.read(
-                topic, partition, at, bytes_max=_READ_BYTES_MAX, wait_ms_max=_WAIT_MS_MAX
-            ),
-            self._metrics,
-            self._still_ours,
+                topic,
+                partition,
+                at,
+                records_max=records_max,
+                bytes_max=_READ_BYTES_MAX,
+                wait_ms_max=_WAIT_MS_MAX,
+            )
         )
+
+    async def _ours(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        found = await persist("collect", attempt, self._metrics, self._still_ours)
         if found is None:
             raise Cancelled
         return found

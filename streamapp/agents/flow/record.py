@@ -45,6 +45,8 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
         latest_us: the greatest event time of all rows of the range, in whatever partition they are.
         is_idle: nothing came of the source for a while, and it holds no rows.
         at: where its rows come among all of their run; None: nobody knows, or ``first`` says it.
+        reached: the greatest ``place`` of the source's records up to ``next``; what comes later and
+            ends there or before is a repeat.
     """
 
     first: int
@@ -59,6 +61,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     latest_us: int | None = None
     is_idle: bool = False
     at: int | None = None
+    reached: tuple[int, int] = (0, 0)
 
     @property
     def rank(self) -> int | None:
@@ -149,6 +152,20 @@ def decode(record: RecordLike) -> Part:
         at += aside.size
     state = bytes(value[mark.size : mark.size + mark.state])
     return Part(mark, _table(value[: mark.size]), state, tuple(asides))
+
+
+def check_schema(rows: pa.Table, schema: pa.Schema, topic: str) -> None:
+    """Raises Halt for rows of a topic that have other columns than the workflow says."""
+    if not rows.schema.equals(schema):
+        found, wanted = (
+            ", ".join(f"{field.name} {field.type}" for field in each)
+            for each in (rows.schema, schema)
+        )
+        raise Halt(
+            "flow.schema",
+            f"{topic} has rows of {found}, not {wanted}",
+            "the workflow has changed: give it another name, or empty its topics",
+        )
 
 
 def _stream(table: pa.Table) -> bytes:

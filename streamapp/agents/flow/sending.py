@@ -117,6 +117,15 @@ class Sending:
         mark = last.mark
         return Fed(newest, _rows_before(mark), mark.digest, is_done=is_done, state=last.state)
 
+    async def has(self, run: int) -> bool:
+        """Whether all of a run is on the topic, or a later one.
+
+        Raises:
+            Cancelled: the topic is another's by now.
+        """
+        fed = await self._ours(self.fed)
+        return fed.run > run or (fed.run == run and fed.is_done)
+
     async def send(
         self, pieces: Iterator[Piece], schema: pa.Schema, run: int, wrong: Wrong, state: bytes = b""
     ) -> int:
@@ -136,10 +145,9 @@ class Sending:
             Cancelled: the topic is another's by now.
         """
         fed = await self._ours(self.fed)
+        has_ended = fed.run == run and fed.is_done
         if fed.run < run:
             fed = NOTHING
-        if fed.run > run or (fed.run == run and fed.is_done):
-            return fed.next
         digest, at, waiting, rows = hashlib.sha256(), 0, list[Outgoing](), 0
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             first, at = at, at + piece.length
@@ -147,6 +155,8 @@ class Sending:
             if first < fed.next <= at and (at, digest.hexdigest()) != (fed.next, fed.digest):
                 raise wrong.changed
             if at > fed.next:
+                if has_ended:
+                    raise wrong.changed
                 mark = Mark(first, at, run, digest=digest.hexdigest())
                 waiting.append(self._record(piece, mark, state, wrong))
                 rows += piece.rows.num_rows
@@ -156,6 +166,8 @@ class Sending:
                 waiting, rows = [], 0
         if at < fed.next:
             raise wrong.changed
+        if has_ended:
+            return at
         await self._send(waiting)
         self._on_rows(rows)
         mark = Mark(at, at + 1, run, end=True, digest=digest.hexdigest())

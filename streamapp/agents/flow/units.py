@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streamapp.agents.flow.fronts import Fronts
-from streamapp.agents.flow.record import Mark, decode, mark_of
+from streamapp.agents.flow.record import Mark, check_schema, decode, mark_of
 from streamapp.core.errors import Halt, Reject
 from streamapp.core.slice import RecordLike, Slice
 
@@ -67,15 +67,15 @@ class Repeats:
     """Leaves out what came before: a process that was taken for dead may have written it, too.
 
     Args:
-        place: where the record before the first one ended.
+        place: the greatest at which a record before the first one ended.
     """
 
     def __init__(self, place: tuple[int, int] = (0, 0)) -> None:
-        self._place = place
+        self.place = place
 
     def copy(self) -> "Repeats":
         """One of its own that stands where this does."""
-        return Repeats(self._place)
+        return Repeats(self.place)
 
     def is_new(self, mark: Mark) -> bool:
         """Whether a record's rows are to be taken; asked once for each, in the log's order.
@@ -83,15 +83,15 @@ class Repeats:
         Raises:
             Halt: it has rows that were taken and others that were not.
         """
-        if mark.place <= self._place:
+        if mark.place <= self.place:
             return False
-        if mark.begin < self._place and mark.begin[0] == self._place[0]:
+        if mark.begin < self.place and mark.begin[0] == self.place[0]:
             raise Halt(
                 "flow.overlap",
-                f"a record of {mark.first} to {mark.next} follows one up to {self._place[1]}",
+                f"a record of {mark.first} to {mark.next} follows one up to {self.place[1]}",
                 "two processes of one group wrote at once; feed the rows again",
             )
-        self._place = mark.place
+        self.place = mark.place
         return True
 
 
@@ -132,13 +132,7 @@ def rows_of(records: Sequence[RecordLike], schema: pa.Schema, seen: Repeats | Fr
             tables.append(decode(record).rows)
         before += [(reached_us, table.num_rows) for table in tables[known:]]
     for table in tables:
-        if not table.schema.equals(schema):
-            raise Halt(
-                "flow.schema",
-                f"the topic has rows of {', '.join(table.schema.names)}, not"
-                f" {', '.join(schema.names)}",
-                "the workflow has changed: give it another name, or empty its topics",
-            )
+        check_schema(table, schema, "the topic")
     times = None
     if isinstance(seen, Fronts):
         reached = np.array([at_us for at_us, _ in before], np.int64)

@@ -206,6 +206,8 @@ class WholeAgent:
             state = msgspec.msgpack.encode((begin, collect.ended))
             for topic in self._group.publishes:
                 sending = self._sending(topic, still_ours)
+                if await sending.has(run):
+                    continue
                 pieces = _pieces(made, sending.value_bytes_max)
                 await sending.send(pieces, made.rows.schema, run, self._wrong(topic), state)
         finally:
