@@ -90,14 +90,11 @@ def check_settings(_settings: Settings) -> Iterator[Check]:
 
 def check_home(settings: Settings) -> Iterator[Check]:
     """Can the home be written, has its disk room, and does its clock agree with ours?"""
-    place = _existing(settings.home)
-    try:
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".doctor-") as file:
-            skew_s = abs(Path(file.name).stat().st_mtime - now_us() / 1e6)
-    except OSError as error:
-        fix = f"make it writable, or set {env_name('home')}"
-        yield Check("home", "fail", f"cannot write to {place}: {error.strerror}", fix)
+    written_s = _written_s(settings.home)
+    if isinstance(written_s, str):
+        yield Check("home", "fail", written_s, f"make it writable, or set {env_name('home')}")
         return
+    skew_s = abs(written_s - now_us() / 1e6)
     yield Check("home", "ok", f"{settings.home} is writable")
     yield _space("disk", settings.home, DISK_BYTES_FAIL, DISK_BYTES_WARN)
     yield _clock(skew_s)
@@ -181,6 +178,10 @@ def check_models(settings: Settings) -> Iterator[Check]:
         yield Check("models", "ok", f"your own: {settings.embedding_model}")
         return
     status = registry.status()
+    if not status.pulled and isinstance(refused := _written_s(status.folder), str):
+        fix = f"make it writable, or set {env_name('models_cache')}"
+        yield Check("models", "fail", f"{status.name} is not pulled, and {refused}", fix)
+        return
     if not status.pulled:
         yield Check("models", "warn", f"{status.name} is not pulled", "streamapp models pull")
         return
@@ -236,6 +237,16 @@ CHECKS: dict[str, Callable[[Settings], Iterator[Check]]] = {
 def _existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _written_s(folder: Path) -> float | str:
+    """The Unix time of a file written there, which is gone again; or why it cannot be written."""
+    place = _existing(folder)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".doctor-") as file:
+            return Path(file.name).stat().st_mtime
+    except OSError as error:
+        return f"cannot write to {place}: {error.strerror}"
 
 
 def _space(name: str, path: Path, fail_below: int, warn_below: int) -> Check:

@@ -95,7 +95,11 @@ class _Call(Generic[T]):
 
     def begin(self) -> None:
         """In a daemon: a server that hangs keeps no process from ending."""
-        threading.Thread(target=self._run, name=_THREAD, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name=_THREAD, daemon=True).start()
+        except RuntimeError as error:  # the machine has no thread left
+            self.error = error
+            self.done.set()
 
     def _run(self) -> None:
         started_s = self._clock.monotonic_s()
@@ -103,6 +107,8 @@ class _Call(Generic[T]):
             self.found = self._work()
         except Exception as error:  # noqa: BLE001  # it answers nobody, so it fails for nobody
             self.error = error
+        except BaseException as error:  # noqa: BLE001  # an exit, or a library's panic
+            self.error = RuntimeError(repr(error))
         self.seconds = self._clock.monotonic_s() - started_s
         self.done.set()
 

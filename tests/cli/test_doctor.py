@@ -195,6 +195,16 @@ def test_manifests_that_are_not_there(doctor):
     assert "nowhere" in found["models"]["detail"]
 
 
+@pytest.mark.parametrize("cache", ["file", "file/below"])
+def test_a_model_cache_that_no_pull_can_write(doctor, clean, cache):
+    (clean / "file").touch()
+    code, found = doctor("--models-cache", cache)
+    assert code == 1
+    assert found["models"]["status"] == "fail"
+    assert found["models"]["detail"].endswith(f"cannot write to {clean / 'file'}: Not a directory")
+    assert "STREAMAPP_MODELS_CACHE" in found["models"]["fix"]
+
+
 def test_an_embedder_of_one_s_own(doctor, clean):
     (clean / "bge.onnx").write_bytes(b"x")
     (clean / "tokenizer.json").write_bytes(b"{}")

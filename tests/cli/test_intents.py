@@ -167,7 +167,7 @@ def test_a_version_is_not_trained_again(intents, trained):
         ("a.csv", "text,label\nx,\n", "line 2 has no 'label'"),
         ("a.csv", "text,label\n,x\n", "line 2 has no 'text'"),
         ("a.csv", "text,label\nhello, you,x\n", "line 2 has 3 fields, the header 2"),
-        ("a.csv", "text,label\nx,a\nx,a\n", "the examples have 1 labels"),
+        ("a.csv", "text,label\nx,a\nx,a\n", "the examples have 1 label\n"),
         ("a.csv", "text,label\nx,a\nx,b\n", "one example only of 'a', 'b'"),
         ("a.xlsx", "", ".xlsx is no kind of file"),
         ("a.jsonl", "{]\n", "line 1: "),

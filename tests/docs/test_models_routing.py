@@ -40,7 +40,10 @@ def test_the_declared_route_is_one():
     assert spec.canary == Canary(model="classify/large", percent=5)
     assert spec.guard == Guard(error_rate_max=0.05, p95_ms_max=100, calls_min=50)
     assert spec.weights == Weights()  # the page shows the defaults
-    assert spec.shadow_wait_ms_max == RouteSpec(task="classify", models=["a"]).shadow_wait_ms_max
+    undeclared = RouteSpec(task="classify", models=["a"])
+    assert "250 ms at least and 60 s at most" in plain(ROUTES)
+    assert [undeclared.shadow_wait_s(took) for took in (0.0, 1.0, 99.0)] == [0.25, 1.0, 60.0]
+    assert spec.shadow_wait_s(99.0) == 1.0
     assert spec.deadline_ms == RouteSpec(task="classify", models=["a"]).deadline_ms
 
 

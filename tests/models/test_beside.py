@@ -61,8 +61,13 @@ def test_a_call_that_is_late_is_not_waited_for_and_nothing_else_is_asked(gate, c
     assert beside.answer(SOON_S) == 7
 
 
+class Panic(BaseException):
+    """What a library in Rust raises where it meant never to be."""
+
+
 @pytest.mark.parametrize(
-    "error", [RuntimeError("x"), Retry("x", "x"), Reject("x", "x"), Halt("x", "x")]
+    "error",
+    [RuntimeError("x"), Retry("x", "x"), Reject("x", "x"), Halt("x", "x"), SystemExit(), Panic()],
 )
 def test_one_that_fails_is_left_alone_for_a_while(error, caplog):
     clock = FakeClock()
@@ -81,6 +86,20 @@ def test_one_that_fails_is_left_alone_for_a_while(error, caplog):
     assert beside.answer(SOON_S) == 1
 
 
+def test_a_machine_that_has_no_thread_left_is_a_failure_of_that_call_alone(monkeypatch, caplog):
+    def start(_thread):
+        raise RuntimeError("can't start new thread")
+
+    beside = Beside("it", "wait")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert beside.ask(lambda: 1, 1)
+        assert beside.answer(SOON_S) is None
+    assert "can't start new thread" in caplog.text
+    assert beside.ask(lambda: 1, 1)
+    assert beside.answer(SOON_S) == 1
+
+
 def test_a_call_that_hangs_keeps_no_process_from_ending():
     program = (
         "import threading\n"
@@ -95,7 +114,8 @@ class Slow(Bench):
     """A route whose shadow hangs until it is let go, and is waited for no time at all."""
 
     def __init__(self, gate, **declared):
-        super().__init__(models=["a"], facts={}, shadow="b", shadow_wait_ms_max=0, **declared)
+        declared = {"shadow_wait_ms_max": 0, **declared}
+        super().__init__(models=["a"], facts={}, shadow="b", **declared)
         ask = self.models.ask
 
         def asked(model, rows):
@@ -117,6 +137,19 @@ def test_a_shadow_that_hangs_delays_no_batch(gate):
         assert column(found, "shadow_model") == ["classify/b@1"] * 2  # it was to be compared
     assert gate.calls == 1
     assert counted == [("r", "b", "compared", 0), ("r", "b", "missed", 2)] * 3
+
+
+@pytest.mark.parametrize(
+    ("declared", "answers_s", "wait_s"),
+    [(None, 0.001, 0.25), (None, 4.0, 4.0), (None, 900.0, 60.0), (100.0, 4.0, 0.1)],
+)
+def test_a_shadow_is_waited_for_as_long_as_the_answers_took(gate, declared, answers_s, wait_s):
+    bench = Slow(gate, shadow_wait_ms_max=declared)
+    bench.models.seconds["a"] = answers_s
+    waits = []
+    bench.router._beside.answer = waits.append
+    assert by(bench.run(1)) == ["a"]
+    assert waits == pytest.approx([wait_s])
 
 
 def test_a_shadow_that_fails_late_cools_down(gate):

@@ -167,15 +167,22 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("labels", "why"),
         [
-            (["a", "a"], "1 labels"),
+            (["a", "a"], "1 label "),
             (["a", "a", "b", None], "one example only of 'b'"),
-            ([str(n) for n in range(10_001)] * 2, "10001 labels"),
+            ([str(n) for n in range(10_001)] * 2, "10,001 labels"),
         ],
     )
     def test_too_little_to_learn_from(self, labels, why):
         with pytest.raises(Refuse, match=why) as caught:
             train(np.zeros((len(labels), 4), np.float32), labels)
         assert caught.value.fix
+
+    def test_where_nothing_is_within_reach_none_is_named(self):
+        vectors = np.random.default_rng(0).standard_normal((100, DIM)).astype(np.float32)
+        with pytest.raises(Refuse, match="no threshold makes 99.9% of the answers") as caught:
+            train(vectors, [str(at) for at in range(50)] * 2, precision=0.999)
+        assert "--precision" not in caught.value.fix
+        assert "examples" in caught.value.fix
 
     def test_a_precision_out_of_reach_names_one_within(self):
         chance = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from streamapp.core.counted import counted
 from streamapp.core.errors import Refuse
 from streamapp.models.heads.calibration import (
     UNKNOWN,
@@ -150,9 +151,10 @@ def _checked(labels: Sequence[str | None]) -> tuple[str, ...]:
     rare = [name for name, count in counts.items() if count < 2]
     why = fix = ""
     if len(counts) < 2:
-        why, fix = f"{len(counts)} labels", "give examples of at least two"
+        why, fix = counted(len(counts), "label"), "give examples of at least two"
     elif len(counts) > LABELS_MAX:
-        why, fix = f"{len(counts)} labels", f"give at most {LABELS_MAX}; is it the right column?"
+        why = counted(len(counts), "label")
+        fix = f"give at most {LABELS_MAX:,}; is it the right column?"
     elif rare:
         why = f"one example only of {', '.join(map(repr, rare[:5]))}"
         fix = "give two at least of each label: one to learn from, one to measure by"
@@ -162,10 +164,12 @@ def _checked(labels: Sequence[str | None]) -> tuple[str, ...]:
 
 
 def _out_of_reach(scores: Floats, places: Places, folds: Places, precision: float) -> Refuse:
-    """Say what is within reach."""
+    """Say what is within reach, if anything is."""
     share = np.floor(reach_of(scores, places, folds) * 100) / 100
     return Refuse(
         "intents.precision",
-        f"no threshold makes {precision:.0%} of the answers to held-out examples right",
-        f"ask for less (--precision {share:.2f} is within reach), or give more examples",
+        f"no threshold makes {precision * 100:g}% of the answers to held-out examples right",
+        f"ask for less (--precision {share:.2f} is within reach), or give more examples"
+        if share
+        else "give more examples of each label; is it the right column?",
     )

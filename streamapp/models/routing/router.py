@@ -64,7 +64,7 @@ class Router:
         self._standing = Standing(name, source, clock)
         self._beside: Beside[Sequence[Answered | None]] = Beside(
             f"route {name}: its shadow",
-            "raise shadow_wait_ms_max, or lower shadow_percent",
+            "lower shadow_percent, or declare a longer shadow_wait_ms_max",
             clock,
         )
 
@@ -123,9 +123,10 @@ class Router:
         choices = [choosers[epoch.number].choose(event) for epoch, event in pairs]
         answered = self._together if self.spec.ensemble else self._one_by_one
         shadowed = [row for row, choice in enumerate(choices) if choice.shadow]
-        asked = self._shadow_asked(shadowed, ask)
+        asked, started_s = self._shadow_asked(shadowed, ask), self._clock.monotonic_s()
         rows = answered(choices, ask)
-        shadows = self._shadowed(shadowed, asked=asked)
+        wait_s = self.spec.shadow_wait_s(self._clock.monotonic_s() - started_s)
+        shadows = self._shadowed(shadowed, wait_s if asked else None)
         self._standing.measured(epochs, offsets[-1], state)
         self._tell(rows)
         columns = zip(ruling, choices, rows, strict=True)
@@ -229,10 +230,9 @@ class Router:
         places = np.array(rows, np.intp)
         return self._beside.ask(lambda: ask(model, places), len(rows), self._standing.health[name])
 
-    def _shadowed(self, rows: Sequence[int], *, asked: bool) -> dict[int, Answered]:
-        """The shadow's answers by row, as many as there are within what it may take."""
-        wait_s = self.spec.shadow_wait_ms_max / 1000
-        found = (self._beside.answer(wait_s) if asked else None) or ()
+    def _shadowed(self, rows: Sequence[int], wait_s: float | None) -> dict[int, Answered]:
+        """The shadow's answers by row, as many as there are in this time; None: it is not asked."""
+        found = (None if wait_s is None else self._beside.answer(wait_s)) or ()
         answers = {
             row: answer for row, answer in zip(rows, found, strict=False) if answer is not None
         }

@@ -15,7 +15,10 @@ NotNegative = Annotated[float, Meta(ge=0, le=NUMBER_MAX)]
 Above0 = Annotated[float, Meta(gt=0, le=NUMBER_MAX)]
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 #: Of a batch for a shadow: no allowance makes a server that hangs worth it.
-WaitMs = Annotated[float, Meta(ge=0, le=60_000)]
+WAIT_MS_MAX = 60_000
+WaitMs = Annotated[float, Meta(ge=0, le=WAIT_MS_MAX)]
+#: The least for a shadow where nothing is declared: the answers to one event are soon there.
+WAIT_MS_MIN = 250.0
 #: Calls of a model that are remembered; a guard judges by no more.
 CALLS_KEPT = 256
 
@@ -71,9 +74,9 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     event may take.  ``split``: model to percent of the conversations; what is left is decided by
     score.  ``canary`` is such a split of one.  ``shadow``: a model that is asked, too, about
     ``shadow_percent`` of the conversations, and answers nobody; a batch that has its answers waits
-    ``shadow_wait_ms_max`` for it.  ``ensemble``: all candidates answer, and ``vote`` or ``mean``
-    makes one answer.  A model that fails ``failures_max`` times
-    in a row is left alone for ``cool_down_s``.  When all have failed: ``exhausted`` = ``wait``
+    ``shadow_wait_ms_max`` for it (see ``shadow_wait_s``).  ``ensemble``: all candidates answer, and
+    ``vote`` or ``mean`` makes one answer.  A model that fails ``failures_max`` times in a row is
+    left alone for ``cool_down_s``.  When all have failed: ``exhausted`` = ``wait``
     keeps the events until one answers, ``null`` goes on without.  What was measured rules from
     ``ahead_events`` source offsets on, so that it is in the log by then.
     """
@@ -88,7 +91,7 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     canary: Canary | None = None
     shadow: str = ""
     shadow_percent: Percent = 100.0
-    shadow_wait_ms_max: WaitMs = 250.0
+    shadow_wait_ms_max: WaitMs | None = None
     ensemble: Literal["", "vote", "mean"] = ""
     guard: Guard | None = None
     failures_max: Positive = 3
@@ -101,6 +104,16 @@ class RouteSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def shares(self) -> dict[str, float]:
         """Model to its percent of the conversations, of the split or the canary."""
         return {self.canary.model: self.canary.percent} if self.canary else dict(self.split)
+
+    def shadow_wait_s(self, answers_s: float) -> float:
+        """Seconds that a batch waits for the shadow; undeclared: as long as its answers took.
+
+        Args:
+            answers_s: what those of the batch took.
+        """
+        if self.shadow_wait_ms_max is not None:
+            return self.shadow_wait_ms_max / 1000
+        return min(max(answers_s * 1000, WAIT_MS_MIN), WAIT_MS_MAX) / 1000
 
 
 def check_route(name: str, spec: RouteSpec) -> None:
