@@ -6,6 +6,7 @@ import re
 import duckdb
 
 from streamapp.core.errors import Refuse, Retry, StreamappError
+from streamapp.sink.bounds import BOUNDED
 
 _log = logging.getLogger(__name__)
 
@@ -14,6 +15,9 @@ _MESSAGE_CHARS_MAX = 1000
 
 #: How DuckDB quotes a Refuse of the store's own functions.
 _FUNCTION_ERROR = re.compile(r"occurred while executing the UDF: Refuse: (.+)", re.DOTALL)
+
+#: How it quotes what a bounded function says.
+_BOUND_ERROR = re.compile(rf"convert string '((?:{'|'.join(sorted(BOUNDED))}): .+?)' to BOOL")
 
 #: What DuckDB quotes when Arrow cannot read one of a Parquet store's files: it names the file.
 _FILE_ERROR = "reading the stream registered as '_snapshot_"
@@ -25,7 +29,7 @@ _LATE = re.compile(r"Attempted to access index -?\d+ within vector|LateMateriali
 def refusal(error: Exception) -> StreamappError:
     """DuckDB's or Arrow's complaint in our words: no path, no stack, no more than it takes."""
     text = str(error).partition("\n\nStack Trace")[0][:_MESSAGE_CHARS_MAX].strip()
-    ours = _FUNCTION_ERROR.search(text)
+    ours = _FUNCTION_ERROR.search(text) or _BOUND_ERROR.search(text)
     if ours:
         return Refuse("sql.invalid", ours[1])
     if "INTERRUPT" in text:

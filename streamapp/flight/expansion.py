@@ -17,7 +17,7 @@ ADDED_MAX = 100_000
 _NODES_FEW = 70
 #: Macros, DuckDB's and the store's, that name an argument more than once; nests of these are usual
 #: for their first one only, which they name once.
-_DOUBLING = (BOUNDED - {"format", "lpad", "printf", "regexp_replace", "replace", "rpad"}) | {
+_DOUBLING = (BOUNDED - {"lpad", "rpad"}) | {
     "map_contains_entry", "nullif", "split_part", "wavg", "weighted_avg",
 }  # fmt: skip
 

@@ -10,25 +10,13 @@ TEXT_BYTES_MAX = 1_000_000
 LIST_ITEMS_MAX = 100_000
 #: An edit distance takes as long as the lengths of two texts multiplied.
 EDITS_MAX = 1_000_000
-#: What replaces can come as often as the text is long.
-REPLACEMENT_BYTES_MAX = 10_000
-#: ``format`` and ``printf`` take any number of values; a macro takes those that it names.
-_VALUES_MAX = 20
 
 _EDIT_DISTANCES = ("damerau_levenshtein", "editdist3", "levenshtein")
 _SERIES = ("generate_series", "range")
 _RESIZED = ("array_resize", "list_resize")
 _PADDED = ("lpad", "rpad")
-#: Which width is too large, or comes from a value, once the escaped signs are gone.
-_WIDTHS = {
-    "format": ("{{", r"\{[^{}]*:[^{}]*([0-9]{4,}|\{)"),
-    "printf": ("%%", r"%[^a-zA-Z%]*([0-9]{4,}|\*)"),
-}
 #: Clients may call these as they are, but not by a schema's name, which would go past the macro.
-BOUNDED = frozenset(
-    {*_EDIT_DISTANCES, *_SERIES, *_RESIZED, *_PADDED, *_WIDTHS}
-    | {"bitstring", "regexp_replace", "repeat", "replace"}
-)
+BOUNDED = frozenset({*_EDIT_DISTANCES, *_SERIES, *_RESIZED, *_PADDED, "repeat"})
 
 
 def macros() -> Iterator[str]:
@@ -40,33 +28,20 @@ def macros() -> Iterator[str]:
     for name in _RESIZED:
         long = _refused(name, "a list of ' || n || ' items is too long: FROM range(n) makes rows")
         bytes_each = "greatest(strlen(v::VARCHAR), 1)"
+        too_many = f"n > {LIST_ITEMS_MAX} OR n > {TEXT_BYTES_MAX} / {bytes_each}"
         yield _macro(
             name,
-            f"(l, n) AS {_real(name)}(l, if(n > {LIST_ITEMS_MAX}, {long}, n))",
-            f"(l, n, v) AS {_real(name)}(l, if(n > {LIST_ITEMS_MAX} OR "
-            f"n > {TEXT_BYTES_MAX} / {bytes_each}, {long}, n), v)",
+            f"(l, n) AS {_real(name)}(l, {_unless(f'n > {LIST_ITEMS_MAX}', long, 'n')})",
+            f"(l, n, v) AS {_real(name)}(l, {_unless(too_many, long, 'n')}, v)",
         )
     for name in _PADDED:
         long = _refused(name, "a text of ' || n || ' characters is too long")
-        yield _macro(name, f"(s, n, p) AS {_real(name)}(s, if(n > {TEXT_BYTES_MAX}, {long}, n), p)")
-    for name in _WIDTHS:
-        yield _macro(name, *_formats(name))
-    long = _refused("bitstring", "' || n || ' bits are too many")
-    yield _macro(
-        "bitstring", f"(b, n) AS {_real('bitstring')}(b, if(n > {TEXT_BYTES_MAX}, {long}, n))"
-    )
+        width = _unless(f"n > {TEXT_BYTES_MAX}", long, "n")
+        yield _macro(name, f"(s, n, p) AS {_real(name)}(s, {width}, p)")
     long = _refused("repeat", "' || n || ' times ' || strlen(s::VARCHAR) || ' bytes are too many")
-    yield _macro(
-        "repeat",  # of an empty text it would count all the same
-        f"(s, n) AS {_real('repeat')}(s, if(n > {TEXT_BYTES_MAX} / "
-        f"greatest(strlen(s::VARCHAR), 1), {long}, n))",
-    )
-    yield _macro("replace", _replaced("replace", "s, f, t"))
-    yield _macro(
-        "regexp_replace",
-        _replaced("regexp_replace", "s, f, t"),
-        _replaced("regexp_replace", "s, f, t, o"),
-    )
+    # Of an empty text it would count all the same.
+    times = _unless(f"n > {TEXT_BYTES_MAX} / greatest(strlen(s::VARCHAR), 1)", long, "n")
+    yield _macro("repeat", f"(s, n) AS {_real('repeat')}(s, {times})")
 
 
 def _macro(name: str, *bodies: str) -> str:
@@ -78,7 +53,13 @@ def _real(name: str) -> str:
 
 
 def _refused(name: str, why: str) -> str:
-    return f"error('{name}: {why}')"
+    """No ``error()``: what calls it is volatile, and not for PARTITION BY, HAVING and TRY."""
+    return f"CAST('{name}: {why}' AS BOOLEAN)"
+
+
+def _unless(condition: str, refused: str, value: str) -> str:
+    """The value, of its own type, unless the condition holds."""
+    return f"if(if({condition}, {refused}, false), NULL, {value})"
 
 
 def _edit_distance(name: str) -> str:
@@ -87,7 +68,8 @@ def _edit_distance(name: str) -> str:
         "texts of ' || strlen(a) || ' and ' || strlen(b) || ' bytes would take too long: "
         "compare left(text, 1000)",
     )
-    return f"(a, b) AS {_real(name)}(if(strlen(a) * strlen(b) > {EDITS_MAX}, {slow}, a), b)"
+    text = _unless(f"strlen(a) * strlen(b) > {EDITS_MAX}", slow, "a")
+    return f"(a, b) AS {_real(name)}({text}, b)"
 
 
 def _series(name: str) -> Iterator[str]:
@@ -102,9 +84,10 @@ def _series(name: str) -> Iterator[str]:
         f"a list of more than {LIST_ITEMS_MAX:,} items is too long: FROM {name}(...) makes rows",
     )
     items = f"({_amount('b')} - {_amount('a')}) / nullif({_amount('c', 'INTERVAL')}, 0)"
-    yield f"(a) AS {call}(if(a > {LIST_ITEMS_MAX}, {long}, a))"
-    yield f"(a, b) AS {call}(a, if(b::DOUBLE - a::DOUBLE > {LIST_ITEMS_MAX}, {long}, b))"
-    yield f"(a, b, c) AS {call}(a, b, if({items} > {LIST_ITEMS_MAX}, {long}, c))"
+    yield f"(a) AS {call}({_unless(f'a > {LIST_ITEMS_MAX}', long, 'a')})"
+    length = "b::DOUBLE - a::DOUBLE"
+    yield f"(a, b) AS {call}(a, {_unless(f'{length} > {LIST_ITEMS_MAX}', long, 'b')})"
+    yield f"(a, b, c) AS {call}(a, b, {_unless(f'{items} > {LIST_ITEMS_MAX}', long, 'c')})"
 
 
 def _amount(argument: str, time: str = "TIMESTAMPTZ") -> str:
@@ -113,21 +96,3 @@ def _amount(argument: str, time: str = "TIMESTAMPTZ") -> str:
         f"coalesce(TRY_CAST({argument}::VARCHAR AS DOUBLE), "
         f"epoch(TRY_CAST({argument}::VARCHAR AS {time})))"
     )
-
-
-def _formats(name: str) -> Iterator[str]:
-    """By number of values."""
-    escaped, pattern = _WIDTHS[name]
-    wide = _refused(name, "write widths of three digits at most into the format")
-    found = f"regexp_matches({_real('replace')}(f, '{escaped}', ''), '{pattern}')"
-    for count in range(_VALUES_MAX + 1):
-        values = "".join(f", v{number}" for number in range(count))
-        yield f"(f{values}) AS {_real(name)}(if({found}, {wide}, f){values})"
-
-
-def _replaced(name: str, arguments: str) -> str:
-    """The first argument is named once: calls in calls are usual, and would double each time."""
-    long = _refused(name, "' || strlen(t) || ' bytes in place of each are too long")
-    checked = f"if(strlen(t) > {REPLACEMENT_BYTES_MAX}, {long}, t)"
-    values = arguments.replace(" t", f" {checked}")
-    return f"({arguments}) AS {_real(name)}({values})"

@@ -134,12 +134,12 @@ def test_one_call_that_would_make_something_huge(served):
         "lpad(text, 2000000000, 'y')",
         "range(2000000000)",
         "list_resize([1], 2000000000)",
-        "printf('%0999999999d', 1)",
     ):
         began_s = time.process_time()
         for sql in (f"SELECT {call} FROM events", f"SELECT 1 FROM events WHERE {call} IS NULL"):
-            with pytest.raises(Refuse, match="too (long|many)|write widths"):
+            with pytest.raises(Refuse, match="too (long|many)") as caught:
                 served.query(sql)
+            assert caught.value.message.startswith(f"{call.partition('(')[0]}: ")
         assert time.process_time() - began_s < 5
         with pytest.raises(Refuse, match="with a schema's name"):
             served.query(f"SELECT system.main.{call} FROM events")

@@ -15,17 +15,8 @@ generate_series(DATE '2020-01-01', DATE '2020-03-03', INTERVAL 1 MONTH)
 range(TIMESTAMP '2020-01-01', TIMESTAMP '2020-01-03', INTERVAL 1 DAY)
 range(TIMESTAMP '2020-01-01', '2020-01-03', INTERVAL 1 DAY)
 range(TIMESTAMPTZ '2020-01-03', TIMESTAMPTZ '2020-01-01', INTERVAL '-1 day')
-range(TIMESTAMPTZ '2020-01-03', TIMESTAMPTZ 'infinity', INTERVAL '1 day')
 list_resize([1], 3); list_resize([1], 3, 7); array_resize(['a'], 3, 'b'); list_resize([1], NULL)
 list_resize(NULL, 3); list_resize([{'a': 1}], 2, {'a': 2}); list_resize([1], 3, NULL)
-bitstring('101', 10); bitstring('101'::BIT, 10)
-format('{} {:>5} {:.2f}', 'a', 'b', 1.5); format('{{"a": {}}}', 3); format('{{a: {}}}', 3); format('none')
-format('{1} {0}', 'a', 'b'); format('100000 {}', 1); format('{:,}', 123456); format('{:>999}', 'x'); format(NULL, 1)
-format('{}{}{}{}{}{}{}{}{}{}', 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
-printf('%d %s %5.2f', 1, 'a', 2.5); printf('100%% * %d', 5); printf('%d%%100000', 5); printf('%d * 100000', 5)
-replace('abc', 'b', 'xx'); replace(NULL, 'b', 'xx'); replace('abc', '', 'xx')
-replace(replace(replace(replace(repeat('ab', 400000), 'a', 'c'), 'b', 'd'), 'c', 'e'), 'd', 'fg').md5()
-regexp_replace('abcb', 'b', 'x'); regexp_replace('abcb', 'b', 'x', 'g'); regexp_replace('aBcb', 'b', 'x', 'gi')
 list_transform([1, 2], lambda x: repeat('a', x)); list_transform([1, 2], lambda x: range(x))
 [repeat('a', x) for x in [1, 2]]; unnest(range(3))
 """.strip().replace(";", "\n").splitlines()  # fmt: skip
@@ -38,13 +29,18 @@ PLACES = [
     "SELECT * FROM (VALUES (1), (2)) t(x), range(t.x) ORDER BY ALL",
     "SELECT * FROM (VALUES (3)) t(x), unnest(range(x))",
     "SELECT * FROM (VALUES (3)) t(x), unnest(range(0, x, 1))",
-    "SELECT * FROM (VALUES (3)) t(x), unnest([repeat('a', x), lpad('a', x, 'b'), printf('%d', x)])",
+    "SELECT * FROM (VALUES (3)) t(x), unnest([repeat('a', x), lpad('a', x, 'b')])",
     "SELECT x FROM (VALUES (1)) t(x), LATERAL (SELECT unnest(range(x + 2)))",
     "SELECT (SELECT sum(n) FROM (SELECT unnest(range(x)) AS n)) FROM (VALUES (3)) t(x)",
     "SELECT string_agg(repeat('a', x), ',' ORDER BY x) FROM range(3) t(x)",
     "SELECT repeat('a', max(x)) FROM range(3) t(x) HAVING repeat('a', count(*)) = 'aaa'",
     "SELECT repeat('a', x) AS s FROM range(3) t(x) GROUP BY repeat('a', x) ORDER BY s",
     "SELECT * FROM repeat('a', 3)",
+    # What DuckDB takes for volatile may not stand there.
+    "SELECT count(*) OVER (PARTITION BY rpad(s, 2, 'b')) FROM (VALUES ('a'), ('b')) t(s)",
+    "SELECT repeat(s, 2) AS s FROM (VALUES ('a')) t(s) GROUP BY ALL HAVING repeat(s, 2) > '' ORDER BY s",
+    "SELECT string_agg(DISTINCT lpad(s, 2, 'x'), ',' ORDER BY lpad(s, 2, 'x')) FROM (VALUES ('a')) t(s)",
+    "SELECT TRY(repeat('a', 5)), TRY(range(3)), TRY(levenshtein('a', 'b'))",
 ]
 
 HUGE = """
@@ -54,12 +50,9 @@ range(2000000000); range(-9223372036854775807, 9223372036854775807); range(0, 20
 range(2000000000, 0, -3); generate_series(0, 9223372036854775806); unnest(range(10000000000))
 range(TIMESTAMP '0001-01-01', TIMESTAMP '9999-01-01', INTERVAL '1 microsecond')
 range(DATE '0001-01-01', DATE '9999-01-01', INTERVAL '1 day')
+range(TIMESTAMPTZ '2020-01-03', TIMESTAMPTZ 'infinity', INTERVAL '1 day')
 list_resize([1], 300000000); array_resize([1], 300000000, 2); list_resize([''], 90000, repeat('x', 90000))
-bitstring('1', 2000000000); bitstring('1'::BIT, 2000000000)
-printf('%0999999999d', 1); printf('%.999999999f', 1.5); printf('%*d', 999999999, 1); printf('%%%999999d', 1)
-printf('%-+ #099999d', 1); format('{:>999999999}', 'x'); format('{0:>99999}', 'x'); format('{:>{}}', 'x', 999999)
-format('{{{:>99999}}}', 'x'); replace('x', 'x', repeat('y', 20000))
-regexp_replace('x', 'x', repeat('y', 20000), 'g'); list_transform([4000000000], lambda n: repeat('a', n))
+list_transform([4000000000], lambda n: repeat('a', n))
 """.strip().replace(";", "\n").splitlines()  # fmt: skip
 
 
@@ -90,7 +83,7 @@ def test_small_calls_are_duckdbs_own(bounded, sql):
 
 @pytest.mark.parametrize("call", [call.strip() for call in HUGE])
 def test_huge_calls_are_refused_by_name(bounded, call):
-    with pytest.raises(duckdb.InvalidInputException, match=r"(too (long|many)|write widths)"):
+    with pytest.raises(duckdb.ConversionException, match="too (long|many)"):
         bounded.execute(f"SELECT {call}").fetchall()
 
 
@@ -99,7 +92,6 @@ def test_parameters(bounded):
         ("range(?, ?, ?)", [0, 5, 2], [0, 2, 4]),
         ("repeat(?, ?)", ["a", 3], "aaa"),
         ("lpad(?, ?, ?)", ["a", 3, "b"], "bba"),
-        ("format(?, ?)", ["{:>3}", 5], "  5"),
         ("list_resize(?, ?)", [[1], 2], [1, None]),
     ):
         assert bounded.execute(f"SELECT {call}", given).fetchall() == [(answer,)]
