@@ -18,7 +18,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from machine import Machine, free_ports, freeze, wait_for
+from machine import Machine, free_ports, freeze, stop, wait_for
 
 from streamapp.core.errors import Retry
 from streamapp.topics.catalogue import RAW, defaults
@@ -148,7 +148,7 @@ class Fleet(Machine):
         if self.broker.startswith("local://"):
             freeze(self.processes[name], self.broker.removeprefix("local://"))
         else:
-            self.signal(name, signal.SIGSTOP)
+            stop(self.processes[name].pid)
 
     def kill(self, *names):
         """SIGKILL."""

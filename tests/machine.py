@@ -199,13 +199,19 @@ class Machine:
                 self.ring.unlink(missing_ok=True)
 
 
+def stop(pid):
+    """SIGSTOP to a child, until all its threads stand still: they go on for a moment after it."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
 def freeze(process, log):
     """SIGSTOP, between the process's transactions on the embedded log in this folder.
 
     SQLite's lock cannot be taken from a process that is stopped while it has it.
     """
     while True:
-        process.send_signal(signal.SIGSTOP)
+        stop(process.pid)
         with suppress(sqlite3.OperationalError):
             for path in Path(log).rglob("*.db"):
                 with closing(sqlite3.connect(path, timeout=1)) as database:

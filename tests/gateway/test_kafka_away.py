@@ -1,11 +1,11 @@
 """The gateway while Kafka is down, and while it only stands still."""
 
 import asyncio
-import os
 import signal
 from uuid import uuid4
 
 import pytest
+from machine import stop
 
 from streamapp.transport.kafka.connection import Connection
 
@@ -86,8 +86,7 @@ async def test_kafka_stands_still(serve_rest, kafka):
     """What waits is bounded, everybody else is told to come back, and nothing that waits is lost."""
     rest = await serve_rest(kafka.url, inflight_events_max=20)
     sent = await Sent(rest).begin()
-    group = os.getpgid(kafka.pid)
-    os.killpg(group, signal.SIGSTOP)
+    stop(kafka.pid)
     try:
         waiting = [asyncio.create_task(sent.post(str(n))) for n in range(20)]
         await until(lambda: rest.gateway.budget.events == 20)
@@ -96,6 +95,6 @@ async def test_kafka_stands_still(serve_rest, kafka):
         assert rest.gateway.budget.events == 20
         assert not any(task.done() for task in waiting)
     finally:
-        os.killpg(group, signal.SIGCONT)
+        kafka.signal(signal.SIGCONT)
     assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
     assert await sent.names() == {str(n) for n in range(20)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ring_content
+from machine import stop
 
 from streamapp.ring import RECORD_DTYPE, Column, RingReader, RingSpec, RingWriter, new_records
 
@@ -149,7 +150,7 @@ def test_the_c_example_follows(shm, ring_reader):
         for turn in range(20):
             writer.write(new_records(1), np.full((1, 4), turn))
             assert f"semantic={turn},{turn}," in process.stdout.readline()
-        process.send_signal(signal.SIGSTOP)
+        stop(process.pid)
         for turn in range(20, 60, 8):
             writer.write(new_records(8), np.full((8, 4), turn))
         writer.close()

@@ -1,7 +1,6 @@
 """What is promised whatever anybody does: exact counts, a writer that nobody stops, files that change."""
 
 import json
-import os
 import shutil
 import signal
 import tempfile
@@ -13,6 +12,7 @@ import ring_content
 import tear
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from machine import stop
 
 from streamapp.ring import Column, Ring, RingReader, RingSpec, RingWriter
 
@@ -99,8 +99,7 @@ def test_a_stopped_reader_does_not_hold_up_the_writer(shm, start):
     with RingWriter.open(shm / "ring", tear.spec(capacity)) as writer:
         reader = start("tear.py", "watch", shm / "ring", capacity, "c", frames + 256, 1)
         assert reader.stdout.readline() == "ready\n"
-        reader.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, reader.pid, os.WSTOPPED | os.WNOWAIT)
+        stop(reader.pid)
         tear.write(writer, frames, 1)
         assert writer.next_frame_id == frames
         assert reader.poll() is None

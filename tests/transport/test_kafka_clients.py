@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import OutOfOrderSequenceNumber
+from machine import stop
 
 from streamapp.core.errors import Halt, Refuse, Reject, Retry
 from streamapp.core.ranges import OffsetRange
@@ -283,7 +284,7 @@ async def test_a_broker_that_hangs_is_a_retry(kafka, clients, topic, monkeypatch
     _, producer, _ = clients
     await producer.send(topic, [Outgoing(b"before")])
     monkeypatch.setattr(connection.Connection.persist, "__defaults__", (1.0,))
-    kafka.signal(signal.SIGSTOP)
+    stop(kafka.pid)
     try:
         with pytest.raises(Retry):
             await producer.send(topic, [Outgoing(b"lost?")])
