@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import group
-from streamapp.cli.options import NumberRange, json_option, settings_options
+from streamapp.cli.options import NameParam, NumberRange, PlaceParam, json_option, settings_options
 from streamapp.cli.output import console, print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
@@ -63,10 +63,10 @@ def intents() -> None:
         "streamapp intents train mails.csv --out models/head/mails/1 --text body",
     ],
 )
-@click.argument("examples", type=click.Path(path_type=Path))
+@click.argument("examples", type=PlaceParam())
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PlaceParam(),
     required=True,
     metavar="MODELS/head/NAME/VERSION",
     help="The folder that is written.",
@@ -85,8 +85,14 @@ def intents() -> None:
     show_default=True,
     help="Share of the answers that shall be right; the rest is unknown.",
 )
-@click.option("--model", help="The embedder; default: that of [stages.embed].")
-@click.option("--seed", type=int, default=0, show_default=True, help="Deals the examples out.")
+@click.option("--model", type=NameParam(), help="The embedder; default: that of [stages.embed].")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Deals the examples out.",
+)
 @_with_columns
 @json_option
 @settings_options("topics_dir", "models_dir", "models_cache")
@@ -104,13 +110,13 @@ def train(
 ) -> None:
     """Train a head on EXAMPLES and write it as a model.
 
-    EXAMPLES is csv, tsv or json lines.  At least two examples of each label; five do, fifty do
-    better.  Texts labelled unknown belong to no label: with some of those the head learns where to
-    say unknown.  What the head is worth is measured on examples that it was not trained on, and is
-    written into its manifest.
+    EXAMPLES is csv, tsv or json lines.  At least two different texts of each label; five do, fifty
+    do better.  Texts labelled unknown belong to no label: with some of those the head learns where
+    to say unknown.  What the head is worth is measured on examples that it was not trained on, and
+    is written into its manifest.
     """
     from streamapp.compose import registry as open_registry
-    from streamapp.models.heads.examples import read_examples
+    from streamapp.models.heads.examples import groups_of, read_examples
     from streamapp.models.heads.files import placed
     from streamapp.models.heads.training import train as trained
     from streamapp.workflow.trial import embedding
@@ -129,6 +135,7 @@ def train(
             precision,
             seed,
             lambda done, all_: step("training", done, all_),
+            groups_of(given.texts),
         )
     _written(registry, model, out, head, given, examples)
     _say_head(out, head, model, as_json=as_json)
@@ -199,8 +206,8 @@ def _say_head(out: Path, head: "Head", model: str | None, *, as_json: bool) -> N
         "streamapp intents eval test.csv --calibrate 0.95 # for descriptions",
     ],
 )
-@click.argument("examples", type=click.Path(path_type=Path))
-@click.option("--head", help="A head in place of what [stages.intent] says.")
+@click.argument("examples", type=PlaceParam())
+@click.option("--head", type=NameParam(), help="A head in place of what [stages.intent] says.")
 @click.option(
     "--calibrate",
     type=NumberRange(0.0, 1.0, min_open=True),
@@ -234,7 +241,7 @@ def evaluate(
     PRECISION is shown with what it is worth.
     """
     from streamapp.compose import registry as open_registry
-    from streamapp.models.heads.examples import read_examples
+    from streamapp.models.heads.examples import groups_of, read_examples
     from streamapp.workflow.spec import Workflow
     from streamapp.workflow.trial import STAGES, answers, calibrated, score, without_thresholds
 
@@ -263,7 +270,8 @@ def evaluate(
         else:
             _say_score(found, worst)
         return
-    _say_threshold(calibrated(said, given.labels, calibrate), found, calibrate, as_json=as_json)
+    threshold = calibrated(said, given.labels, calibrate, groups_of(given.texts))
+    _say_threshold(threshold, found, calibrate, as_json=as_json)
 
 
 def _say_threshold(

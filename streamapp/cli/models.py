@@ -9,7 +9,7 @@ from streamapp.cli.models_bench import bench, tune, words
 from streamapp.cli.models_change import add, promote, rm, rollback
 from streamapp.cli.models_pull import pull, verify
 from streamapp.cli.models_route import route
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NameParam, json_option, settings_options
 from streamapp.cli.output import bytes_text, harmless, print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
@@ -107,7 +107,7 @@ def list_models(settings: Settings, task: str | None, no_ask: bool, as_json: boo
 
 
 @models.command(examples=["streamapp models show embed/multilingual-e5-small"])
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=NameParam())
 @json_option
 @settings_options(*_PATHS)
 def show(settings: Settings, name: str | None, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import NumberRange, json_option, settings_options
+from streamapp.cli.options import NameParam, NumberRange, PlaceParam, json_option, settings_options
 from streamapp.cli.output import console, print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
@@ -25,9 +25,11 @@ _PATHS = ("models_dir", "models_cache", "threads")
 _COLUMNS = ("runtime", "file", "threads", "calls", "batch", "rows/s", "alone p95", "cosine")
 #: Texts that are read of a file.
 TEXTS_MAX = 1024
+#: And of them all together: a device has no end.
+CHARS_MAX = 1 << 24
 _texts = click.option(
     "--texts",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PlaceParam(dir_okay=False),
     help=f"Texts to measure an embedder on, one a line, at most {TEXTS_MAX}; default: 32 samples.",
 )
 
@@ -39,7 +41,7 @@ _texts = click.option(
         "streamapp models bench tensor/risk --json",
     ],
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=NameParam())
 @click.option("--backends", is_flag=True, help="Every runtime that is installed, not only its own.")
 @_texts
 @json_option
@@ -71,7 +73,7 @@ def bench(
         "streamapp models tune e5 --forget",
     ],
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=NameParam())
 @_texts
 @click.option(
     "--cosine-min",
@@ -174,9 +176,13 @@ def _subject(registry: "Registry", name: str | None, texts: Path | None) -> "Sub
 
 def _read(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refuse("models.texts", f"{path}: {error}", "give a text file in UTF-8") from None
+        with path.open(encoding="utf-8") as stream:
+            lines = stream.read(CHARS_MAX).splitlines()
+    except OSError as error:
+        raise Refuse("models.texts", f"{path}: {error.strerror}", "check the path") from None
+    except UnicodeDecodeError as error:
+        why = f"{path}: byte {error.start} is not UTF-8"
+        raise Refuse("models.texts", why, "save it as UTF-8") from None
     found = [line for line in lines if line.strip()][:TEXTS_MAX]
     if not found:
         raise Refuse("models.texts", f"{path} has no line with a text", "give one text a line")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NameParam, PlaceParam, json_option, settings_options
 from streamapp.cli.output import print_json
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamapp.models.repository import Promoted, Repository
 
 _PATHS = ("models_dir", "models_cache")
-_FILE = click.Path(dir_okay=False, path_type=Path)
+_FILE = PlaceParam(dir_okay=False)
 
 
 @command(
@@ -82,7 +82,7 @@ def add(settings: Settings, file: Path, as_json: bool, **given: Any) -> None:
         "streamapp models promote embed/multilingual-e5-small@1 --alias challenger",
     ],
 )
-@click.argument("name")
+@click.argument("name", type=NameParam())
 @click.option("--alias", default="champion", show_default=True, help="The alias to move.")
 @click.option("--unpulled", is_flag=True, help="Also if its files are not on this machine.")
 @json_option
@@ -97,7 +97,7 @@ def promote(settings: Settings, name: str, alias: str, unpulled: bool, as_json: 
 
 
 @command(examples=["streamapp models rollback tensor/risk --alias champion"])
-@click.argument("name")
+@click.argument("name", type=NameParam())
 @click.option("--alias", default="champion", show_default=True, help="The alias to move back.")
 @click.option("--unpulled", is_flag=True, help="Also if its files are not on this machine.")
 @json_option
@@ -110,7 +110,7 @@ def rollback(settings: Settings, name: str, alias: str, unpulled: bool, as_json:
 @command(
     examples=["streamapp models rm tensor/risk@1", "streamapp models rm tensor/risk@1 --force"]
 )
-@click.argument("name")
+@click.argument("name", type=NameParam())
 @click.option("--force", is_flag=True, help="Also if an alias or a route leads to it.")
 @json_option
 @settings_options(*_PATHS)

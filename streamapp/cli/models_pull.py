@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import command
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NameParam, json_option, settings_options
 from streamapp.cli.output import bytes_text, console, print_json
 from streamapp.core.config import Settings
 from streamapp.core.errors import Refuse
@@ -25,7 +25,7 @@ _PATHS = ("models_dir", "models_cache")
         "streamapp models pull --all",
     ],
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, type=NameParam(), metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Pull every model that is declared.")
 @json_option
 @settings_options(*_PATHS)
@@ -61,7 +61,7 @@ def pull(settings: Settings, names: tuple[str, ...], everything: bool, as_json: 
         "streamapp models verify embed/all-minilm-l6-v2",
     ],
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, type=NameParam(), metavar="[NAME]...")
 @json_option
 @settings_options(*_PATHS)
 def verify(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:

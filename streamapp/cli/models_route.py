@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamapp.cli.framework import group
-from streamapp.cli.options import json_option, settings_options
+from streamapp.cli.options import NameParam, json_option, missing_log, settings_options
 from streamapp.cli.output import harmless, print_json, print_table
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
@@ -88,7 +88,7 @@ def _wrong(registry: "Registry", name: str) -> str:
         "streamapp models route explain sentiment --conversation c1 --partition 0",
     ],
 )
-@click.argument("task")
+@click.argument("task", type=NameParam())
 @click.option("--text", default="", help="An event's text; its length counts.")
 @click.option("--language", default=None, help="Its ISO 639-1 code (default: not known).")
 @click.option("--conversation", default="", help="Decides about experiments.")
@@ -140,7 +140,7 @@ def explain(
         "streamapp models route check topic --column label --json",
     ],
 )
-@click.argument("name")
+@click.argument("name", type=NameParam())
 @click.option("--column", default=None, help="The stage's column (default: the route's name).")
 @json_option
 @settings_options(*_PATHS, *_FLIGHT)
@@ -256,13 +256,19 @@ def _declared(registry: "Registry", name: str) -> "Epoch":
 
 
 async def _recorded(settings: Settings, name: str, partition: int) -> "Epoch":
-    """The newest epoch that the log has of a route."""
+    """The newest epoch that the log has of a route; a log that is not there is not made."""
     from streamapp import compose
     from streamapp.agents.recovery import recover
     from streamapp.models.routing.epoch import Epochs
     from streamapp.models.routing.standing import KIND
     from streamapp.topics.catalogue import ENRICHED, RAW
 
+    if (folder := missing_log(settings)) is not None:
+        raise Refuse(
+            "log.missing",
+            f"there is no log at {folder}",
+            "name another with --home or --broker, or make it: streamapp topics apply",
+        )
     reader = compose.reader(settings)
     async with AsyncExitStack() as stack:
         await reader.start()

@@ -32,14 +32,27 @@ class NumberRange(click.FloatRange):
 class PlaceParam(click.Path):
     """A file or folder that somebody else may write; an empty one would be the working folder."""
 
-    def __init__(self) -> None:
-        super().__init__(readable=False, path_type=Path)
+    def __init__(self, *, dir_okay: bool = True) -> None:
+        super().__init__(dir_okay=dir_okay, readable=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See :class:`click.ParamType`."""
         if not str(value).strip():
             self.fail("the path is empty.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class NameParam(click.ParamType):
+    """The name of one of several things; an empty one, as of a variable unset, is not the default.
+
+    The command gets None where none is given.
+    """
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See :class:`click.ParamType`."""
+        return value if value.strip() else self.fail("the name is empty.", param, ctx)
 
 
 class SecretParam(click.ParamType):

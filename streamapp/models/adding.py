@@ -17,7 +17,7 @@ import numpy as np
 from streamapp.core.errors import Refuse
 from streamapp.core.model import ModelRef
 from streamapp.models import aliases
-from streamapp.models.declaration import contradiction, converted
+from streamapp.models.declaration import UNKNOWN_KEY, contradiction, converted
 from streamapp.models.entities.config import guessed_of_gliner
 from streamapp.models.formats.onnx import OnnxSession
 from streamapp.models.hybrid import guessed_of_hybrid
@@ -55,9 +55,12 @@ _EXAMPLES = {
 }
 #: Tasks that a file can be added for; what serves others is on a server.
 ADDED = tuple(task for task in TASKS if task != "chat")
-_KEYS = {one.name for kind in AnyManifest.__args__ for one in msgspec.structs.fields(kind)}
 #: Kinds whose batch invariance a pull tries.
 _TRIED = (EmbedManifest, EntitiesManifest)
+
+
+#: Of weights whose licence nobody said.
+LICENCE = "not declared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Offer:
     files: Sequence[Path] = ()
     version: int | None = None
     about: str = ""
-    licence: str = "not declared"
+    licence: str = LICENCE
     sources: Sequence[str] = ()
     lineage: Lineage | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -134,13 +137,15 @@ def declared(offer: Offer, version: int) -> Manifest:
     for path in files:
         if not path.is_file():
             raise Refuse("models.add", f"no file {path}", "check the path")
+        if not path.stat().st_size:
+            raise Refuse("models.add", f"{path} is empty", "check how it was written")
     inputs, outputs = inspect(offer.model)
     said: dict[str, Any] = {
         "task": offer.task,
         "name": offer.name,
         "version": version,
         "about": offer.about or f"from {offer.model.name}",
-        "licence": offer.licence,
+        "licence": offer.licence or LICENCE,
         "model": offer.model.name,
         "inputs": {tensor.name: str(tensor) for tensor in inputs},
         "outputs": {tensor.name: str(tensor) for tensor in outputs},
@@ -158,14 +163,14 @@ def declared(offer: Offer, version: int) -> Manifest:
     return manifest
 
 
-def _way_out(key: str) -> str:
+def _way_out(key: str, why: str = "") -> str:
     """How ``streamapp models add`` is told a key of the manifest."""
+    if why.endswith(UNKNOWN_KEY):
+        return "leave it out; the manifests in models/ have every key"
     if key == "task":
         return f"give --task one of {', '.join(ADDED)}"
     if key in _FLAGS:
         return f"give it with --{key}{_FLAGS[key]}"
-    if key and key.partition(".")[0] not in _KEYS:
-        return "leave it out; the manifests in models/ have every key"
     if not key:
         return "name the files that it needs: --tokenizer, --with, --set KEY=VALUE"
     return f"give it with --set {key}={_EXAMPLES.get(key, 'VALUE')}"

@@ -1,15 +1,15 @@
 """Aliases of a model's versions: ``models/<task>/<name>/aliases.json``.
 
-``task/name@champion`` is the version that the alias points to now.  Only ``promote`` and
-``rollback`` write the file, whole and at once, so that who reads it sees one state or the other;
-workers notice that it changed.
+``task/name@champion`` is the version that the alias points to now.  Only ``promote``, ``rollback``
+and ``forget`` write the file, whole and at once, so that who reads it sees one state or the other;
+workers notice that it changed.  Who calls them has the models' folder to himself: ``alone``.
 """
 
 import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -76,47 +76,50 @@ def promote(folder: Path, alias: str, version: int, start: Aliases | None = None
             f"{alias!r} cannot be an alias",
             "use lower-case letters, digits, - and _, a letter first",
         )
-    with _changing(folder) as aliases:
-        known = aliases or dict(start or {})
-        aliases.update(known)
-        if (now := known.get(alias)) is None:
-            aliases[alias] = Alias(version=version)
-        elif now.version != version:
-            aliases[alias] = now.promoted(version)
-        return aliases[alias]
+    aliases = read_aliases(folder) or dict(start or {})
+    if (now := aliases.get(alias)) is None:
+        aliases[alias] = Alias(version=version)
+    elif now.version != version:
+        aliases[alias] = now.promoted(version)
+    _write(folder / FILE, aliases)
+    return aliases[alias]
 
 
 def rollback(folder: Path, alias: str, start: Aliases | None = None) -> Alias:
     """Point an alias to the version that it pointed to before.
 
     Raises:
-        Refuse: there is no such alias, or it never pointed elsewhere.
+        Refuse: there is no such alias, it never pointed elsewhere, or the folder cannot be written.
     """
-    with _changing(folder) as aliases:
-        aliases.update(aliases or dict(start or {}))
-        now = aliases.get(alias)
-        if now is None or not now.before:
-            why = "was never promoted" if now is None else f"never was another than @{now.version}"
-            raise Refuse(
-                "models.alias",
-                f"alias {alias!r} of {folder.parent.name}/{folder.name} {why}",
-                "see `streamapp models show`",
-            )
-        aliases[alias] = Alias(version=now.before[-1], before=now.before[:-1])
-        return aliases[alias]
+    aliases = read_aliases(folder) or dict(start or {})
+    now = aliases.get(alias)
+    if now is None or not now.before:
+        why = "was never promoted" if now is None else f"never was another than @{now.version}"
+        raise Refuse(
+            "models.alias",
+            f"alias {alias!r} of {folder.parent.name}/{folder.name} {why}",
+            "see `streamapp models show`",
+        )
+    aliases[alias] = Alias(version=now.before[-1], before=now.before[:-1])
+    _write(folder / FILE, aliases)
+    return aliases[alias]
 
 
 def forget(folder: Path, version: int) -> None:
-    """Take a version that is removed out of what rollback would go back to."""
-    if not (folder / FILE).exists():
+    """Take a version that is removed out of what rollback would go back to.
+
+    Raises:
+        Refuse: the file is not what ``promote`` wrote, or the folder cannot be written.
+    """
+    if not (aliases := read_aliases(folder)):
         return
-    with _changing(folder) as aliases:
-        for name, alias in list(aliases.items()):
-            if alias.version == version:
-                del aliases[name]
-            elif version in alias.before:
-                before = [other for other in alias.before if other != version]
-                aliases[name] = Alias(version=alias.version, before=before)
+    for name, alias in list(aliases.items()):
+        if alias.version == version:
+            del aliases[name]
+        elif version in alias.before:
+            before = [other for other in alias.before if other != version]
+            aliases[name] = Alias(version=alias.version, before=before)
+    _write(folder / FILE, aliases)
 
 
 def removed(folder: Path) -> list[int]:
@@ -142,30 +145,30 @@ def note_removed(folder: Path, version: int) -> None:
     Raises:
         Refuse: the folder cannot be written.
     """
-    with _alone(folder):
-        _write(folder / REMOVED, sorted({*removed(folder), version}))
+    _write(folder / REMOVED, sorted({*removed(folder), version}))
 
 
 @contextmanager
-def _changing(folder: Path) -> Iterator[Aliases]:
-    """The aliases, to be changed by one process at a time and written at once."""
-    with _alone(folder):
-        aliases = read_aliases(folder)
-        yield aliases
-        _write(folder / FILE, aliases)
+def alone(models: Path) -> Iterator[None]:
+    """One process at a time changes a folder of models: what it sees within holds until it ends.
 
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time; an OSError within becomes a Refuse."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+    Raises:
+        Refuse: there is no such folder and none can be made.
+    """
+    with ExitStack() as stack:
+        with _writing(models):
+            models.mkdir(parents=True, exist_ok=True)
+            lock = os.open(models, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+        yield
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """An OSError within becomes a Refuse."""
+    try:
+        yield
     except OSError as error:
         raise Refuse(
             "models.aliases",
@@ -177,8 +180,10 @@ def _alone(folder: Path) -> Iterator[None]:
 def _write(path: Path, content: Aliases | list[int]) -> None:
     """Put the file in place, at once and durably."""
     part = path.with_name(f".{path.name}")
-    with part.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(content, order="sorted")) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(content, order="sorted")) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)

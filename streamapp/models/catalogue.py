@@ -38,7 +38,10 @@ def unchecked(_manifest: Manifest) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What was read at one moment: manifests by full name, aliases by ``task/name``, routes."""
+    """What was read at one moment: manifests by full name, aliases by ``task/name``, routes.
+
+    ``check`` refuses a manifest for what the file alone does not say.
+    """
 
     folders: tuple[Path, ...]
     manifests: dict[str, Manifest]
@@ -46,6 +49,7 @@ class Catalogue:
     aliases: dict[str, Aliases]
     routes: Routes
     broken: dict[str, Broken]
+    check: Check
 
     @classmethod
     def read(cls, folders: Sequence[Path], check: Check = unchecked) -> "Catalogue":
@@ -62,9 +66,17 @@ class Catalogue:
         manifests, places = read_manifests(folders, broken, check)
         named = _read_aliases(folders, broken)
         routed = routes.read_routes(folders, broken)
-        found = cls(tuple(folders), manifests, places, named, routed, broken)
+        found = cls(tuple(folders), manifests, places, named, routed, broken, check)
         found._part_from_nothing()
         return found
+
+    def again(self) -> "Catalogue":
+        """What is there now, in the same folders.
+
+        Raises:
+            Refuse: a folder does not exist any more.
+        """
+        return Catalogue.read(self.folders, self.check)
 
     def keep(self, before: "Catalogue") -> list[Broken]:
         """What is broken now and was good before stays as it was; gives what that is."""

@@ -23,6 +23,8 @@ Declared = TypeVar("Declared")
 
 #: How the source of a file begins that lies beside the manifest.
 BESIDE = "file:./"
+#: What is wrong with a key that there is not.
+UNKNOWN_KEY = "is not one of its keys"
 _SESSIONS = ("onnx", "openvino", "v2", "function")
 #: Task to the formats that can serve it.
 FORMATS = {
@@ -67,7 +69,10 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def converted(
-    content: Any, kind: type[Declared], where: Path | str, fix: Callable[[str], str] | None = None
+    content: Any,
+    kind: type[Declared],
+    where: Path | str,
+    fix: Callable[[str, str], str] | None = None,
 ) -> Declared:
     """Plain data as ``kind``.
 
@@ -75,7 +80,8 @@ def converted(
         content: as TOML has it.
         kind: a type of msgspec.
         where: what the message begins with.
-        fix: the way out for a key, "" for none; default: to look at those that there are.
+        fix: the way out for a key, "" for none, and what is wrong with it; default: to look at
+            those that there are.
 
     Raises:
         Refuse: a key is missing, unknown or of a wrong type.
@@ -84,7 +90,7 @@ def converted(
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         key, why = told(str(error))
-        way = fix(key) if fix else "see the manifests in models/ for every key"
+        way = fix(key, why) if fix else "see the manifests in models/ for every key"
         raise Refuse("models.declaration", f"{where}: {why}", way) from None
 
 
@@ -94,7 +100,7 @@ def told(error: str) -> tuple[str, str]:
     key = place.strip("`").removeprefix("$").removeprefix(".").replace("[...]", ".*")
     if match := re.match(r"Object (missing required|contains unknown) field `(.*)`$", said):
         name = f"{key}.{match[2]}" if key else match[2]
-        why = "is missing" if "missing" in match[1] else "is not one of its keys"
+        why = "is missing" if "missing" in match[1] else UNKNOWN_KEY
         return name, f"{name!r} {why}"
     if match := _EXPECTED.match(said):
         said = f"must be {_wanted(match['type'], match['bound'])}"

@@ -28,6 +28,7 @@ Sha256 = Annotated[str, Meta(pattern=SHA256)]
 FileName = Annotated[str, Meta(pattern=FILE)]
 #: A file, or none.
 MaybeFile = Annotated[str, Meta(pattern=MAYBE_FILE)]
+Name = Annotated[str, Meta(pattern=NAME)]
 Positive = Annotated[int, Meta(ge=1)]
 #: Addresses have nine digits for it.
 Version = Annotated[int, Meta(ge=1, lt=10**9)]
@@ -115,7 +116,7 @@ class Manifest(
     people and for the router.
     """
 
-    name: Annotated[str, Meta(pattern=NAME)]
+    name: Name
     version: Version
     about: str
     licence: str

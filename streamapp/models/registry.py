@@ -136,7 +136,7 @@ class Registry:
         if stamps == self._stamps:
             return False
         self._stamps = stamps
-        found = Catalogue.read(self.catalogue.folders, self._check)
+        found = self.catalogue.again()
         for one in found.keep(self.catalogue):
             _log.warning("it stays as it was: %s", one)
         self.catalogue = found

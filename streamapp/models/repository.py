@@ -1,11 +1,14 @@
 """What changes a catalogue: models are added, promoted, rolled back and removed.
 
 Changes are made in one folder, ``own``: the project's ``models/``, or one under the home where
-models are used as installed.
+models are used as installed.  One process at a time makes one, and what it goes by is read again
+when its turn has come: what is in use is not removed, what was removed is not promoted.
 """
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +50,13 @@ class Repository:
         Raises:
             Refuse: no such version, it was not pulled, or the folder cannot be written.
         """
-        manifest = self._registry.manifest(name)
-        if not unpulled:
-            self._check_pulled(manifest, alias)
-        known = self._known(manifest)
-        before = known.get(alias)
-        aliases.promote(self._folder(manifest), alias, manifest.version, known)
+        with self._alone():
+            manifest = self._registry.manifest(name)
+            if not unpulled:
+                self._check_pulled(manifest, alias)
+            known = self._known(manifest)
+            before = known.get(alias)
+            aliases.promote(self._folder(manifest), alias, manifest.version, known)
         return Promoted(manifest, alias, before.version if before else None)
 
     def rollback(self, name: str, alias: str, *, unpulled: bool = False) -> Promoted:
@@ -74,13 +78,14 @@ class Repository:
                 f"run `streamapp models rollback {name.partition('@')[0]} --alias {alias}`, "
                 "or promote the version that you want",
             )
-        manifest = self._registry.manifest(name)
-        known = self._known(manifest)
-        before = known.get(alias)
-        if before and before.before and not unpulled:
-            version = f"{manifest.task}/{manifest.name}@{before.before[-1]}"
-            self._check_pulled(self._registry.manifest(version), alias)
-        now = aliases.rollback(self._folder(manifest), alias, known)
+        with self._alone():
+            manifest = self._registry.manifest(name)
+            known = self._known(manifest)
+            before = known.get(alias)
+            if before and before.before and not unpulled:
+                version = f"{manifest.task}/{manifest.name}@{before.before[-1]}"
+                self._check_pulled(self._registry.manifest(version), alias)
+            now = aliases.rollback(self._folder(manifest), alias, known)
         path = f"{manifest.task}/{manifest.name}@{now.version}"
         return Promoted(self._registry.manifest(path), alias, before.version if before else None)
 
@@ -96,6 +101,10 @@ class Repository:
             Refuse: no such version, something leads to it, or its aliases, or without ``force`` a
                 route, cannot be read; a folder cannot be removed.
         """
+        with self._alone():
+            return self._remove(name, force=force)
+
+    def _remove(self, name: str, *, force: bool) -> list[Path]:
         catalogue = self._registry.catalogue
         full_name = catalogue.full_name(name)
         path, _, version = full_name.partition("@")
@@ -116,6 +125,13 @@ class Repository:
                 aliases.note_removed(self._own / path, int(version))
                 aliases.forget(self._own / path, int(version))
         return [folder for folder in folders if _removed(folder)]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else changes ``own``, and the catalogue is what holds now."""
+        with aliases.alone(self._own):
+            self._registry.catalogue = self._registry.catalogue.again()
+            yield
 
     def _check_unused(self, full_name: str) -> None:
         catalogue = self._registry.catalogue

@@ -13,6 +13,7 @@ from streamapp.core.errors import Refuse
 from streamapp.core.ranges import OffsetRange
 from streamapp.models.heads.calibration import UNKNOWN as NO_LABEL
 from streamapp.models.heads.calibration import threshold_of
+from streamapp.models.heads.logistic import Places
 from streamapp.plugin import Models, Stage, StatefulStage
 from streamapp.workflow.blame import blamed
 from streamapp.workflow.order import order
@@ -176,7 +177,10 @@ def without_thresholds(workflow: Workflow) -> Workflow:
 
 
 def calibrated(
-    given: Sequence[Answer], labels: Sequence[str | None], precision: float
+    given: Sequence[Answer],
+    labels: Sequence[str | None],
+    precision: float,
+    groups: Places | None = None,
 ) -> Threshold | None:
     """The lowest confidence at and above which so many answers are right.
 
@@ -186,6 +190,8 @@ def calibrated(
         given: answers of a workflow without thresholds.
         labels: the right ones, None for a text that has none.
         precision: the share that shall be right.
+        groups: a number for each answer, (n,): those of one number are to repeats of one text,
+            which are in one half; default: each is to another.
 
     Returns:
         None where no threshold does that.
@@ -193,13 +199,14 @@ def calibrated(
     sure = np.array([one.confidence for one in given], np.float32)
     right = np.array([one.intent == label for one, label in zip(given, labels, strict=True)])
     every = np.arange(len(sure))
+    halves = (every if groups is None else groups) % 2
     found = _least(sure, right, every, precision)
     answered = np.zeros(len(sure), bool)
     for half in (0, 1):
-        least = _least(sure, right, every[every % 2 != half], precision)
+        least = _least(sure, right, every[halves != half], precision)
         if found is None or least is None:
             return None
-        rows = every[every % 2 == half]
+        rows = every[halves == half]
         answered[rows] = sure[rows] >= np.float32(least)
     labelled = np.array([label is not None for label in labels])
     return Threshold(

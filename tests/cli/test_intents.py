@@ -150,6 +150,16 @@ def test_prototypes_and_other_columns_and_json_lines(intents, clean):
     assert done.json["measured"]["refused"] is None
 
 
+def test_repeats_do_not_make_what_is_measured_better(intents, clean):
+    noise = [(f"word{n} again{n}", "ab"[n % 2]) for n in range(40)]
+    write(clean / "noise.csv", [*noise, *((f" {text} ", label) for text, label in noise * 3)])
+    arguments = ("noise.csv", "--out", "models/head/x/1", "--precision", "0.1", "--json")
+    trained = intents("train", *arguments)
+    assert trained.code == 0, trained.err
+    assert trained.json["measured"]["examples"] == 160
+    assert trained.json["measured"]["accuracy"] < 0.7  # there is nothing to learn
+
+
 def test_a_version_is_not_trained_again(intents, trained):
     assert trained.code == 0, trained.err
     again = intents("train", "examples.csv", "--out", "models/head/support/1")
@@ -168,7 +178,8 @@ def test_a_version_is_not_trained_again(intents, trained):
         ("a.csv", "text,label\n,x\n", "line 2 has no 'text'"),
         ("a.csv", "text,label\nhello, you,x\n", "line 2 has 3 fields, the header 2"),
         ("a.csv", "text,label\nx,a\nx,a\n", "the examples have 1 label\n"),
-        ("a.csv", "text,label\nx,a\nx,b\n", "one example only of 'a', 'b'"),
+        ("a.csv", "text,label\nx,a\nx,b\n", "one text only of 'a', 'b'"),
+        ("a.csv", "text,label\nx,a\ny,a\nz,b\n Z ,b\n", "one text only of 'b'"),
         ("a.xlsx", "", ".xlsx is no kind of file"),
         ("a.jsonl", "{]\n", "line 1: "),
         ("a.jsonl", "[1]\n", "line 1 is no object"),
@@ -203,6 +214,39 @@ def test_a_precision_out_of_reach_leaves_nothing(intents, clean):
     assert result.code == 2
     assert result.json["error"]["code"] == "intents.precision"
     assert not (clean / "models/head").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--seed", "-1", "-1 is not in the range x>=0"),
+        ("--model", "", "the name is empty"),
+        ("--out", "", "the path is empty"),
+        ("--out", "models/head/x/٣", "a head lies in MODELS/head/NAME/VERSION"),
+        ("--out", "models/head/x/01", "a head lies in MODELS/head/NAME/VERSION"),
+        ("--out", "models/head/X/1", "--out models/head/X/1: 'name' must be lower-case letters"),
+        ("--out", "models/head/x/1000000000", "'version' must be a whole number <= 999999999"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_is_trained(
+    intents, clean, monkeypatch, option, value, why
+):
+    monkeypatch.setattr(SessionEmbedder, "embed", lambda *_: pytest.fail("it was embedded"))
+    write(clean / "examples.csv", rows())
+    given = {"--out": "models/head/x/1"} | {option: value}
+    result = intents("train", "examples.csv", *(f"{name}={said}" for name, said in given.items()))
+    assert result.code == 2
+    assert why in result.err
+    assert "fix: " in result.err
+    assert not (clean / "models/head").exists()
+
+
+def test_an_empty_path_or_head_is_not_the_default_one(intents, clean):
+    write(clean / "test.csv", rows(1))
+    assert "the path is empty" in intents("eval", "").err
+    result = intents("eval", "test.csv", "--head", "")
+    assert result.code == 2
+    assert "Invalid value for '--head': the name is empty" in result.err
 
 
 def test_an_unknown_head_and_an_unknown_model(intents, trained):

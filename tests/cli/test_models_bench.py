@@ -7,6 +7,8 @@ import pytest
 from model_versions import NAME, Versions
 from tiny_models import affine_model
 
+from streamapp.cli import models_bench
+
 
 @pytest.fixture
 def versions(tmp_path):
@@ -39,7 +41,8 @@ def test_bench_takes_texts_of_a_file(models, clean):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "no.txt"), (b"\n \n", "no line"), (b"\xff", "no.txt")]
+    ("content", "says"),
+    [(None, "no.txt: No such file"), (b"\n \n", "no line"), (b"ab\xff", "no.txt: byte 2 is")],
 )
 def test_texts_that_cannot_be_read(models, clean, content, says):
     if content is not None:
@@ -47,6 +50,10 @@ def test_texts_that_cannot_be_read(models, clean, content, says):
     result = models("bench", NAME, "--texts", "no.txt")
     assert result.code == 2
     assert says in result.err
+
+
+def test_of_a_file_without_end_only_so_much_is_read():
+    assert len(models_bench._read(Path("/dev/zero"))[0]) == models_bench.CHARS_MAX
 
 
 def test_tune_writes_what_the_next_start_follows(models, versions):

@@ -48,11 +48,17 @@ def test_add_declares_pulls_and_says_where(models, clean):
 
 
 def test_add_says_what_is_wrong_and_leaves_nothing(models, clean):
+    (clean / "empty.txt").touch()
     cases = [
         (("nothing.onnx", "--task", "tensor"), "no file"),
         (("risk.onnx", "--task", "classify"), "labels"),
         (("risk.onnx", "--task", "chat"), "--task one of embed, entities, classify, head, tensor"),
         (("risk.onnx", "--task", "tensor", "--set", "foo=3"), "leave it out"),
+        (("risk.onnx", "--task", "tensor", "--set", "dim=3"), "fix: leave it out"),
+        (("risk.onnx", "--task", "tensor", "--tokenizer", "risk.onnx"), "fix: leave it out"),
+        (("risk.onnx", "--task", "tensor", "--with", "empty.txt"), "empty.txt is empty"),
+        (("risk.onnx", "--task", "tensor", "--with", ""), "the path is empty"),
+        (("", "--task", "tensor"), "the path is empty"),
         (
             ("risk.onnx", "--task", "tensor", "--version", "1000000000"),
             "a whole number <= 999999999",
@@ -114,6 +120,21 @@ def test_rollback_takes_no_version(added, name):
     assert name in result.err
     assert "streamapp models rollback tensor/risk --alias champion" in result.err
     assert names(added)["tensor/risk@2"]["aliases"] == ["champion"]
+
+
+@pytest.mark.parametrize("verb", ["show", "pull", "verify", "promote", "rollback", "rm"])
+def test_an_empty_name_is_not_the_default_model(added, clean, verb):
+    (clean / "models/routes.toml").write_text('[defaults]\nembed = "tensor/risk"\n')
+    result = added(verb, "")
+    assert result.code == 2
+    assert "the name is empty" in result.err
+    assert not (clean / "models/tensor/risk/aliases.json").exists()
+
+
+def test_without_a_licence_it_is_not_declared(models):
+    result = models("add", "risk.onnx", "--task", "tensor", "--name", "risk", "--licence", "")
+    assert result.code == 0, result.err
+    assert models("show", "tensor/risk", "--json").json["manifest"]["licence"] == "not declared"
 
 
 def test_an_alias_is_one_word(added):

@@ -207,6 +207,15 @@ def test_explain_by_what_a_worker_recorded(route, clean, tmp_path):
     assert "no epoch of route 'sentiment' for events.raw [1]" in missing.err
 
 
+def test_a_log_that_is_not_there_is_not_made(route, tmp_path):
+    log = tmp_path / "no log"
+    said = route("explain", "sentiment", "--partition", "0", "--broker", f"local://{log}")
+    assert said.code == 2
+    assert f"there is no log at {log}" in said.err
+    assert "streamapp topics apply" in said.err
+    assert not log.exists()
+
+
 def run_topics(route, clean):
     from streamapp.cli.app import main
 

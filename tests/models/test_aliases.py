@@ -1,5 +1,6 @@
 """Aliases: one version at a time, moved at once, and back again."""
 
+import fcntl
 import json
 import threading
 
@@ -174,12 +175,55 @@ def test_a_refresh_that_finds_nonsense_leaves_what_was_and_takes_the_rest(three,
     assert registry.manifest("embed/tiny@champion").version == 1
 
 
+@pytest.fixture
+def just_before(monkeypatch):
+    """Has another process do something while the next one waits for the lock."""
+
+    def set_up(others):
+        flock = fcntl.flock
+
+        def lock(*arguments):
+            monkeypatch.setattr(fcntl, "flock", flock)
+            others()
+            flock(*arguments)
+
+        monkeypatch.setattr(fcntl, "flock", lock)
+
+    return set_up
+
+
+def test_what_is_promoted_meanwhile_is_not_removed(three, just_before):
+    mine, others = repository(three), repository(three)
+    just_before(lambda: others.promote("embed/tiny@2", "champion"))
+    with pytest.raises(Refuse, match="embed/tiny@2 is in use: alias champion"):
+        mine.remove("embed/tiny@2")
+    assert find(three, "embed/tiny@champion") == "embed/tiny@2"
+
+
+def test_what_is_removed_meanwhile_is_not_promoted(three, just_before):
+    mine, others = repository(three), repository(three)
+    just_before(lambda: others.remove("embed/tiny@2"))
+    with pytest.raises(Refuse, match="no model is called 'embed/tiny@2'"):
+        mine.promote("embed/tiny@2", "champion")
+    assert not three.registry().catalogue.broken
+
+
+def test_what_is_removed_meanwhile_is_not_gone_back_to(three, just_before):
+    for version in (1, 2, 3):
+        repository(three).promote(f"embed/tiny@{version}", "champion")
+    mine, others = repository(three), repository(three)
+    just_before(lambda: others.remove("embed/tiny@2"))
+    back = mine.rollback("embed/tiny", "champion")
+    assert (back.manifest.version, back.before) == (1, 3)
+
+
 def test_many_that_promote_at_once_lose_nothing(tmp_path):
     folder = tmp_path / "embed/tiny"
 
     def promote(version):
-        aliases.promote(folder, "champion", version)
-        aliases.promote(folder, f"by-{version}", version)
+        for alias in ("champion", f"by-{version}"):
+            with aliases.alone(tmp_path):
+                aliases.promote(folder, alias, version)
 
     threads = [threading.Thread(target=promote, args=(version,)) for version in range(1, 13)]
     for thread in threads:

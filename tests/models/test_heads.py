@@ -19,6 +19,7 @@ from streamapp.models.heads.calibration import (
     temperature_of,
     threshold_of,
 )
+from streamapp.models.heads.examples import groups_of
 from streamapp.models.heads.files import Origin, graph_of, placed, write_head
 from streamapp.models.heads.logistic import Linear, fit, minimise, softmax
 from streamapp.models.heads.training import centroids, deal, train
@@ -159,16 +160,65 @@ class TestTraining:
 
     def test_every_fold_has_seen_every_label(self):
         places = np.repeat(np.arange(4), [2, 3, 7, 100])
-        folds = deal(places, 0)
+        folds = deal(places, np.arange(112), 0)
         assert set(folds) == set(range(5))
         for fold in range(5):
             assert set(places[folds != fold]) == {0, 1, 2, 3}
+
+    def test_what_is_repeated_is_in_one_fold_and_folds_stay_alike(self):
+        chance = np.random.default_rng(0)
+        groups = chance.permutation(np.repeat(np.arange(60), chance.integers(1, 5, 60)))
+        places = groups % 3 + UNKNOWN  # one of the three is unknown
+        folds = deal(places, groups, 7)
+        for group in range(60):
+            assert len(set(folds[groups == group])) == 1
+        for place in (UNKNOWN, 0, 1):
+            counts = np.bincount(folds[places == place], minlength=5)
+            assert np.ptp(counts) <= 2, counts
+        assert np.array_equal(folds, deal(places, groups, 7))
+        assert not np.array_equal(folds, deal(places, groups, 8))
+
+    def test_a_text_of_two_labels_is_in_one_fold_and_leaves_no_label_unseen(self):
+        """Labels 0 and 1 share a text, so do 0 and 2; 3 has many texts, one of them is of 1 too."""
+        groups = np.array([0, 0, 1, 1, 2, 3, 4, 4, *range(5, 30)])
+        places = np.array([0, 1, 0, 2, 1, 2, 3, 1, *[3] * 25])
+        for seed in range(20):
+            folds = deal(places, groups, seed)
+            assert set(folds) == set(range(5))
+            assert all(len(set(folds[groups == group])) == 1 for group in range(30))
+            for fold in range(5):
+                assert set(places[folds != fold]) == {0, 1, 2, 3}
+
+    @pytest.mark.parametrize("kind", ["linear", "prototypes"])
+    def test_a_repeat_is_not_measured_by_what_learnt_it(self, kind):
+        """There is nothing to learn: who is right more often than by chance remembers."""
+        vectors = np.random.default_rng(0).standard_normal((60, 64)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        groups = np.tile(np.arange(60), 4)
+        labels = ["a", "b"] * 120
+        remembered = train(vectors[groups], labels, kind, precision=0.3)
+        honest = train(vectors[groups], labels, kind, precision=0.3, groups=groups)
+        assert remembered.measured.accuracy > 0.8
+        assert honest.measured.accuracy < 0.7
+
+    @pytest.mark.parametrize("kind", ["linear", "prototypes"])
+    def test_a_file_twice_over_is_worth_what_it_is_once(self, kind):
+        vectors, names = blobs(10, spread=0.6, strangers=10)
+        twice = np.tile(np.arange(len(names)), 2)
+        once = train(vectors, names, kind, precision=0.5)
+        again = train(vectors[twice], names * 2, kind, precision=0.5, groups=twice)
+        assert again.measured.accuracy == once.measured.accuracy
+        assert np.allclose(again.linear.weight, once.linear.weight, atol=1e-2)
+
+    def test_texts_that_look_alike_to_an_encoder_are_one(self):
+        texts = ["Hello  there", "bye", " hello there\n", "ﬁne", "fine", "hello there!", "BYE"]
+        assert groups_of(texts).tolist() == [0, 1, 0, 2, 2, 3, 1]
 
     @pytest.mark.parametrize(
         ("labels", "why"),
         [
             (["a", "a"], "1 label "),
-            (["a", "a", "b", None], "one example only of 'b'"),
+            (["a", "a", "b", None], "one text only of 'b'"),
             ([str(n) for n in range(10_001)] * 2, "10,001 labels"),
         ],
     )
@@ -176,6 +226,12 @@ class TestTraining:
         with pytest.raises(Refuse, match=why) as caught:
             train(np.zeros((len(labels), 4), np.float32), labels)
         assert caught.value.fix
+
+    def test_a_text_that_is_repeated_is_one(self):
+        vectors = np.zeros((6, 4), np.float32)
+        with pytest.raises(Refuse, match="one text only of 'b'") as caught:
+            train(vectors, [*"aabbb", None], groups=np.array([0, 1, 2, 2, 2, 3]))
+        assert "two different texts" in caught.value.fix
 
     def test_where_nothing_is_within_reach_none_is_named(self):
         vectors = np.random.default_rng(0).standard_normal((100, DIM)).astype(np.float32)

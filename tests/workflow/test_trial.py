@@ -81,6 +81,17 @@ def test_a_threshold_keeps_the_precision_that_was_asked_for():
     assert calibrated(given, ["b"] * 400, 0.5) is None
 
 
+def test_a_threshold_is_not_judged_by_the_texts_that_chose_it():
+    """Being sure says nothing here, so a threshold that looked good is worth no more than luck."""
+    chance = np.random.default_rng(2)
+    sure, right = chance.permutation(40) / 40, chance.random(40) < 0.5
+    given = [Answer("a", float(one)) for one in sure for _ in range(2)]
+    labels = ["a" if one else "b" for one in right for _ in range(2)]
+    texts = np.repeat(np.arange(40), 2)
+    assert calibrated(given, labels, 0.7).precision == pytest.approx(0.8)
+    assert calibrated(given, labels, 0.7, texts).precision < 0.6
+
+
 def test_a_workflow_without_thresholds_is_always_sure():
     labels = {"refund": "money back", "greeting": "hello there"}
     options = {"labels": labels, "margin_min": 1.9}

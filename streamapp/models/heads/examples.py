@@ -1,13 +1,16 @@
 """Labelled texts from a file: csv or tsv with a header, or json lines."""
 
 import csv
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from streamapp.core.errors import Refuse
+from streamapp.models.heads.logistic import Places
 from streamapp.models.receipt import sha256_of
 
 TEXT, LABEL = "text", "label"
@@ -58,6 +61,17 @@ def read_examples(path: Path, text: str = TEXT, label: str = LABEL) -> Examples:
         raise _refuse(path, "it has no rows", f"give rows with {text!r} and {label!r}")
     texts, labels = zip(*found, strict=True)
     return Examples(list(texts), [None if one == UNKNOWN else one for one in labels], digest)
+
+
+def groups_of(texts: Iterable[str]) -> Places:
+    """A number for each text, (n,), in the order of their first: those of one number are repeats.
+
+    Case, white space and Unicode's compatible forms are not told apart: encoders that do see
+    nearly the same in both.
+    """
+    numbers: dict[str, int] = {}
+    keys = (" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.intp)
 
 
 def _csv(

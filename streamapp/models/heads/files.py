@@ -1,6 +1,7 @@
 """A trained head as a model: an ONNX graph and the manifest beside it."""
 
 import math
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -13,12 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 from streamapp.core.errors import Refuse
 from streamapp.models.declaration import converted
 from streamapp.models.heads.training import Head
-from streamapp.models.manifest import FileSpec, HeadManifest, Lineage
+from streamapp.models.manifest import FileSpec, HeadManifest, Lineage, Name, Version
 from streamapp.models.receipt import sha256_of
 from streamapp.models.toml import write_toml
 
 GRAPH = "head.onnx"
 INPUT, OUTPUT = "vector", "probabilities"
+#: How a version is written, so that its folder is found again.
+_NUMBER = re.compile(r"[1-9][0-9]*", re.ASCII)
 
 
 class Origin(NamedTuple):
@@ -36,14 +39,19 @@ class Origin(NamedTuple):
     licence: str = "as its training data"
 
 
+class _Place(msgspec.Struct):
+    name: Name
+    version: Version
+
+
 def placed(folder: Path) -> tuple[str, int]:
     """Name and version of a head that is to lie in ``.../head/NAME/VERSION``.
 
     Raises:
-        Refuse: the folder is not called so, or is there.
+        Refuse: the folder is not called so, its name cannot be one of a model, or it is there.
     """
     parts = folder.resolve().parts
-    if len(parts) < 4 or parts[-3] != "head" or not parts[-1].isdigit() or int(parts[-1]) < 1:
+    if len(parts) < 4 or parts[-3] != "head" or not _NUMBER.fullmatch(parts[-1]):
         raise Refuse(
             "intents.out",
             f"--out {folder}: a head lies in MODELS/head/NAME/VERSION",
@@ -55,14 +63,16 @@ def placed(folder: Path) -> tuple[str, int]:
             f"--out {folder} is there, and a version does not change",
             f"train the next one: {folder.parent / str(int(parts[-1]) + 1)}",
         )
-    return parts[-2], int(parts[-1])
+    said = {"name": parts[-2], "version": int(parts[-1])}
+    found = converted(said, _Place, f"--out {folder}", lambda key, _: f"take another {key}")
+    return found.name, found.version
 
 
 def write_head(folder: Path, head: Head, origin: Origin) -> HeadManifest:
     """Write graph and manifest; the folder appears when both are whole.
 
     Raises:
-        Refuse: as ``placed``; the name cannot be one of a model; the folder cannot be written.
+        Refuse: as ``placed``; the folder cannot be written.
     """
     name, version = placed(folder)
     models = folder.parents[2]
@@ -148,7 +158,7 @@ def _manifest(folder: Path, head: Head, origin: Origin, name: str, version: int)
         msgspec.to_builtins(declared),
         HeadManifest,
         f"--out {folder}",
-        lambda _: "take another name",
+        lambda key, _: f"take another {key}",
     )
 
 

@@ -1,8 +1,8 @@
 """Examples to a calibrated head.
 
-The examples are dealt into folds; each fold is scored by a model that was trained on the others.
-On those scores temperature and threshold are fitted and what the head is worth is measured; the
-head itself is trained on all of them.
+The examples are dealt into folds, repeats of one text into the same; each fold is scored by a model
+that was trained on the others.  On those scores temperature and threshold are fitted and what the
+head is worth is measured; the head itself is trained on all of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +55,7 @@ def train(
     precision: float = 0.95,
     seed: int = 0,
     trained: Trained = lambda _done, _all: None,
+    groups: Places | None = None,
 ) -> Head:
     """Train and calibrate.
 
@@ -66,15 +67,18 @@ def train(
         precision: the share of answers that shall be right; the rest is unknown.
         seed: by which examples are dealt into folds.
         trained: told of progress.
+        groups: a number for each example, (n,): those of one number are one text, and no model is
+            measured by a text that it learnt from; default: each is another.
 
     Raises:
-        Refuse: too few labels or examples, or the precision is out of reach.
+        Refuse: too few labels or different texts, or the precision is out of reach.
     """
-    names = _checked(labels)
+    groups = np.arange(len(labels)) if groups is None else groups
+    names = _checked(labels, groups)
     place_of = {name: place for place, name in enumerate(names)}
     places = np.array([UNKNOWN if one is None else place_of[one] for one in labels])
-    folds = deal(places, seed)
-    make = _makers(len(names), _penalty(places, len(names)))[kind]
+    folds = deal(places, groups, seed)
+    make = _makers(len(names), _penalty(_texts(places, groups)))[kind]
     held_out = _held_out(make, vectors, places, folds, trained)
     fitted = calibrate(held_out, places, precision)
     measured = fitted and judge_across(held_out, places, folds, precision)
@@ -86,19 +90,38 @@ def train(
     return Head(kind, names, linear, fitted.temperature, fitted.threshold, measured)
 
 
-def deal(places: Places, seed: int) -> Places:
-    """The fold of each example: those of one label go round, in an order that the seed gives.
+def deal(places: Places, groups: Places, seed: int) -> Places:
+    """The fold of each example, (n,): each label is spread over all folds as evenly as can be.
 
-    A label of fewer examples than there are folds has none in some; each fold is scored by models
-    that know every label, since each label has two examples at least.
+    A group goes whole into the fold that has the least of its labels, in an order that the seed
+    gives; first those of several labels, which are the hardest to place, and large ones before
+    small ones.  A label of fewer groups than there are folds has none in some.  Each fold is scored
+    by models that know every label, since each has two groups at least; only labels that share all
+    their texts with others may go without.
+
+    Args:
+        places: of the labels, (n,).
+        groups: a number for each example, (n,); those of one number stay together.
+        seed: of the order.
     """
     chance = np.random.default_rng(seed)
-    counts = np.bincount(places[places != UNKNOWN])
-    folds = np.empty(len(places), np.intp)
-    count = max(2, min(FOLDS_MAX, int(counts.max())))
+    count = max(2, min(FOLDS_MAX, int(_texts(places, groups).max())))
+    members: dict[int, list[int]] = {}
     for place in np.unique(places):
-        rows = np.flatnonzero(places == place)
-        folds[chance.permutation(rows)] = np.arange(len(rows)) % count
+        own = groups[places == place]
+        for group in chance.permutation(own[np.sort(np.unique(own, return_index=True)[1])]):
+            members.setdefault(int(group), [])
+    for row, group in enumerate(groups.tolist()):
+        members[group].append(row)
+    order = sorted(members.values(), key=lambda rows: (len({*places[rows]}) == 1, -len(rows)))
+    folds = np.empty(len(places), np.intp)
+    totals = np.bincount(places - UNKNOWN)
+    dealt = np.zeros((count, len(totals)), np.intp)
+    for rows in order:
+        columns = places[rows] - UNKNOWN
+        fold = int((dealt[:, columns] / totals[columns]).sum(axis=1).argmin())
+        folds[rows] = fold
+        np.add.at(dealt[fold], columns, 1)
     return folds
 
 
@@ -117,8 +140,15 @@ def _makers(labels: int, penalty: float) -> Mapping[Kind, Callable[[Floats, Plac
     }
 
 
-def _penalty(places: Places, labels: int) -> float:
-    return PENALTY if np.count_nonzero(places != UNKNOWN) >= FEW * labels else PENALTY_FEW
+def _penalty(texts: Places) -> float:
+    return PENALTY if texts.mean() >= FEW else PENALTY_FEW
+
+
+def _texts(places: Places, groups: Places) -> Places:
+    """How many different texts each label has, (labels,)."""
+    known = places != UNKNOWN
+    pairs = np.unique(np.stack([places[known], groups[known]]), axis=1)
+    return np.bincount(pairs[0])
 
 
 def _held_out(
@@ -142,25 +172,26 @@ def _held_out(
     return scores
 
 
-def _checked(labels: Sequence[str | None]) -> tuple[str, ...]:
+def _checked(labels: Sequence[str | None], groups: Places) -> tuple[str, ...]:
     """The labels' names, sorted."""
-    counts: dict[str, int] = {}
-    for one in labels:
+    texts: dict[str, set[int]] = {}
+    for one, group in zip(labels, groups.tolist(), strict=True):
         if one is not None:
-            counts[one] = counts.get(one, 0) + 1
-    rare = [name for name, count in counts.items() if count < 2]
+            texts.setdefault(one, set()).add(group)
+    rare = [name for name, different in texts.items() if len(different) < 2]
     why = fix = ""
-    if len(counts) < 2:
-        why, fix = counted(len(counts), "label"), "give examples of at least two"
-    elif len(counts) > LABELS_MAX:
-        why = counted(len(counts), "label")
+    if len(texts) < 2:
+        why, fix = counted(len(texts), "label"), "give examples of at least two"
+    elif len(texts) > LABELS_MAX:
+        why = counted(len(texts), "label")
         fix = f"give at most {LABELS_MAX:,}; is it the right column?"
     elif rare:
-        why = f"one example only of {', '.join(map(repr, rare[:5]))}"
-        fix = "give two at least of each label: one to learn from, one to measure by"
+        why = f"one text only of {', '.join(map(repr, rare[:5]))}"
+        fix = "give two different texts at least of each label: one to learn from, one to "
+        fix += "measure by; a text that is repeated counts once"
     if why:
         raise Refuse("intents.examples", f"the examples have {why}", fix)
-    return tuple(sorted(counts))
+    return tuple(sorted(texts))
 
 
 def _out_of_reach(scores: Floats, places: Places, folds: Places, precision: float) -> Refuse:

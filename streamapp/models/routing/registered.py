@@ -148,5 +148,5 @@ def _measured(key: str, facts: Facts, manifest: Manifest) -> float | None:
         return here
     said = {key: manifest.measured[key]}
     where, fix = f"{manifest.full_name} [measured]", "correct it, or say it in [route.NAME.facts]"
-    there: float | None = getattr(converted(said, Facts, where, lambda _: fix), key)
+    there: float | None = getattr(converted(said, Facts, where, lambda *_: fix), key)
     return there
