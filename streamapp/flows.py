@@ -27,7 +27,7 @@ from streamapp.agents.flow.topology import Topology, check_endless, topology
 from streamapp.agents.flow.whole import WholeAgent
 from streamapp.agents.outcome import persist
 from streamapp.core.config import Settings, to_environment
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Retry, StreamappError
 from streamapp.core.files import draft
 from streamapp.core.metrics import Metrics
 from streamapp.screen.supervisor import Child, Printer, Supervisor
@@ -48,6 +48,8 @@ RECORD_BYTES_MAX = 8 << 20
 RETENTION_MS = 7 * 86_400_000
 #: What one Slice of a group may have; a unit of work is no larger.
 _SLICE_BYTES_MAX = 1 << 20
+#: For the log to say where a group stands.
+_STAND_S_MAX = 10.0
 _params = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -219,7 +221,21 @@ class Flow:
             for group in self.topology.groups
         ]
         logs = self._home / "logs"
-        return Supervisor(children, logs, drain_s=self._settings.drain_s, printer=printer)
+        drain_s = self._settings.drain_s
+        return Supervisor(children, logs, drain_s=drain_s, printer=printer, stand=self._stand)
+
+    async def _stand(self, name: str) -> object:
+        """Where the topics of a group end; never the same while nobody can say."""
+        found = []
+        try:
+            async with asyncio.timeout(_STAND_S_MAX), started(compose.reader(self._settings)) as at:
+                for topic in self.topology.group(name).publishes:
+                    found += [await at.bounds(topic, each) for each in range(self._partitions)]
+        except (Retry, TimeoutError):  # the log is away, which is no fault of the group's
+            return object()
+        except StreamappError as error:
+            return error.code
+        return [end for _, end in found]
 
     def alone(self) -> IO[str]:
         """The lock of the one process that feeds and collects; close it to let it go.
@@ -263,8 +279,6 @@ class Flow:
             )
             done, begin = self._done()
             run = await feed.begin(done)
-            if run <= done:  # the topics were made anew, and places on them count anew
-                begin = {}
             collect = Collect(reader, self._partitions, run, begin, metrics, progress.collected)
             spool = self._home / "spool"
             shutil.rmtree(spool, ignore_errors=True)  # of one that was killed
@@ -336,7 +350,11 @@ class Flow:
         path = self._home / "done.json"
         if not path.is_file():
             return 0, {}
-        return msgspec.json.decode(path.read_bytes(), type=tuple[int, Places])
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=tuple[int, Places])
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            what = "remove it; the last run is then written once more"
+            raise Refuse("flow.done", f"{path}: {error}", what) from None
 
     def _note(self, run: int, ended: Places) -> None:
         path = self._home / "done.json"

@@ -213,6 +213,8 @@ def run(
             settings, file, params, folder_out, feed=feed, as_json=as_json, partitions=partitions,
             lineage=lineage, lineage_token=lineage_token,
         )  # fmt: skip
+    if partitions != 1:
+        raise Refuse("flow.option", "--partitions is for a run on topics", "give --stream, too")
     services = services_of(settings, cpus, memory_mb)
     if dry_run:
         from streamapp.cli.workflow import show_plan

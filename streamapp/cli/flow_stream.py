@@ -1,7 +1,6 @@
 """``streamapp run FILE --stream``: a workflow on topics, a process for each group."""
 
 import asyncio
-import signal
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -11,10 +10,11 @@ import click
 import msgspec
 
 from streamapp.cli.output import Lines, print_json
+from streamapp.cli.stopping import stop_by_signal
 from streamapp.core.clock import monotonic_s, now_us
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
-from streamapp.core.errors import Refuse, StreamappError
+from streamapp.core.errors import Halt, Refuse, StreamappError
 
 if TYPE_CHECKING:
     from streamapp.flows import Flow, Result
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _TOLD_EVERY_S = 1.0
 _INTERRUPTED = 130
+_FIX = "mend that and start again"
 
 
 def run_stream(
@@ -100,7 +101,7 @@ class _Stream:
     def __init__(self, flow: "Flow", folder_out: Path, *, feed: bool, as_json: bool) -> None:
         self._flow, self._out = flow, folder_out
         self._feed, self._as_json = feed, as_json
-        self._stop = asyncio.Event()
+        self._stop, self._last_words = asyncio.Event(), dict[tuple[str, str], str]()
         self._lines = Lines(12, self._stop.set, err=True)
         #: What came of it, once it has ended.
         self.result: Result | None = None
@@ -117,9 +118,7 @@ class _Stream:
             return await self._run()
 
     async def _run(self) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
+        stop_by_signal(self._stop.set)
         for name in await self._flow.make_topics():
             self._say("topic", f"{name} made")
         groups = self._flow.supervisor(None if self._as_json else self._say)
@@ -130,7 +129,7 @@ class _Stream:
             else:
                 self._invite()
                 while not self._stop.is_set():
-                    _refuse_if_refused(groups)
+                    _end_if_one_ended(groups)
                     await _pause(self._stop)
         finally:
             clean = await groups.stop()
@@ -147,7 +146,7 @@ class _Stream:
         work = asyncio.create_task(self._flow.run_through(self._out, progress))
         try:
             while not work.done():
-                _refuse_if_refused(groups)
+                _end_if_one_ended(groups)
                 if self._stop.is_set():
                     self._say("run", "stopped; the same command goes on where it stood")
                     return None
@@ -182,6 +181,11 @@ class _Stream:
             )
 
     def _say(self, name: str, line: str) -> None:
+        word, is_word, _ = line.partition(": ")
+        if is_word and word in {"error", "fix"}:  # of a group, which may end by it again and again
+            if self._last_words.get((name, word)) == line:
+                return
+            self._last_words[name, word] = line
         if not self._as_json:
             self._lines(name, line)
 
@@ -195,14 +199,20 @@ class _Stream:
             click.echo(f"{aside.name}: {counted(aside.rows, 'row')} set aside in {aside.path}")
 
 
-def _refuse_if_refused(groups: "Supervisor") -> None:
+def _end_if_one_ended(groups: "Supervisor") -> None:
+    """Raise when a group is not started again: a Refuse where it refuses, else a Halt."""
+    from streamapp.screen.supervisor import FAULTS_MAX, ending
+
     child = groups.refused()
-    if child is not None:
-        raise Refuse(
-            "flow.refused",
-            f"group {child.name!r} will not start: {child.error or 'it did not say why'}",
-            "mend that and start again",
-        )
+    if child is None:
+        return
+    if child.exit_code == Refuse.exit_code:
+        what = f"will not start: {child.error or 'it did not say why'}"
+        raise Refuse("flow.refused", f"group {child.name!r} {what}", child.fix or _FIX)
+    assert child.exit_code is not None  # noqa: S101  # it has ended
+    why = child.error or f"{ending(child.exit_code)}, see {groups.log(child)}"
+    what = f"ended {FAULTS_MAX} times and got no further: {why}"
+    raise Halt("flow.halted", f"group {child.name!r} {what}", child.fix or _FIX)
 
 
 def _plain(work: "asyncio.Task[Result]") -> "Result":

@@ -17,6 +17,7 @@ from streamapp.cli.framework import command
 from streamapp.cli.options import settings_options
 from streamapp.cli.output import Lines, console
 from streamapp.cli.prepare import make_home, prepare
+from streamapp.cli.stopping import stop_by_signal
 from streamapp.core.config import Settings, gateway_url, to_environment
 from streamapp.core.errors import Refuse
 from streamapp.core.exports import has_exports
@@ -186,7 +187,7 @@ def refuse_if_refused(watched: "Supervisor", settings: Settings) -> None:
 async def _run(settings: Settings, extras: Sequence[str], *, live: bool) -> bool:
     """Until told to stop; True when all ended cleanly and was heard."""
     stop = asyncio.Event()
-    _stop_by_signal(stop)
+    stop_by_signal(stop.set)
     say = Lines(8, stop.set)
     watched = supervisor(settings, None if live else say, extras)
     await watched.start()
@@ -202,14 +203,6 @@ async def _run(settings: Settings, extras: Sequence[str], *, live: bool) -> bool
         for name, why in unfinished(watched.children.values()):
             say(name, why)
     return clean and say.is_read
-
-
-def _stop_by_signal(stop: asyncio.Event) -> None:
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup streamapp up
-        numbers.append(signal.SIGHUP)
-    for number in numbers:
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 def unfinished(children: "Iterable[Child]") -> Iterator[tuple[str, str]]:

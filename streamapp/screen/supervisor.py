@@ -10,34 +10,40 @@ import ctypes
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamapp.core.clock import monotonic_s
-from streamapp.core.errors import Refuse
+from streamapp.core.errors import Refuse, Retry
 
-#: A process that refuses its declaration (exit code 2) this often in a row is not started again.
-REFUSALS_MAX = 3
+#: A process that ends this often in a row where it stood before is not started again.
+FAULTS_MAX = 3
 RESTART_S_FIRST = 0.5
 RESTART_S_MAX = 10.0
 #: A process that lived this long had started; the next restart is quick again.
 SETTLED_S = 30.0
 LOG_BYTES_MAX = 16 << 20
+#: Ends that are no fault of the process: it was told to end, or waits for somebody else.
+_FROM_OUTSIDE = frozenset(
+    {0, Retry.exit_code, -signal.SIGHUP, -signal.SIGINT, -signal.SIGKILL, -signal.SIGTERM}
+)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h: the kernel signals a child whose parent has died
 
 #: Faust's spinner hides the cursor, and moves it, even where there is none.
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x08")
 
 Printer = Callable[[str, str], None]
+#: Where a child's work stands, by its name.
+Stand = Callable[[str], Awaitable[object]]
 
 
 @dataclass(slots=True)
 class Child:
     """One supervised process.
 
-    ``state`` is starting, running, waiting, refused or stopped; ``error`` what it said last of why
-    it ended.
+    ``state`` is starting, running, waiting, refused or stopped; ``error`` and ``fix`` what it said
+    last of why it ended.
     """
 
     name: str
@@ -49,16 +55,21 @@ class Child:
     started_s: float = 0.0
     exit_code: int | None = None
     error: str = ""
+    fix: str = ""
     process: asyncio.subprocess.Process | None = None
 
 
 class Supervisor:
     """Keeps children alive until told to stop.
 
+    One that refuses its declaration (exit code 2) time and again is not started any more; nor is
+    one with another fault, where ``stand`` says that it got no further.
+
     Args:
         children: stopped in this order, one after the other, so that each drains into the next.
         logs: folder for ``NAME.log``, each child's output (started anew when it exceeds 16 MiB).
         printer: also told every line as (name, line).
+        stand: asked where a child stands that ended by a fault; None: they get on.
         drain_s: what a child may take to stop before it is killed.
     """
 
@@ -69,11 +80,12 @@ class Supervisor:
         *,
         drain_s: float,
         printer: Printer | None = None,
+        stand: Stand | None = None,
     ) -> None:
         self.children = {child.name: child for child in children}
         self._logs = logs
         self._drain_s = drain_s
-        self._printer = printer
+        self._printer, self._stand = printer, stand
         self._stopping = asyncio.Event()
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -103,17 +115,22 @@ class Supervisor:
         return clean
 
     def refused(self) -> Child | None:
-        """A child that will not be started again because its declaration is wrong."""
+        """A child that will not be started again."""
         return next((c for c in self.children.values() if c.state == "refused"), None)
 
+    def log(self, child: Child) -> Path:
+        """The file of what a child said."""
+        return self._logs / f"{child.name}.log"
+
     async def _keep(self, child: Child) -> None:
-        wait_s, refusals = RESTART_S_FIRST, 0
+        wait_s, times, stood = RESTART_S_FIRST, 0, object()
         while not self._stopping.is_set():
             child.exit_code = await self._run(child)
             if self._stopping.is_set():
                 break
-            refusals = refusals + 1 if child.exit_code == Refuse.exit_code else 0
-            if refusals >= REFUSALS_MAX:
+            before, stood = stood, await self._stood(child)
+            times = times + 1 if stood == before else 1
+            if times >= FAULTS_MAX:
                 child.state = "refused"
                 return
             if monotonic_s() - child.started_s > SETTLED_S:
@@ -121,7 +138,7 @@ class Supervisor:
             child.state = "waiting"
             why = f": {child.error}" if child.error else ""
             self._say(
-                child, f"ended with {_ending(child.exit_code)}{why}; starts again in {wait_s:g} s"
+                child, f"ended with {ending(child.exit_code)}{why}; starts again in {wait_s:g} s"
             )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -130,8 +147,16 @@ class Supervisor:
             wait_s = min(wait_s * 2, RESTART_S_MAX)
         child.state = "stopped"
 
+    async def _stood(self, child: Child) -> object:
+        """Where a child stood when it ended; nowhere that it was before, if that says nothing."""
+        if child.exit_code == Refuse.exit_code:
+            return Refuse  # of a declaration, which stays as it is
+        if self._stand is None or child.exit_code in _FROM_OUTSIDE:
+            return object()
+        return await self._stand(child.name)
+
     async def _run(self, child: Child) -> int:
-        child.state, child.started_s, child.error = "starting", monotonic_s(), ""
+        child.state, child.started_s, child.error, child.fix = "starting", monotonic_s(), "", ""
         child.process = await asyncio.create_subprocess_exec(
             *child.argv,
             env=dict(child.env),
@@ -158,6 +183,8 @@ class Supervisor:
             text = line.decode(errors="replace").rstrip("\n")
             if text.startswith("error: "):
                 child.error = text.removeprefix("error: ")
+            elif text.startswith("fix: "):
+                child.fix = text.removeprefix("fix: ")
             if text and self._printer is not None:
                 self._printer(child.name, text)
 
@@ -171,7 +198,7 @@ class Supervisor:
 
         A child whose pipe nobody reads blocks for ever on its next line.
         """
-        path = self._logs / f"{child.name}.log"
+        path = self.log(child)
         try:
             with path.open("ab") as log:
                 if log.tell() > LOG_BYTES_MAX:
@@ -192,7 +219,8 @@ async def _next_line(output: asyncio.StreamReader) -> bytes:
         return await output.read(error.consumed)
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """An exit code, or the signal that it stands for."""
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 

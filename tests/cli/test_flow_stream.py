@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -20,7 +22,7 @@ outputs:
 """
 
 
-def fed(*options):
+def fed(*options, code=0):
     """What is printed of the workflow when it is fed."""
     command = ["run", "flow.yaml", "--stream", "--feed", *options]
     done = subprocess.run(
@@ -31,7 +33,7 @@ def fed(*options):
         timeout=120,
     )
     lines = (done.stdout + done.stderr).splitlines()
-    assert done.returncode == 0, lines
+    assert done.returncode == code, lines
     return lines
 
 
@@ -91,6 +93,35 @@ def test_topics_that_were_deleted_are_fed_and_collected_anew(clean):
         shutil.rmtree(load()[0].home / "log")
 
 
+def test_a_fault_that_comes_back_at_each_start_ends_the_run(clean):
+    (clean / "flow.yaml").write_text(FILE)
+    (clean / "rows.csv").write_text("x\n" + "2\n" * 3000)
+    fed()
+    for file in (load()[0].home / "log").glob("small.rows*"):
+        file.unlink()
+    (clean / "rows.csv").write_text("x\n2\n")
+    lines = fed(code=70)
+    said = "'small.rows' [0] was made anew: it has 0 to "
+    assert len([line for line in lines if line.startswith(f"after-rows   | error: {said}")]) <= 2
+    assert lines[-2].startswith(
+        f"error: group 'after-rows' ended 3 times and got no further: {said}"
+    )
+    assert lines[-1] == "fix: delete the workflow's topics and feed it anew"
+
+
+def test_a_note_of_the_last_run_that_cannot_be_read_is_told(clean):
+    (clean / "flow.yaml").write_text(FILE)
+    (clean / "rows.csv").write_text("x\n1\n2\n")
+    path = load()[0].home / "flows" / "small" / "done.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('[1, "all"]')
+    lines = fed(code=2)
+    assert f"error: {path}: Expected `object`, got `str` - at `$[1]`" in lines
+    assert "fix: remove it; the last run is then written once more" in lines
+    path.unlink()
+    fed()
+
+
 def test_a_run_that_is_fed_elsewhere_is_told_as_failed(run, clean):
     (clean / "flow.yaml").write_text(FILE)
     (clean / "rows.csv").write_text("x\n1\n2\n")
@@ -119,6 +150,32 @@ def test_lineage_of_a_run_without_an_end_is_refused(run, clean):
     told = run("run", "flow.yaml", "--stream", "--lineage", "told.jsonl")
     assert (told.code, "give --feed" in told.err) == (2, True)
     assert not (clean / "told.jsonl").exists()
+
+
+def test_an_option_of_runs_on_topics_is_refused_in_another(run, clean):
+    (clean / "flow.yaml").write_text(FILE)
+    (clean / "rows.csv").write_text("x\n1\n2\n")
+    told = run("run", "flow.yaml", "--partitions", "3")
+    assert (told.code, "--partitions is for a run on topics" in told.err) == (2, True)
+    assert not (clean / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_run_whose_terminal_is_closed_stops_its_groups_in_order(clean, number):
+    (clean / "flow.yaml").write_text(FILE)
+    (clean / "rows.csv").write_text("x\n1\n2\n")
+    command = [sys.executable, "-m", "streamapp.cli", "run", "flow.yaml", "--stream"]
+    heard = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # by one below nohup, too
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,  # noqa: PLW1509  # no thread holds a lock here
+    ) as process:
+        lines = iter(process.stderr.readline, "")
+        assert next(line for line in lines if "topic small.out" in line)
+        process.send_signal(number)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--cpus=1", "--memory-mb=99"])

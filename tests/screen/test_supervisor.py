@@ -4,6 +4,9 @@ import asyncio
 import os
 import sys
 
+import pytest
+
+from streamapp.screen import supervisor
 from streamapp.screen.supervisor import Child, Supervisor
 
 WAIT_S = 20
@@ -74,3 +77,69 @@ async def test_a_child_that_is_being_started_while_all_stop_is_stopped_too(tmp_p
     assert watched.children["child"].process is None  # between fork and our hearing of it
     async with asyncio.timeout(WAIT_S):
         assert await watched.stop()
+
+
+FAULT = "print('error: rows were lost')\nprint('fix: feed them anew')\nimport sys; sys.exit(70)"
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(supervisor, "RESTART_S_FIRST", 0.01)
+    monkeypatch.setattr(supervisor, "RESTART_S_MAX", 0.01)
+
+
+async def ended(tmp_path, code, stood):
+    """A child that is not started again; where it stands is asked of ``stood`` at each fault."""
+    told = iter(stood)
+
+    async def stand(_):
+        return next(told)
+
+    watched = Supervisor([child(code)], tmp_path / "logs", drain_s=5, stand=stand)
+    await watched.start()
+    async with asyncio.timeout(WAIT_S):
+        while (found := watched.refused()) is None:
+            await asyncio.sleep(0.01)
+    await watched.stop()
+    return found, list(told)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_fault_that_comes_back_where_the_child_stood_is_the_end(tmp_path):
+    found, _ = await ended(tmp_path, FAULT, [(1, 1)] * 3)
+    assert (found.exit_code, found.restarts) == (70, 2)
+    assert (found.error, found.fix) == ("rows were lost", "feed them anew")
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_child_that_got_on_between_its_faults_is_started_again(tmp_path):
+    found, left = await ended(tmp_path, FAULT, [1, 1, 2, 2, 3, 3, 3])
+    assert (found.restarts, left) == (6, [])
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("code", ["import sys; sys.exit(75)", "import os; os.kill(os.getpid(), 9)"])
+async def test_what_is_no_fault_of_its_own_ends_no_child(tmp_path, code):
+    async def stand(_):
+        raise AssertionError
+
+    lines = Lines()
+    watched = Supervisor([child(code)], tmp_path / "logs", drain_s=5, printer=lines, stand=stand)
+    await watched.start()
+    while watched.children["child"].restarts < 4:
+        await lines.having("starts again")
+        await asyncio.sleep(0.01)
+    assert watched.refused() is None
+    await watched.stop()
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_nobody_who_could_say_where_it_stands_means_no_end(tmp_path):
+    lines = Lines()
+    watched = Supervisor([child(FAULT)], tmp_path / "logs", drain_s=5, printer=lines)
+    await watched.start()
+    while watched.children["child"].restarts < 4:
+        await lines.having("starts again")
+        await asyncio.sleep(0.01)
+    assert watched.refused() is None
+    await watched.stop()

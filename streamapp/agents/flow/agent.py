@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 
 from streamapp.agents.flow.chain import Chain
+from streamapp.agents.flow.collect import mark_before
 from streamapp.agents.flow.fronts import Fronts
 from streamapp.agents.flow.keyed import idle_parts, latest_us, parts
 from streamapp.agents.flow.record import OVERHEAD_BYTES, Aside, Mark, Part, decode, encode, mark_of
@@ -158,20 +159,23 @@ class FlowAgent:
 
     async def _stand(self, partition: int, generation: int) -> _Standing:
         """What the group's topics say of a partition that this generation gives to us."""
-        covered, states, reached = {}, {}, {}
+        covered, found = dict[str, int](), dict[str, Part | None]()
         begin, end = await self._reader.bounds(self._group.topic, partition)
         for topic in self._group.publishes:
             bounds = await self._reader.bounds(topic, partition)
             record = await last_record(self._reader, topic, partition, *bounds)
-            part = None if record is None else decode(record)
+            part = found[topic] = None if record is None else decode(record)
             covered[topic] = part.mark.next if part else begin
-            states[topic] = part.state if part else b""
-            reached[topic] = part.mark.reached if part else (0, 0)
             if part is not None:
                 for to, records in self._parts_again(topic, part, partition):
                     await self._producer.send(to, records)
         at = min(covered.values())
-        if at < begin or max(covered.values()) > end:
+        last = next(found[topic] for topic, next_ in covered.items() if next_ == at)
+        is_anew = max(covered.values()) > end
+        if last is not None and not is_anew:
+            before = await mark_before(self._reader, self._group.topic, partition, at, begin)
+            is_anew = before is not None and before.run > last.mark.run
+        if at < begin or is_anew:
             what = "lost rows" if at < begin else "was made anew"
             raise Halt(
                 "flow.source",
@@ -179,12 +183,11 @@ class FlowAgent:
                 f" and {at} is next",
                 "delete the workflow's topics and feed it anew",
             )
-        first = next(topic for topic, next_ in covered.items() if next_ == at)
+        state, reached = (last.state, last.mark.reached) if last else (b"", (0, 0))
+        seen: Repeats | Fronts = Repeats(reached)
         if self._group.is_keyed:
-            fronts, state = _states.decode(states[first]) if states[first] else (b"", b"")
-            seen: Repeats | Fronts = Fronts(self._group.partitions, fronts)
-        else:
-            seen, state = Repeats(reached[first]), states[first]
+            fronts, state = _states.decode(state) if state else (b"", b"")
+            seen = Fronts(self._group.partitions, fronts)
         return _Standing(covered, generation, seen, state)
 
     async def _take(self, event: SliceEvent) -> None:

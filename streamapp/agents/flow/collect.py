@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
 
-from streamapp.agents.flow.record import Aside, Part, check_schema, decode, mark_of
+from streamapp.agents.flow.record import Aside, Mark, Part, check_schema, decode, mark_of
 from streamapp.agents.flow.units import Repeats
 from streamapp.agents.outcome import persist
 from streamapp.core.errors import Halt
@@ -115,23 +116,24 @@ class Collect:
     async def _begins(self, topic: str, partition: int) -> tuple[int, int]:
         """Where the partition begins, and where an earlier run ended in it."""
         first, end = await self._ours(lambda: self._reader.bounds(topic, partition))
-        place = self._begin[topic][partition] if topic in self._begin else first
+        places = self._begin.get(topic, ())
+        place = places[partition] if len(places) == self._partitions else first
         if place <= first:
             return first, place
-        before = (await self._read(topic, partition, place - 1, 1)).records if place <= end else ()
-        mark = mark_of(before[0]) if before else None
+        before = partial(mark_before, self._reader, topic, partition, place, first)
+        mark = None
+        if place <= end:
+            mark = await persist("collect", before, self._metrics, self._still_ours)
         is_end = mark is not None and mark.end and mark.run < self._run
         return first, place if is_end else first  # no end is there: the topic was made anew
 
-    async def _read(
-        self, topic: str, partition: int, at: int, records_max: int = _READ_RECORDS_MAX
-    ) -> Slice:
+    async def _read(self, topic: str, partition: int, at: int) -> Slice:
         return await self._ours(
             lambda: self._reader.read(
                 topic,
                 partition,
                 at,
-                records_max=records_max,
+                records_max=_READ_RECORDS_MAX,
                 bytes_max=_READ_BYTES_MAX,
                 wait_ms_max=_WAIT_MS_MAX,
             )
@@ -142,6 +144,24 @@ class Collect:
         if found is None:
             raise Cancelled
         return found
+
+
+async def mark_before(
+    reader: Reader, topic: str, partition: int, at: int, first: int
+) -> Mark | None:
+    """What the record before an offset stands for; None where it is another's, or not kept.
+
+    Args:
+        reader: started.
+        topic: one of the workflow's.
+        partition: of it.
+        at: no further than the partition's end.
+        first: where the partition begins.
+    """
+    if at <= first:
+        return None
+    found = (await reader.read(topic, partition, at - 1, records_max=1)).records
+    return mark_of(found[0]) if found and found[0].offset == at - 1 else None
 
 
 def _write(out: pa.ipc.RecordBatchStreamWriter, part: Part) -> None:

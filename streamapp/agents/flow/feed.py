@@ -47,8 +47,7 @@ class Feed:
         """
         fed = [await topic.fed() for topic in self._topics.values()]
         newest = max((each.run for each in fed), default=0)
-        is_done = all(each.is_done and each.run == newest for each in fed)
-        return newest + 1 if is_done and newest in {0, collected} else newest
+        return newest if newest > collected else collected + 1
 
     async def run(self, run: int) -> dict[str, int]:
         """Feed all inputs, one after the other, and say that there is no more; rows by topic.

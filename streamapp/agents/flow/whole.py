@@ -8,7 +8,6 @@ there already is left out.  Every record says where in its sources the run began
 """
 
 import asyncio
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,9 +17,10 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from streamapp.agents.flow.collect import Collect, Passed, Places, in_order
+from streamapp.agents.flow.collect import Collect, Passed, Places, in_order, mark_before
 from streamapp.agents.flow.record import Aside, mark_of
 from streamapp.agents.flow.sending import Piece, Sending, Wrong, chunks
+from streamapp.agents.flow.spool import own_folder
 from streamapp.agents.flow.stage import Stage
 from streamapp.agents.flow.topology import Group
 from streamapp.agents.outcome import guarded, persist
@@ -66,7 +66,7 @@ class WholeAgent:
         metrics: of this process.
         generation: the consumer group's current generation.
         record_bytes_max: of the group's topics.
-        spool: a folder for a run's rows; what is in it is removed.
+        spool: where each process has a folder for a run's rows.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class WholeAgent:
         fed = [await self._sending(topic).fed() for topic in self._group.publishes]
         last = min(fed, key=lambda each: (each.run, each.is_done))
         places: Places = {}
+        run = last.run if last.is_done else last.run - 1
         if last.run:
             began, ended = _placed(last.state, self._step)
             places = ended if last.is_done else began
@@ -138,7 +139,10 @@ class WholeAgent:
             bounds = [await self._reader.bounds(topic, each) for each in self._partitions]
             at = places.setdefault(topic, [first for first, _ in bounds])
             for partition, (place, (first, end)) in enumerate(zip(at, bounds, strict=True)):
-                if place > end:
+                mark = None
+                if place <= end:
+                    mark = await mark_before(self._reader, topic, partition, place, first)
+                if place > end or (mark is not None and mark.run > run):
                     raise Halt(
                         "flow.source",
                         f"{topic!r} [{partition}] was made anew: it has {first} to {end}, and"
@@ -148,7 +152,7 @@ class WholeAgent:
         begins = [
             (await self._reader.bounds(self._group.topic, each))[0] for each in self._partitions
         ]
-        return _Standing(generation, last.run if last.is_done else last.run - 1, places, begins)
+        return _Standing(generation, run, places, begins)
 
     @property
     def _partitions(self) -> range:
@@ -190,18 +194,15 @@ class WholeAgent:
             Cancelled: it is another's by now.
             Passed: not all that the stage takes was in that run.
         """
-        with disk(self._spool):
-            shutil.rmtree(self._spool, ignore_errors=True)  # of one that was killed
-            self._spool.mkdir(parents=True)
-        try:
+        with own_folder(self._spool) as folder:
             collect = Collect(
                 self._reader, self._group.partitions, run, begin, self._metrics,
                 still_ours=still_ours,
             )  # fmt: skip
             for node, topic in self._group.takes.items():
-                with disk(self._spool):
-                    await collect.rows(topic, self._binding.schemas[node], self._spool / node)
-            given = {node: in_order(self._spool / node) for node in self._group.takes}
+                with disk(folder):
+                    await collect.rows(topic, self._binding.schemas[node], folder / node)
+            given = {node: in_order(folder / node) for node in self._group.takes}
             made = await self._made(given, still_ours)
             state = msgspec.msgpack.encode((begin, collect.ended))
             for topic in self._group.publishes:
@@ -210,8 +211,6 @@ class WholeAgent:
                     continue
                 pieces = _pieces(made, sending.value_bytes_max)
                 await sending.send(pieces, made.rows.schema, run, self._wrong(topic), state)
-        finally:
-            shutil.rmtree(self._spool, ignore_errors=True)
         return collect.ended
 
     async def _made(self, given: Mapping[str, pa.Table], still_ours: Callable[[], bool]) -> _Made:

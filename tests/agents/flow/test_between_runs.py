@@ -89,3 +89,23 @@ async def test_rows_that_one_taken_for_dead_wrote_late_are_left_out_after_a_rest
     await bench.work("after-rows")
     made = bench.log.read("t.kept", 0, 0).records
     assert [row["n"] for each in made for row in decode(each).rows.to_pylist()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("operation", ["filter", "aggregate"])
+async def test_a_source_made_anew_with_as_many_records_is_told(tmp_path, operation):
+    config = {"where": "n >= 0"} if operation == "filter" else STAGES[0]["config"]
+    stages = [{**STAGES[0], "operation": operation, "config": config}]
+    old = Bench(graph(tmp_path, stages, OUTPUTS, ROWS))
+    await old.feed()
+    (group,) = old.topology.groups
+    await old.work(group.name)
+    bench = Bench(old.binding.graph)
+    for each in old.log.read("t.count", 0, 0).records:
+        bench.log.append("t.count", [Outgoing(each.value, headers=each.headers, partition=0)])
+    assert await bench.feed(collected=1) == 2
+    assert bench.log.bounds("t.rows", 0) == old.log.bounds("t.rows", 0)
+    agent = bench.agent(group.name, [])
+    with pytest.raises(Halt, match=r"'t.rows' \[0\] was made anew") as told:
+        await agent._start_positions([("t.rows", 0)])
+    assert told.value.code == "flow.source"
+    await agent.stop()
