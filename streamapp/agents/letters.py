@@ -222,16 +222,17 @@ class Letters:
 
         None stands for one that is not there any more: retention may be at work.
         """
-        left = list(reversed(offsets))
-        while left:
-            at = left[-1]
+        done = 0
+        while done < len(offsets):
+            at = offsets[done]
             slice_ = await self._reader.read(
                 self.topic, partition, at, records_max=READ_RECORDS, bytes_max=READ_BYTES_MAX
             )
             records = {record.offset: record for record in slice_.records}
             some: list[tuple[LetterAddress, Letter | None]] = []
-            while left and left[-1] < max(slice_.range.next, at + 1):
-                address = LetterAddress(partition, left.pop())
+            while done < len(offsets) and offsets[done] < max(slice_.range.next, at + 1):
+                address = LetterAddress(partition, offsets[done])
+                done += 1
                 found = records.get(address.offset)
                 letter = None if found is None else read(partition, found)
                 if isinstance(letter, Letter):

@@ -4,10 +4,10 @@ A letter is sent first and marked then: whoever is killed in between sends it ag
 has the same id, so that it is stored once (``ids.once``).  The other order would lose it.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from array import array
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 from sys import maxsize
 from typing import NamedTuple
 
@@ -52,6 +52,29 @@ class Failed(NamedTuple):
 
     letter: LetterAddress
     error: StreamappError
+
+
+class Chosen:
+    """Letters to replay, latest of each partition first; it takes twelve bytes for each."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, tuple[array[int], array[int]]] = {}
+
+    def see(self, found: Found) -> None:
+        """One more letter, which lies before those of its partition that were seen."""
+        partition, offset = found.letter.address
+        offsets, times = self._parts.setdefault(partition, (array("q"), array("I")))
+        offsets.append(offset)
+        times.append(found.times)
+
+    def __len__(self) -> int:
+        """How many letters are chosen."""
+        return sum(len(offsets) for offsets, _ in self._parts.values())
+
+    def oldest_first(self) -> Iterator[tuple[int, Sequence[int], Sequence[int]]]:
+        """Of each partition its number, the offsets, and how often each event was replayed."""
+        for partition, (offsets, times) in sorted(self._parts.items()):
+            yield partition, offsets[::-1], times[::-1]
 
 
 def objection(
@@ -128,8 +151,10 @@ def event_of(value: bytes | None, headers: Headers) -> Event:
     return decode_record(Record(0, 0, None, value, headers), event_bytes_max=maxsize)
 
 
-def record_of(found: Found, letter: Letter, letters: Letters) -> Outgoing:
+def record_of(letter: Letter, times: int, letters: Letters) -> Outgoing:
     """What to send to the letter's source: its key, value and headers, and how often that was done.
+
+    ``times`` says how often before.
 
     An event without an id or a time had those of its first address; headers now say them, so that
     it stays the same event wherever it lies.  What cannot be read says no id either.  It goes to
@@ -152,7 +177,7 @@ def record_of(found: Found, letter: Letter, letters: Letters) -> Outgoing:
         headers.append((_ID, "-".join(map(str, first)).encode()))
     if letter.timestamp in _TIMES_MS and not _has_time(letter):
         headers.append((f"{CE_PREFIX}time", _written(letter.timestamp).encode()))
-    headers += [(REPLAYS, b"%d" % (found.times + 1)), (LETTER, address.encode())]
+    headers += [(REPLAYS, b"%d" % (times + 1)), (LETTER, address.encode())]
     there = 0 <= source.partition < letters.partitions_of(source.topic)
     return Outgoing(letter.value, letter.key, headers, source.partition if there else None)
 
@@ -169,20 +194,20 @@ class Replays:
         self._letters = letters
         self._producer = producer
 
-    async def replay(self, chosen: Sequence[Found]) -> AsyncIterator[Sent | Failed]:
-        """Send letters, oldest first, and mark them.
+    async def replay(self, chosen: Chosen) -> AsyncIterator[list[Sent | Failed]]:
+        """Send letters, oldest first, and mark them, some at a time: whoever stops loses nothing.
 
         Raises:
             Retry: the log does not answer; the same call again does what is left.
         """
-        by_address = {one.letter.address: one for one in chosen}
-        for partition, addresses in groupby(sorted(by_address), lambda one: one.partition):
-            offsets = [address.offset for address in addresses]
+        for partition, offsets, times in chosen.oldest_first():
+            before = iter(times)
             async for some in self._letters.read(partition, offsets):
-                there = [(by_address[at], letter) for at, letter in some if letter is not None]
-                gone = [Failed(at, _gone(at)) for at, letter in some if letter is None]
-                for outcome in (*gone, *await self._send(there)):
-                    yield outcome
+                # One that is gone has a number of its own, too.
+                numbered = [(at, letter, next(before)) for at, letter in some]
+                gone = [Failed(at, _gone(at)) for at, letter, _ in numbered if letter is None]
+                there = [(letter, n) for _, letter, n in numbered if letter is not None]
+                yield [*gone, *await self._send(there)]
 
     async def resend(self, found: Found, letter: Letter, value: bytes) -> Sent:
         """Send a letter with another value, and mark it.
@@ -192,7 +217,7 @@ class Replays:
             Retry: the log does not answer.
         """
         mended = replace(letter, value=value, headers=_unguessed(letter, value))
-        (outcome,) = await self._send([(found, mended)], edited=True)
+        (outcome,) = await self._send([(mended, found.times)], edited=True)
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
@@ -212,14 +237,14 @@ class Replays:
             done(sum(next_ - first for first, next_ in part))
 
     async def _send(
-        self, some: Sequence[tuple[Found, Letter]], *, edited: bool = False
+        self, some: Sequence[tuple[Letter, int]], *, edited: bool = False
     ) -> list[Sent | Failed]:
-        """Send letters of one partition and mark what was sent."""
+        """Send letters of one partition, each replayed so often, and mark what was sent."""
         outcomes: list[Sent | Failed] = []
         ready: dict[str, list[tuple[LetterAddress, Outgoing]]] = {}
-        for found, letter in some:
+        for letter, times in some:
             try:
-                record = record_of(found, letter, self._letters)
+                record = record_of(letter, times, self._letters)
             except Reject as error:
                 outcomes.append(Failed(letter.address, error))
             else:

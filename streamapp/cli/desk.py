@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
@@ -12,8 +11,8 @@ import click
 
 from streamapp.agents.letters import Found, Letters, Wanted
 from streamapp.agents.purge import Purge
-from streamapp.agents.replay import Failed, Replays
-from streamapp.cli.letters import Listing, print_listing
+from streamapp.agents.replay import Chosen, Failed, Replays
+from streamapp.cli.letters import Listing, Some, print_listing
 from streamapp.cli.options import Command, missing_log, settings_options
 from streamapp.cli.scanning import WhenParam, watched
 from streamapp.core.config import Settings
@@ -22,8 +21,6 @@ from streamapp.topics.catalogue import DEAD
 from streamapp.topics.dead import Letter, LetterAddress
 from streamapp.transport.clients import Admin
 
-#: Letters that one command replays at most: all that a list shows of them is kept in memory.
-AT_ONCE_MAX = 100_000
 LISTED = 20
 #: Why nothing should be done with a letter; None when nothing is against it.
 Reason = Callable[[Found, Letters], Refuse | None]
@@ -35,14 +32,6 @@ class Desk(NamedTuple):
     letters: Letters
     replays: Replays
     admin: Admin
-
-
-class Chosen(NamedTuple):
-    """Letters to do something with, ``left`` for another run, and ``skipped`` ones with reasons."""
-
-    found: list[Found]
-    left: int
-    skipped: list[Failed]
 
 
 def where(command: Command) -> Command:
@@ -128,21 +117,21 @@ async def one_letter(
         return found, await desk.letters.whole(at)
 
 
-def choose(
+def replayable(
     settings: Settings,
     topic: str,
     addresses: Sequence[str],
     wanted: Wanted | None,
     everything: bool,
     reason: Reason,
-) -> Chosen:
-    """The letters at addresses, or those that are meant.
+) -> tuple[Chosen, Listing, Some[Failed]]:
+    """The letters at addresses, or those that are meant, what to show of them, and the others.
 
     Raises:
         Refuse: an address has no letter, or there is a reason against one that was named.
     """
     named = _named(addresses, wanted, everything)
-    return asyncio.run(_chosen(settings, topic, named, wanted or Wanted(), reason))
+    return asyncio.run(_replayable(settings, topic, named, wanted or Wanted(), reason))
 
 
 def purgeable(
@@ -176,32 +165,32 @@ def _named(
     return list(dict.fromkeys(map(LetterAddress.parse, addresses)))
 
 
-async def _chosen(
+async def _replayable(
     settings: Settings,
     topic: str,
     named: Sequence[LetterAddress],
     wanted: Wanted,
     reason: Reason,
-) -> Chosen:
+) -> tuple[Chosen, Listing, Some[Failed]]:
+    chosen, listing, skipped = Chosen(), Listing(), Some[Failed]()
     async with opened(settings, topic) as desk:
         if named:
             there = await desk.letters.at(named)
-            for found in there.values():
-                if (error := reason(found, desk.letters)) is not None:
+            for at in sorted(there, reverse=True):
+                if (error := reason(there[at], desk.letters)) is not None:
                     raise error
-            return Chosen([there[at] for at in sorted(there, reverse=True)], 0, [])
-        oldest: deque[Found] = deque(maxlen=AT_ONCE_MAX)
-        skipped: list[Failed] = []
-        count = 0
+                chosen.see(there[at])
+                listing.add(there[at], LISTED)
+            return chosen, listing, skipped
         async for found in seen(desk.letters, await desk.letters.bounds()):
             if not wanted.takes(found):
                 continue
             if (error := reason(found, desk.letters)) is not None:
-                skipped.append(Failed(found.letter.address, error))
+                skipped.add(Failed(found.letter.address, error))
                 continue
-            oldest.append(found)
-            count += 1
-        return Chosen(list(oldest), count - len(oldest), skipped)
+            chosen.see(found)
+            listing.add(found, LISTED)
+        return chosen, listing, skipped
 
 
 async def _purgeable(

@@ -11,7 +11,7 @@ from streamapp.agents.letters import Found, Letters, Wanted
 from streamapp.agents.purge import Purge
 from streamapp.agents.replay import (
     REPLAYS_MAX,
-    Failed,
+    Chosen,
     Sent,
     event_of,
     identity,
@@ -19,12 +19,11 @@ from streamapp.agents.replay import (
 )
 from streamapp.cli.desk import (
     LISTED,
-    Chosen,
-    choose,
     confirm,
     one_letter,
     opened,
     purgeable,
+    replayable,
     seen,
     where,
     which,
@@ -33,13 +32,16 @@ from streamapp.cli.editing import Editing, parse_field, with_fields
 from streamapp.cli.framework import group
 from streamapp.cli.letters import (
     Listing,
+    Outcome,
     listing_as_dict,
+    outcome_as_dict,
     page,
     print_listing,
+    print_outcome,
     whole_as_dict,
 )
 from streamapp.cli.options import json_option
-from streamapp.cli.output import harmless, print_json
+from streamapp.cli.output import print_json
 from streamapp.cli.scanning import watched
 from streamapp.core.config import Settings
 from streamapp.core.counted import counted
@@ -49,7 +51,6 @@ from streamapp.topics.dead import Letter
 EXIT_FAILED = 65  # EX_DATAERR
 #: More letters than these are not replayed before somebody says yes.
 FEW = 3
-FAILURES_SHOWN = 10
 
 
 @group(examples=["streamapp dlq ls", "streamapp dlq replay --code 'stage.*'"])
@@ -170,36 +171,19 @@ def replay(
     def reason(found: Found, letters: Letters) -> Refuse | None:
         return objection(found, letters, replays_max=replays_max, force=force)
 
-    chosen = choose(settings, topic, addresses, wanted, everything, reason)
-    if len(chosen.found) > FEW:
-        oldest = f"the oldest {len(chosen.found):,} of " if chosen.left else ""
-        question = f"replay {oldest}{counted(len(chosen.found) + chosen.left, 'letter')}?"
-        confirm(question, Listing.of(chosen.found, LISTED), yes=yes, as_json=as_json)
-
-    async def send() -> list[Sent | Failed]:
-        async with opened(settings, topic) as desk:
-            with watched("replaying", len(chosen.found)) as step:
-                outcomes = []
-                async for outcome in desk.replays.replay(chosen.found):
-                    outcomes.append(outcome)
-                    step(1)
-                return outcomes
-
-    outcomes = asyncio.run(send()) if chosen.found else []
-    sent = [one for one in outcomes if isinstance(one, Sent)]
-    failed = [one for one in outcomes if isinstance(one, Failed)]
+    chosen, listing, skipped = replayable(settings, topic, addresses, wanted, everything, reason)
+    if len(chosen) > FEW:
+        confirm(f"replay {counted(len(chosen), 'letter')}?", listing, yes=yes, as_json=as_json)
+    outcome = Outcome(skipped, left=len(chosen))
+    if chosen:
+        asyncio.run(_replay(settings, topic, chosen, outcome))
     if as_json:
-        print_json(
-            {
-                "replayed": [{"letter": str(at), "to": to._asdict()} for at, to in sent],
-                "failed": _failures(failed),
-                "skipped": _failures(chosen.skipped),
-                "left": chosen.left,
-            }
-        )
+        print_json(outcome_as_dict(outcome))
     else:
-        _say_sent(sent, failed, chosen)
-    return EXIT_FAILED if failed else 0
+        print_outcome(outcome)
+    if outcome.left:
+        raise click.Abort
+    return EXIT_FAILED if outcome.failed.count else 0
 
 
 @dlq.command(
@@ -314,6 +298,19 @@ def purge(
     click.echo(said)
 
 
+async def _replay(settings: Settings, topic: str, chosen: Chosen, outcome: Outcome) -> None:
+    from streamapp.agents.process import stop_signal
+
+    async with opened(settings, topic) as desk:
+        stopping = stop_signal()
+        with watched("replaying", len(chosen)) as step:
+            async for some in desk.replays.replay(chosen):
+                outcome.add(some)
+                step(len(some))
+                if stopping.is_set():
+                    return
+
+
 async def _purge(settings: Settings, topic: str, purge: Purge) -> Refuse | None:
     async with opened(settings, topic) as desk:
         with watched("purging", len(purge)) as step:
@@ -361,29 +358,3 @@ def _about(letter: Letter, topic: str) -> list[str]:
         "Mend the event; these lines are not part of it.  Saved, it is sent with the same id.",
         "Unchanged or empty, nothing is sent.",
     ]
-
-
-def _failures(failed: Sequence[Failed]) -> list[dict[str, str]]:
-    return [
-        {"letter": str(at), "code": error.code, "message": error.message} for at, error in failed
-    ]
-
-
-def _say_sent(sent: Sequence[Sent], failed: Sequence[Failed], chosen: Chosen) -> None:
-    for letter, to in sent[:LISTED]:
-        click.echo(f"{letter} sent to {to}")
-    if len(sent) > LISTED:
-        click.echo(f"and {len(sent) - LISTED:,} more")
-    for what, some in (("not sent", failed), ("skipped", chosen.skipped)):
-        for _, error in some[:FAILURES_SHOWN]:
-            click.echo(f"{what}: {harmless(str(error.message))} [{error.code}]", err=True)
-        if len(some) > FAILURES_SHOWN:
-            click.echo(f"and {len(some) - FAILURES_SHOWN:,} more {what}", err=True)
-    click.echo(
-        f"replayed {counted(len(sent), 'letter')}, {len(failed):,} failed, "
-        f"{len(chosen.skipped):,} skipped" + _more(chosen)
-    )
-
-
-def _more(chosen: Chosen) -> str:
-    return f"; {chosen.left:,} more: run it again" if chosen.left else ""

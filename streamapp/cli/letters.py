@@ -3,15 +3,16 @@
 import re
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import click
 import msgspec
 
 from streamapp.agents.letters import Found, Replayed
+from streamapp.agents.replay import Failed, Sent
 from streamapp.cli.output import console, harmless, print_table
 from streamapp.core.counted import counted
 from streamapp.topics.dead import Letter
@@ -26,6 +27,11 @@ _NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 #: Of a value that is no text; ``--raw`` writes all of it.
 HEX_BYTES_SHOWN = 16 << 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Of each kind of outcome those that are named; the others are counted.
+NAMED_MAX = 100_000
+SENT_SHOWN = 20
+FAILURES_SHOWN = 10
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -43,13 +49,38 @@ class Listing:
         if len(self.shown) < limit:
             self.shown.append(found)
 
-    @classmethod
-    def of(cls, found: Iterable[Found], limit: int) -> "Listing":
-        """A listing of these."""
-        listing = cls()
-        for one in found:
-            listing.add(one, limit)
-        return listing
+
+@dataclass(slots=True)
+class Some(Generic[T]):
+    """The first of many, and how many there are."""
+
+    first: list[T] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, one: T) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < NAMED_MAX:
+            self.first.append(one)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a replay did: ``left`` are those that it was stopped before."""
+
+    skipped: Some[Failed]
+    left: int
+    sent: Some[Sent] = field(default_factory=Some)
+    failed: Some[Failed] = field(default_factory=Some)
+
+    def add(self, some: Sequence[Sent | Failed]) -> None:
+        """What became of some more."""
+        self.left -= len(some)
+        for one in some:
+            if isinstance(one, Sent):
+                self.sent.add(one)
+            else:
+                self.failed.add(one)
 
 
 def print_listing(listing: Listing) -> None:
@@ -77,6 +108,47 @@ def listing_as_dict(topic: str, listing: Listing) -> dict[str, Any]:
         ],
         "shown": [as_dict(found) for found in listing.shown],
     }
+
+
+def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
+    """A replay for programs: the first of each kind, and how many there are."""
+    return {
+        "replayed": [{"letter": str(at), "to": to._asdict()} for at, to in outcome.sent.first],
+        "failed": _failures(outcome.failed),
+        "skipped": _failures(outcome.skipped),
+        "counts": {
+            "replayed": outcome.sent.count,
+            "failed": outcome.failed.count,
+            "skipped": outcome.skipped.count,
+            "left": outcome.left,
+        },
+    }
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """The first that were sent, the first of the others with reasons, and how many there are."""
+    sent = outcome.sent
+    for letter, to in sent.first[:SENT_SHOWN]:
+        click.echo(f"{letter} sent to {to}")
+    if sent.count > SENT_SHOWN:
+        click.echo(f"and {sent.count - SENT_SHOWN:,} more")
+    for what, some in (("not sent", outcome.failed), ("skipped", outcome.skipped)):
+        for _, error in some.first[:FAILURES_SHOWN]:
+            click.echo(f"{what}: {harmless(str(error.message))} [{error.code}]", err=True)
+        if some.count > FAILURES_SHOWN:
+            click.echo(f"and {some.count - FAILURES_SHOWN:,} more {what}", err=True)
+    left = f"; {outcome.left:,} left: run it again" if outcome.left else ""
+    click.echo(
+        f"replayed {counted(sent.count, 'letter')}, {outcome.failed.count:,} failed, "
+        f"{outcome.skipped.count:,} skipped{left}"
+    )
+
+
+def _failures(failed: Some[Failed]) -> list[dict[str, str]]:
+    return [
+        {"letter": str(at), "code": error.code, "message": error.message}
+        for at, error in failed.first
+    ]
 
 
 def as_dict(found: Found) -> dict[str, Any]:

@@ -79,7 +79,11 @@ def tail(
 def _columns(client: "Client", given: str, *, as_json: bool) -> list[str]:
     """What is asked of the store."""
     if given:
-        return [name.strip() for name in given.split(",") if name.strip()]
+        names = [name.strip() for name in given.split(",") if name.strip()]
+        if not names:
+            fix = "write them as id,text; without --columns a few are shown"
+            raise Refuse("tail.columns", f"--columns {given!r} names no column", fix)
+        return names
     stored = client.query(_COLUMNS_SQL).to_pylist()
     kinds = {row["column_name"]: row["column_type"] for row in stored}
     if as_json:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import ssl
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -168,7 +169,15 @@ class Client:
         if self._ca_file is None:
             return {}
         try:
+            # gRPC would say on stderr what is wrong with it, and to us that nothing answers.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self._ca_file)
             return {"tls_root_certs": self._ca_file.read_bytes()}
+        except ssl.SSLError:
+            raise Refuse(
+                "flight.certificate",
+                f"{self._ca_file} has no certificate of an authority",
+                "give a PEM file (flight_ca_file)",
+            ) from None
         except OSError as error:
             raise Refuse(
                 "flight.certificate", f"{self._ca_file}: {error.strerror}", "check the path"

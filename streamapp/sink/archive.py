@@ -33,7 +33,7 @@ from streamapp.core.files import sync
 from streamapp.core.ranges import Ledger, RangeSet
 from streamapp.core.sql import literal, quoted
 from streamapp.sink import recall
-from streamapp.sink.keep import Reader, alone, as_files
+from streamapp.sink.keep import Reader, alone, as_files, is_there
 
 #: Rows of a file, and of a row group in it.
 FILE_ROWS_MAX = 131_072
@@ -94,6 +94,9 @@ def archive(
         Refuse: nothing can be written there, or a stage's column is called ``ingest_day``.
         Retry: another archive of the folder is running.
     """
+    if is_there(root) and not root.is_dir():
+        what = f"{root} is a file, and an archive is a folder"
+        raise Refuse("archive.file", what, "name a folder; it is made if it is missing")
     with as_files(root):
         root.mkdir(parents=True, exist_ok=True)
     with alone(root / "archive"), contextlib.closing(read()) as cursor:

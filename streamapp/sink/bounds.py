@@ -36,11 +36,13 @@ def macros() -> Iterator[str]:
         )
     for name in _PADDED:
         long = _refused(name, "a text of ' || n || ' characters is too long")
-        width = _unless(f"n > {TEXT_BYTES_MAX}", long, "n")
+        width = _unless(f"n > {TEXT_BYTES_MAX}", long, "n", "NULL::INTEGER")
         yield _macro(name, f"(s, n, p) AS {_real(name)}(s, {width}, p)")
     long = _refused("repeat", "' || n || ' times ' || strlen(s::VARCHAR) || ' bytes are too many")
     # Of an empty text it would count all the same.
-    times = _unless(f"n > {TEXT_BYTES_MAX} / greatest(strlen(s::VARCHAR), 1)", long, "n")
+    times = _unless(
+        f"n > {TEXT_BYTES_MAX} / greatest(strlen(s::VARCHAR), 1)", long, "n", "NULL::BIGINT"
+    )
     yield _macro("repeat", f"(s, n) AS {_real('repeat')}(s, {times})")
 
 
@@ -57,9 +59,12 @@ def _refused(name: str, why: str) -> str:
     return f"CAST('{name}: {why}' AS BOOLEAN)"
 
 
-def _unless(condition: str, refused: str, value: str) -> str:
-    """The value, of its own type, unless the condition holds."""
-    return f"if(if({condition}, {refused}, false), NULL, {value})"
+def _unless(condition: str, refused: str, value: str, like: str = "NULL") -> str:
+    """The value unless the condition holds, of its own type.
+
+    A literal text has the type of what it is ``like``, as DuckDB has it bind to what takes that.
+    """
+    return f"if(if({condition}, {refused}, false), {like}, {value})"
 
 
 def _edit_distance(name: str) -> str:
@@ -84,10 +89,12 @@ def _series(name: str) -> Iterator[str]:
         f"a list of more than {LIST_ITEMS_MAX:,} items is too long: FROM {name}(...) makes rows",
     )
     items = f"({_amount('b')} - {_amount('a')}) / nullif({_amount('c', 'INTERVAL')}, 0)"
-    yield f"(a) AS {call}({_unless(f'a > {LIST_ITEMS_MAX}', long, 'a')})"
     length = "b::DOUBLE - a::DOUBLE"
-    yield f"(a, b) AS {call}(a, {_unless(f'{length} > {LIST_ITEMS_MAX}', long, 'b')})"
-    yield f"(a, b, c) AS {call}(a, b, {_unless(f'{items} > {LIST_ITEMS_MAX}', long, 'c')})"
+    end = _unless(f"a > {LIST_ITEMS_MAX}", long, "a", "NULL::BIGINT")
+    yield f"(a) AS {call}({end})"
+    end = _unless(f"{length} > {LIST_ITEMS_MAX}", long, "b", "NULL::BIGINT")
+    yield f"(a, b) AS {call}(a, {end})"
+    yield f"(a, b, c) AS {call}({_unless(f'{items} > {LIST_ITEMS_MAX}', long, 'a', 'b')}, b, c)"
 
 
 def _amount(argument: str, time: str = "TIMESTAMPTZ") -> str:

@@ -75,13 +75,17 @@ def backup(
         ``{"table", "at", "of"}`` in rows, the checks of the verification, and the result.
 
     Raises:
-        Refuse: the target exists, cannot be written, or is being written by another copy.
+        Refuse: the target exists, is no file, is open elsewhere, cannot be written, or is being
+            written by another copy.
         Retry: the disk is full.
         Halt: the copy is not equal to what was read.
     """
-    if is_there(target) and not replace:
-        fix = "name another file, or add --replace"
-        raise Refuse("backup.exists", f"{target} exists", fix)
+    wal = Path(f"{target}.wal")
+    for path in filter(is_there, (target, wal)):
+        if not replace:
+            fix = "name another file, or add --replace"
+            raise Refuse("backup.exists", f"{path} exists", fix)
+        _check_nobody_s(path)
     part = target.with_name(target.name + _PART)
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(part))
@@ -93,10 +97,28 @@ def backup(
             _compare(said, copied, target)
             with contextlib.closing(copied()) as cursor:
                 report = yield from _verified(cursor, window)
-        part.replace(target)
-        sync(target.parent)
+        with as_files(target):
+            wal.unlink(missing_ok=True)  # DuckDB would read it as the copy's
+            part.replace(target)
+            sync(target.parent)
     size_bytes = target.stat().st_size
     yield {"done": True, "target": str(target), "bytes": size_bytes, **report}
+
+
+def _check_nobody_s(path: Path) -> None:
+    """See that a file may be replaced: a rename would take it from under its owner.
+
+    Raises:
+        Refuse: it is no regular file, or a database that another process has open.
+    """
+    if not path.is_file():
+        raise Refuse("backup.special", f"{path} is no regular file", "name another file")
+    with as_files(path), path.open("rb+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # DuckDB's own kind of lock
+        except BlockingIOError:
+            what = f"{path} is open in another process"
+            raise Refuse("backup.open", what, "stop that one, or name another file") from None
 
 
 def _copy(

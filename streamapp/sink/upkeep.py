@@ -59,6 +59,9 @@ class Upkeep:
             raise Refuse(
                 "backup.folder", f"{target} is a folder", f"name a file: {target}/x.duckdb"
             )
+        if target.suffix == ".wal":
+            what = f"{target} is where DuckDB keeps the log of {target.with_suffix('')}"
+            raise Refuse("backup.wal", what, "name a file that does not end in .wal")
         both = keep.is_there(target) and keep.is_there(Path(self._path))
         if both and target.samefile(self._path):
             raise Refuse("backup.itself", f"{target} is the store itself", "name another file")

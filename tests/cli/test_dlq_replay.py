@@ -5,14 +5,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from dead_letters import VALUE, Place, addresses, on_a_terminal, refused
 
-from streamapp.agents.replay import Replays
-from streamapp.cli import desk
-from streamapp.topics.dead import CONNECT
+from streamapp.agents.letters import Found
+from streamapp.agents.replay import Chosen, Replays
+from streamapp.topics.dead import CONNECT, Letter, LetterAddress
 from streamapp.transport import Outgoing
 from streamapp.transport.local.log import path_of
 
@@ -160,17 +161,61 @@ def test_more_than_a_few_are_not_replayed_before_somebody_says_yes(run, local):
     assert run("dlq", "replay", "0:0", "0:1", "0:2", *local.flags).code == 0
 
 
-def test_of_too_many_the_oldest_go_and_the_rest_with_the_next_run(run, local, monkeypatch):
-    monkeypatch.setattr(desk, "AT_ONCE_MAX", 5)
+def test_however_many_there_are_all_are_replayed_and_the_first_are_named(run, local, monkeypatch):
+    monkeypatch.setattr("streamapp.cli.letters.NAMED_MAX", 5)
+    flags = ["dlq", "replay", "--all", *local.flags]
     for number in range(12):
-        local.die(b'{"id": "%d"}' % number)
-    refused(run("dlq", "replay", "--all", *local.flags), 2, "the oldest 5 of 12 letters?", "--yes")
-    for left in ("; 7 more: run it again", "; 2 more: run it again", " skipped\n"):
-        result = run("dlq", "replay", "--all", "--yes", *local.flags)
-        assert result.code == 0, result.err
-        assert result.out.endswith(left) or f"{left}\n" in result.out, result.out
+        local.die(None if number in {3, 7} else b'{"id": "%d"}' % number)
+    refused(run(*flags), 2, "replay 12 letters?", "--yes")
+    result = run(*flags, "--yes", "--json")
+    assert result.code == 65
+    assert [one["letter"] for one in result.json["replayed"]] == ["0:0", "0:1", "0:2", "0:4", "0:5"]
+    assert [one["letter"] for one in result.json["failed"]] == ["0:3", "0:7"]
+    assert result.json["counts"] == {"replayed": 10, "failed": 2, "skipped": 0, "left": 0}
     sent = [json.loads(record.value)["id"] for record in local.read(local.raw, 1)[12:]]
-    assert sent == [str(number) for number in range(12)]
+    assert sent == ["0", "1", "2", "4", "5", "6", "8", "9", "10", "11"]
+    again = run(*flags, "--yes", "--json").json
+    assert len(again["skipped"]) == 5
+    assert again["counts"] == {"replayed": 0, "failed": 2, "skipped": 10, "left": 0}
+
+
+def test_what_is_kept_of_a_letter_to_replay_are_a_few_bytes():
+    chosen = Chosen()
+    tracemalloc.start()
+    for offset in range(100_000, 0, -1):
+        letter = Letter(
+            LetterAddress(0, offset), 0, 0, None, None, (), None, "s", "c", f"why {offset}", 0
+        )
+        chosen.see(Found(letter, 0, (), purged=False))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(chosen) == 100_000
+    assert kept < 20 * len(chosen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_behind_a_mark_and_the_next_run_does_the_rest(run, local, number):
+    for at in range(8):
+        local.die(b'{"id": "%d"}' % at)
+    flags = ["dlq", "replay", "--all", "--yes", *local.flags]
+    program = (
+        "import signal, sys; from streamapp.agents import letters; letters.READ_RECORDS = 3\n"
+        "from streamapp.agents.replay import Replays\n"
+        "mark = Replays._mark\n"
+        "async def late(*given):\n"
+        f"    signal.raise_signal({int(number)})\n"
+        "    await mark(*given)\n"
+        "Replays._mark = late\n"
+        f"from streamapp.cli.app import main; sys.exit(main({flags!r}))"
+    )
+    stopped = subprocess.run(
+        [sys.executable, "-P", "-c", program], check=False, timeout=60, capture_output=True
+    )
+    assert stopped.returncode == 130, stopped.stderr
+    assert b"replayed 3 letters, 0 failed, 0 skipped; 5 left: run it again" in stopped.stdout
+    assert run(*flags).code == 0
+    ids = [json.loads(record.value)["id"] for record in local.read(local.raw, 1)[8:]]
+    assert ids == [str(at) for at in range(8)]
 
 
 def test_a_terminal_is_asked(local):
@@ -250,8 +295,8 @@ def test_a_letter_that_retention_took_meanwhile_does_not_keep_the_others(run, lo
     async def late(self, chosen):
         with sqlite3.connect(path_of(Path(local.url.removeprefix("local://")), local.dead)) as db:
             db.execute("DELETE FROM records WHERE position = 1")
-        async for outcome in replay(self, chosen):
-            yield outcome
+        async for outcomes in replay(self, chosen):
+            yield outcomes
 
     monkeypatch.setattr(Replays, "replay", late)
     result = run("dlq", "replay", "--all", "--yes", "--json", *local.flags)

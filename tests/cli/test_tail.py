@@ -132,7 +132,8 @@ def test_a_stage_of_somebody_else_that_says_sentiment_in_words(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(("--where", "nope = 1"), "nope"), (("--where", "DELETE FROM events"), "syntax error"),
-     (("--columns", "nope"), "nope"), (("--from", "yesterday"), "is no place to start"),
+     (("--columns", "nope"), "nope"), (("--columns", " , "), "--columns ' , ' names no column"),
+     (("--from", "yesterday"), "is no place to start"),
      (("--from", "events.raw-0=x"), "is no place to start"), (("-n", "0"), "'-n'"),
      (("--where", "1 = 1) OR (true"), "not one condition")],
 )  # fmt: skip

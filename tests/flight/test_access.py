@@ -128,6 +128,16 @@ def test_tls(serve, pem, tmp_path):
             untrusting.query("SELECT 1")
 
 
+@pytest.mark.parametrize("given", [b"", b"no PEM at all", None])
+def test_what_is_no_authority_is_refused_by_its_path(tmp_path, given):
+    path = tmp_path / "ca.pem"
+    if given is not None:
+        path.write_bytes(given)
+    with pytest.raises(Refuse, match=r"ca\.pem") as caught:
+        Client("127.0.0.1", 9, ca_file=path).query("SELECT 1")
+    assert caught.value.code == "flight.certificate"
+
+
 def test_a_certificate_that_cannot_serve_is_refused(pem, tmp_path):
     chain, key = pem
     _, other_key = certificates.make(tmp_path, "other")

@@ -149,5 +149,7 @@ def test_another_store_s_archive_does_not_pass_for_this_one_s(make, store, open_
 
 def test_where_nothing_can_be_written(store, tmp_path):
     (tmp_path / "a").write_text("a file")
-    with pytest.raises(Refuse, match="cannot write"):
+    with pytest.raises(Refuse, match="a is a file, and an archive is a folder"):
         list(archive(store.reader, tmp_path / "a"))
+    with pytest.raises(Refuse, match="cannot write"):
+        list(archive(store.reader, tmp_path / "a" / "b"))

@@ -19,6 +19,16 @@ list_resize([1], 3); list_resize([1], 3, 7); array_resize(['a'], 3, 'b'); list_r
 list_resize(NULL, 3); list_resize([{'a': 1}], 2, {'a': 2}); list_resize([1], 3, NULL)
 list_transform([1, 2], lambda x: repeat('a', x)); list_transform([1, 2], lambda x: range(x))
 [repeat('a', x) for x in [1, 2]]; unnest(range(3))
+repeat('a', '3'); repeat('ab'::BLOB, '3'); repeat([1, 2], ' 3 '); repeat('a', ''); repeat('a', '3'::VARCHAR)
+repeat('a', 3::UBIGINT); repeat('a', 3.7); lpad('1', '5', '0'); rpad('1', '5', '0'); lpad('1', 5::BIGINT, '0')
+range('5'); range('2', '5'); range(2, '5'); range('2', 5); range(5.5); generate_series('5'); range('a'); range('1', NULL)
+range(0, 5, '2'); range(0, '5', 2); range('0', 5, 2); range('0', '5', '2'); range(0, 5, 1.5)
+range(0, 3::UTINYINT, '1'); range(0::BIGINT, 3::SMALLINT, 1); range(NULL, 5, 1); range(NULL, NULL, 1); range(0, 5, NULL)
+generate_series(DATE '2020-01-01', DATE '2020-01-03', '1 day'); range(DATE '2020-01-01', '2020-01-03', '1 day')
+range(DATE '2020-01-01', TIMESTAMPTZ '2020-01-03', '1 day'); range('2020-01-01', TIMESTAMP '2020-01-03', '1 day')
+range('2020-01-01', '2020-01-03', INTERVAL 1 DAY); range(DATE '2020-01-01', TIMESTAMP '2020-01-03', '1 day')
+range(DATE '2020-01-01', 5, 1); range(NULL, DATE '2020-01-03', '1 day'); range(TIMESTAMP 'infinity', '2020-01-03', '1 day')
+list_resize([1], '3'); list_resize([1], '3', '7'); list_resize([1], 3, 7.5); list_resize([1], -1)
 """.strip().replace(";", "\n").splitlines()  # fmt: skip
 
 #: DuckDB binds these in its own way each.
@@ -40,6 +50,8 @@ PLACES = [
     "SELECT count(*) OVER (PARTITION BY rpad(s, 2, 'b')) FROM (VALUES ('a'), ('b')) t(s)",
     "SELECT repeat(s, 2) AS s FROM (VALUES ('a')) t(s) GROUP BY ALL HAVING repeat(s, 2) > '' ORDER BY s",
     "SELECT string_agg(DISTINCT lpad(s, 2, 'x'), ',' ORDER BY lpad(s, 2, 'x')) FROM (VALUES ('a')) t(s)",
+    "SELECT * FROM (VALUES (DATE '2020-01-01')) t(x), unnest(range(x, '2020-01-03', '1 day'))",
+    "SELECT * FROM (VALUES ('3')) t(x), unnest([repeat('a', x)])",
     "SELECT TRY(repeat('a', 5)), TRY(range(3)), TRY(levenshtein('a', 'b'))",
 ]
 
@@ -53,6 +65,8 @@ range(DATE '0001-01-01', DATE '9999-01-01', INTERVAL '1 day')
 range(TIMESTAMPTZ '2020-01-03', TIMESTAMPTZ 'infinity', INTERVAL '1 day')
 list_resize([1], 300000000); array_resize([1], 300000000, 2); list_resize([''], 90000, repeat('x', 90000))
 list_transform([4000000000], lambda n: repeat('a', n))
+repeat('x', '4000000000'); lpad('x', '2000000000', 'y'); range('2000000000'); range('0', '2000000000')
+range(0, '2000000000', '3'); range(DATE '0001-01-01', '9999-01-01', '1 day')
 """.strip().replace(";", "\n").splitlines()  # fmt: skip
 
 
@@ -67,9 +81,10 @@ def bounded():
 
 
 def outcome(connection, sql):
-    """The rows, or that DuckDB refuses."""
+    """The types and rows, or that DuckDB refuses."""
     try:
-        return connection.execute(sql).fetchall()
+        answer = connection.execute(sql)
+        return [column[1] for column in answer.description], answer.fetchall()
     except duckdb.Error as error:
         return type(error)
 
@@ -93,6 +108,9 @@ def test_parameters(bounded):
         ("repeat(?, ?)", ["a", 3], "aaa"),
         ("lpad(?, ?, ?)", ["a", 3, "b"], "bba"),
         ("list_resize(?, ?)", [[1], 2], [1, None]),
+        ("repeat(?, ?)", ["a", "3"], "aaa"),
+        ("lpad(?, ?, ?)", ["a", "3", "b"], "bba"),
+        ("range(?, ?, ?)", [0, 5, "2"], [0, 2, 4]),
     ):
         assert bounded.execute(f"SELECT {call}", given).fetchall() == [(answer,)]
 

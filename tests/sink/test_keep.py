@@ -1,7 +1,12 @@
 """Copies of a store, and what its actions take."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 from kept import EVERYTHING, NO_WINDOW, four_days, hourly, is_sound, rows_of, size_of
 
@@ -82,6 +87,42 @@ def test_a_file_that_is_there_is_kept_unless_told(store, tmp_path):
     assert is_sound(target)
 
 
+def test_another_store_s_file_is_not_taken_from_under_it(store, tmp_path):
+    target = tmp_path / "other.duckdb"
+    program = f"import duckdb; c = duckdb.connect({str(target)!r}); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        other.stdout.readline()
+        before = target.stat().st_ino
+        with pytest.raises(Refuse, match="is open in another process") as caught:
+            list(keep.backup(store.reader, target, replace=True, window=NO_WINDOW))
+        assert caught.value.code == "backup.open"
+        assert target.stat().st_ino == before
+        other.communicate("\n")
+    list(keep.backup(store.reader, target, replace=True, window=NO_WINDOW))
+    assert is_sound(target)
+
+
+def test_a_pipe_or_a_device_is_not_replaced(store, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Refuse, match="is no regular file"):
+        list(keep.backup(store.reader, tmp_path / "pipe", replace=True, window=NO_WINDOW))
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_wal_of_what_was_there_does_not_get_into_the_copy(store, tmp_path, there):
+    target, live = tmp_path / "copy.duckdb", tmp_path / "live.duckdb"
+    with duckdb.connect(str(live)) as old:
+        old.execute("CREATE TABLE theirs AS SELECT 1 AS n").fetchall()
+        shutil.copy(f"{live}.wal", f"{target}.wal")
+        if there:
+            shutil.copy(live, target)
+    list(keep.backup(store.reader, target, replace=True, window=NO_WINDOW))
+    assert is_sound(target)
+
+
 def test_one_copy_of_a_target_at_a_time(store, tmp_path):
     first = keep.backup(store.reader, tmp_path / "copy", window=NO_WINDOW)
     next(first)
@@ -144,6 +185,7 @@ def test_the_running_store_offers_them(store, tmp_path):
         ("backup", {}, "action.argument"),
         ("backup", {"target": "relative"}, "action.argument"),
         ("backup", {"target": "/"}, "backup.folder"),
+        ("backup", {"target": "/nowhere/x.duckdb.wal"}, "backup.wal"),
         ("backup", {"target": "/x\0y"}, "action.argument"),
         ("archive", {"folder": 7}, "action.argument"),
         ("archive", {"folder": "/tmp/x", "before": "soon"}, "store.before"),
