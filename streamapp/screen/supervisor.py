@@ -19,6 +19,9 @@ from streamapp.core.errors import Refuse, Retry
 
 #: A process that ends this often in a row where it stood before is not started again.
 FAULTS_MAX = 3
+#: The fault of a process that lived this long is none in a row: while nothing comes to a stream, a
+#: process stands where it stood, and may still end for other reasons, days apart.
+FAULTS_APART_S = 600.0
 RESTART_S_FIRST = 0.5
 RESTART_S_MAX = 10.0
 #: A process that lived this long had started; the next restart is quick again.
@@ -63,7 +66,7 @@ class Supervisor:
     """Keeps children alive until told to stop.
 
     One that refuses its declaration (exit code 2) time and again is not started any more; nor is
-    one with another fault, where ``stand`` says that it got no further.
+    one with another fault, soon each time, where ``stand`` says that it got no further.
 
     Args:
         children: stopped in this order, one after the other, so that each drains into the next.
@@ -128,12 +131,14 @@ class Supervisor:
             child.exit_code = await self._run(child)
             if self._stopping.is_set():
                 break
+            lived_s = monotonic_s() - child.started_s
             before, stood = stood, await self._stood(child)
-            times = times + 1 if stood == before else 1
+            is_apart = lived_s > FAULTS_APART_S and child.exit_code != Refuse.exit_code
+            times = 1 if stood != before or is_apart else times + 1
             if times >= FAULTS_MAX:
                 child.state = "refused"
                 return
-            if monotonic_s() - child.started_s > SETTLED_S:
+            if lived_s > SETTLED_S:
                 wait_s = RESTART_S_FIRST
             child.state = "waiting"
             why = f": {child.error}" if child.error else ""

@@ -81,11 +81,7 @@ def backup(
         Halt: the copy is not equal to what was read.
     """
     wal = Path(f"{target}.wal")
-    for path in filter(is_there, (target, wal)):
-        if not replace:
-            fix = "name another file, or add --replace"
-            raise Refuse("backup.exists", f"{path} exists", fix)
-        _check_nobody_s(path)
+    _check_free(target, wal, replace=replace)
     part = target.with_name(target.name + _PART)
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(part))
@@ -97,12 +93,22 @@ def backup(
             _compare(said, copied, target)
             with contextlib.closing(copied()) as cursor:
                 report = yield from _verified(cursor, window)
+        _check_free(target, wal, replace=replace)  # a copy takes long
         with as_files(target):
             wal.unlink(missing_ok=True)  # DuckDB would read it as the copy's
             part.replace(target)
             sync(target.parent)
     size_bytes = target.stat().st_size
     yield {"done": True, "target": str(target), "bytes": size_bytes, **report}
+
+
+def _check_free(target: Path, wal: Path, *, replace: bool) -> None:
+    """See that neither is there, or with ``replace`` that both may be replaced."""
+    for path in filter(is_there, (target, wal)):
+        if not replace:
+            fix = "name another file, or add --replace"
+            raise Refuse("backup.exists", f"{path} exists", fix)
+        _check_nobody_s(path)
 
 
 def _check_nobody_s(path: Path) -> None:

@@ -118,6 +118,32 @@ async def test_a_child_that_got_on_between_its_faults_is_started_again(tmp_path)
 
 
 @pytest.mark.usefixtures("at_once")
+async def test_a_fault_now_and_then_where_nothing_comes_is_not_the_end(tmp_path, monkeypatch):
+    """Of a stream at rest the ends stay as they are, for days."""
+    monkeypatch.setattr(supervisor, "FAULTS_APART_S", 0.0)  # each child lives longer
+    asked, lines = [], Lines()
+
+    async def stand(name):
+        asked.append(name)
+        return 1
+
+    watched = Supervisor([child(FAULT)], tmp_path / "logs", drain_s=5, printer=lines, stand=stand)
+    await watched.start()
+    async with asyncio.timeout(WAIT_S):
+        while len(asked) < 5 and watched.refused() is None:
+            await asyncio.sleep(0.01)
+    assert watched.refused() is None
+    await watched.stop()
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_declaration_that_takes_long_to_be_refused_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "FAULTS_APART_S", 0.0)
+    found, _ = await ended(tmp_path, "import sys; sys.exit(2)", [])
+    assert (found.exit_code, found.restarts) == (2, 2)
+
+
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("code", ["import sys; sys.exit(75)", "import os; os.kill(os.getpid(), 9)"])
 async def test_what_is_no_fault_of_its_own_ends_no_child(tmp_path, code):
     async def stand(_):

@@ -104,6 +104,34 @@ def test_another_store_s_file_is_not_taken_from_under_it(store, tmp_path):
     assert is_sound(target)
 
 
+def test_what_came_while_it_was_copied_is_not_replaced_untold(store, tmp_path):
+    target = tmp_path / "copy.duckdb"
+    copying = keep.backup(store.reader, target, window=NO_WINDOW)
+    next(copying)
+    target.write_text("somebody else's")
+    with pytest.raises(Refuse) as caught:
+        list(copying)
+    assert caught.value.code == "backup.exists"
+    assert target.read_text() == "somebody else's"
+    assert [one.name for one in tmp_path.glob("*copy*")] == ["copy.duckdb"]
+
+
+def test_a_file_that_was_opened_while_it_was_copied_is_not_replaced(store, tmp_path):
+    target = tmp_path / "other.duckdb"
+    list(keep.backup(store.reader, target, window=NO_WINDOW))
+    copying = keep.backup(store.reader, target, replace=True, window=NO_WINDOW)
+    next(copying)
+    program = f"import duckdb; c = duckdb.connect({str(target)!r}); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        other.stdout.readline()
+        with pytest.raises(Refuse, match="is open in another process"):
+            list(copying)
+        other.communicate("\n")
+    assert is_sound(target)
+
+
 def test_a_pipe_or_a_device_is_not_replaced(store, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(Refuse, match="is no regular file"):
