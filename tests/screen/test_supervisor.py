@@ -88,6 +88,21 @@ def at_once(monkeypatch):
     monkeypatch.setattr(supervisor, "RESTART_S_MAX", 0.01)
 
 
+async def until(condition):
+    """Poll: nobody is told when a child's state changes."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def started_again(watched):
+    """Its child is, however often it ends."""
+    await watched.start()
+    await until(lambda: watched.children["child"].restarts >= 4 or watched.refused())
+    assert watched.refused() is None
+    await watched.stop()
+
+
 async def ended(tmp_path, code, stood):
     """A child that is not started again; where it stands is asked of ``stood`` at each fault."""
     told = iter(stood)
@@ -97,11 +112,9 @@ async def ended(tmp_path, code, stood):
 
     watched = Supervisor([child(code)], tmp_path / "logs", drain_s=5, stand=stand)
     await watched.start()
-    async with asyncio.timeout(WAIT_S):
-        while (found := watched.refused()) is None:
-            await asyncio.sleep(0.01)
+    await until(watched.refused)
     await watched.stop()
-    return found, list(told)
+    return watched.refused(), list(told)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -129,9 +142,7 @@ async def test_a_fault_now_and_then_where_nothing_comes_is_not_the_end(tmp_path,
 
     watched = Supervisor([child(FAULT)], tmp_path / "logs", drain_s=5, printer=lines, stand=stand)
     await watched.start()
-    async with asyncio.timeout(WAIT_S):
-        while len(asked) < 5 and watched.refused() is None:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(asked) == 5 or watched.refused())
     assert watched.refused() is None
     await watched.stop()
 
@@ -151,21 +162,11 @@ async def test_what_is_no_fault_of_its_own_ends_no_child(tmp_path, code):
 
     lines = Lines()
     watched = Supervisor([child(code)], tmp_path / "logs", drain_s=5, printer=lines, stand=stand)
-    await watched.start()
-    while watched.children["child"].restarts < 4:
-        await lines.having("starts again")
-        await asyncio.sleep(0.01)
-    assert watched.refused() is None
-    await watched.stop()
+    await started_again(watched)
 
 
 @pytest.mark.usefixtures("at_once")
 async def test_nobody_who_could_say_where_it_stands_means_no_end(tmp_path):
     lines = Lines()
     watched = Supervisor([child(FAULT)], tmp_path / "logs", drain_s=5, printer=lines)
-    await watched.start()
-    while watched.children["child"].restarts < 4:
-        await lines.having("starts again")
-        await asyncio.sleep(0.01)
-    assert watched.refused() is None
-    await watched.stop()
+    await started_again(watched)

@@ -31,7 +31,7 @@ async def test_two_that_do_the_same_run_at_once_leave_each_others_files_alone(tm
     for agent in agents:
         await agent.start_positions([("t.kept", 0)])
     works = [asyncio.create_task(a._work(1, a._standing.begin, lambda: True)) for a in agents]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(list(spool.glob("**/other"))) < 2:
             await asyncio.sleep(0.01)
         await bench.work("other")
